@@ -1,0 +1,49 @@
+# `make` alone lists the targets; each line with ## is one. The build itself is Meson's (meson.build).
+.DEFAULT_GOAL := help
+BUILD ?= build
+PREFIX ?= /usr/local
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+deps: ## install the Debian packages that are missing (packages.txt)
+	@tools/deps build run test lint
+
+$(BUILD)/build.ninja:
+	@tools/deps build run
+	meson setup $(BUILD) --prefix $(PREFIX)
+
+build: $(BUILD)/build.ninja ## build build/sealgram
+	ninja -C $(BUILD)
+
+test: ## unit, vector, simulator and loopback end-to-end tests; no root
+	@tools/deps build run test
+	@tools/check test
+
+check: ## all that CI runs: lint, tests, namespaces, sanitizers, fuzzing
+	@tools/check all
+
+lint: ## rules, formatting, static analysis, both compilers
+	@tools/deps build run test lint
+	@tools/check lint
+
+format: ## apply .clang-format
+	git ls-files -z '*.c' '*.h' | xargs -0 clang-format -i
+
+demo: build ## a throwaway server, client and targets behind a bad network
+	$(BUILD)/sealgram demo
+
+footprint: build ## memory of an idle server and of an idle association
+	/usr/bin/python3 tools/footprint $(BUILD)/sealgram
+
+fuzz: ## 30 s of each fuzz target
+	@tools/deps build run lint
+	@tools/check fuzz
+
+install: build ## install below PREFIX (/usr/local)
+	meson install -C $(BUILD)
+
+clean: ## remove the build directories
+	rm -rf build build-*
+
+.PHONY: help deps build test check lint format demo footprint fuzz install clean

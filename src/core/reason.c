@@ -1,0 +1,34 @@
+/* Names and texts of the reasons. */
+#include "core/reason.h"
+
+struct reason_entry {
+    unsigned code;
+    const char *name;
+    const char *text;
+};
+
+static const struct reason_entry reasons[] = {
+#define SG_REASON_ENTRY(id, code, name, text) {code, name, text},
+    SG_REASON_MAP(SG_REASON_ENTRY)
+#undef SG_REASON_ENTRY
+};
+
+static const struct reason_entry *find_reason(unsigned code)
+{
+    for (unsigned i = 0; i < sizeof reasons / sizeof reasons[0]; i++)
+        if (reasons[i].code == code)
+            return &reasons[i];
+    return 0;
+}
+
+const char *sg_reason_name(unsigned code)
+{
+    const struct reason_entry *entry = find_reason(code);
+    return entry ? entry->name : "unknown";
+}
+
+const char *sg_reason_text(unsigned code)
+{
+    const struct reason_entry *entry = find_reason(code);
+    return entry ? entry->text : "unknown reason";
+}
