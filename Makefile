@@ -11,16 +11,17 @@ deps: ## install the Debian packages that are missing (packages.txt)
 
 $(BUILD)/build.ninja:
 	@tools/deps build run
-	meson setup $(BUILD) --prefix $(PREFIX)
+	meson setup $(BUILD) --prefix $(PREFIX) -Dtests=false
 
 build: $(BUILD)/build.ninja ## build build/sealgram
+	@tools/deps build run
 	ninja -C $(BUILD)
 
 test: ## unit, vector, simulator and loopback end-to-end tests; no root
 	@tools/deps build run test
 	@tools/check test
 
-check: ## all that CI runs: lint, tests, namespaces, sanitizers, fuzzing
+check: deps ## all that CI runs: lint, tests, namespaces, sanitizers, fuzzing
 	@tools/check all
 
 lint: ## rules, formatting, static analysis, both compilers
