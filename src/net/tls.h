@@ -1,0 +1,81 @@
+/*
+ * TLS 1.3 for both roles: contexts, bufferevents, identity, and the exporter. Everything that
+ * touches OpenSSL's SSL objects outside the record layer lives here.
+ */
+#ifndef SG_NET_TLS_H
+#define SG_NET_TLS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <openssl/ssl.h>
+
+#include "core/err.h"
+
+struct bufferevent;
+struct event_base;
+
+enum { SG_TLS_PIN_BYTES = 32, SG_TLS_NAME_MAX = 64, SG_TLS_TEXT_MAX = 256 };
+
+/* ALPN of a connection, as the server sees it after the handshake. */
+enum sg_tls_alpn { SG_TLS_ALPN_NONE, SG_TLS_ALPN_SOCKS5, SG_TLS_ALPN_SEALGRAM };
+
+/*
+ * A server context: TLS 1.3 only, no tickets, no early data, ALPN `sealgram/1` and `socks5` (others
+ * refused). client_ca may be NULL; if given, a client certificate is asked for (not demanded) and
+ * verified against it. On failure NULL, and one line (file and cause) in text. The caller frees
+ * with SSL_CTX_free.
+ */
+SSL_CTX *sg_tls_server_ctx(const char *certificate, const char *key, const char *client_ca,
+                           char text[static SG_TLS_TEXT_MAX]);
+
+/* How a client knows its server, and who it is itself. Pointers are borrowed for the call. */
+struct sg_tls_client_options {
+    bool has_pin;
+    uint8_t pin[SG_TLS_PIN_BYTES]; /* SHA-256 of the server's SubjectPublicKeyInfo; then name and
+                                      dates do not matter */
+    const char *ca_file;           /* without a pin: the CA file, or NULL for the system's */
+    const char *certificate;       /* own certificate and key (PEM), or NULL */
+    const char *key;
+};
+
+/* A client context for ALPN `sealgram/1`. On failure NULL and one line in text. Freed with
+ * SSL_CTX_free. */
+SSL_CTX *sg_tls_client_ctx(const struct sg_tls_client_options *options,
+                           char text[static SG_TLS_TEXT_MAX]);
+
+/*
+ * A TLS bufferevent over a connected non-blocking socket that it then owns (closed with it, also on
+ * failure = NULL). Callbacks and reading are not enabled. host (a name or an IP's text) is for SNI
+ * and the check of the name.
+ */
+struct bufferevent *sg_tls_accept(struct event_base *base, SSL_CTX *ctx, int fd);
+struct bufferevent *sg_tls_connect(struct event_base *base, SSL_CTX *ctx, int fd, const char *host);
+
+/* After the handshake. The name is the subject CN of a verified client certificate; false if there
+ * is none. */
+enum sg_tls_alpn sg_tls_alpn(struct bufferevent *bev);
+bool sg_tls_client_name(struct bufferevent *bev, char name[static SG_TLS_NAME_MAX + 1]);
+
+/* The 32-byte exporter secret of a channel (docs/protocol.md section 5.1). The caller wipes it. */
+SG_MUST_CHECK enum sg_err sg_tls_export(struct bufferevent *bev, const uint8_t channel_id[static 8],
+                                        uint16_t suite, uint8_t secret[static 32]);
+
+/*
+ * One line on why a connection failed, in words for a user: "server's certificate has expired",
+ * "server's key does not match the pin in the invite", "connection refused", "handshake ended by
+ * the peer". Call it in the event callback: it reads errno, and reads and clears the bufferevent's
+ * OpenSSL errors. what is the callback's BEV_EVENT mask. Returns true when trying again cannot
+ * help: the peer's identity was refused, or there is no common protocol.
+ */
+bool sg_tls_error_text(struct bufferevent *bev, short what, char text[static SG_TLS_TEXT_MAX]);
+
+/*
+ * Sends close_notify; reading goes on (TLS 1.3 half-close), writing is over. True when it is out,
+ * and always for a plain bufferevent. False when output or socket are full just now: the write
+ * callback is called once there is room, and asks again.
+ */
+bool sg_tls_close_write(struct bufferevent *bev);
+
+#endif
