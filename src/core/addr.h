@@ -49,6 +49,9 @@ struct sg_target {
 bool sg_ip_equal(const struct sg_ip *a, const struct sg_ip *b);
 bool sg_endpoint_equal(const struct sg_endpoint *a, const struct sg_endpoint *b);
 
+/* True for 0.0.0.0, ::, and no address at all. */
+bool sg_ip_is_unspecified(const struct sg_ip *ip);
+
 /* Undo IPv4-mapped IPv6 (::ffff:a.b.c.d) so that one host has one form; other addresses are
  * returned as given. */
 struct sg_ip sg_ip_unmap(const struct sg_ip *ip);
