@@ -32,3 +32,25 @@ const char *sg_reason_text(unsigned code)
     const struct reason_entry *entry = find_reason(code);
     return entry ? entry->text : "unknown reason";
 }
+
+enum sg_reason sg_reason_of_open(enum sg_err err)
+{
+    switch ((int)err) {
+    case SG_ERR_TRUNCATED:
+    case SG_ERR_TOO_LONG:
+        return SG_REASON_LENGTH;
+    case SG_ERR_NOT_FOUND:
+        return SG_REASON_UNKNOWN_CHANNEL;
+    case SG_ERR_REPLAYED:
+        return SG_REASON_REPLAYED;
+    case SG_ERR_TOO_OLD:
+        return SG_REASON_TOO_OLD;
+    case SG_ERR_SENDER_LIMIT:
+        return SG_REASON_SENDER_LIMIT;
+    case SG_ERR_KEY_LIMIT:
+    case SG_ERR_WIPED:
+        return SG_REASON_KEY_LIMIT;
+    default: /* the tag does not match, or the library could not tell */
+        return SG_REASON_FORGED;
+    }
+}

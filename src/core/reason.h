@@ -8,6 +8,8 @@
 
 #include <stdint.h>
 
+#include "core/err.h"
+
 #define SG_REASON_MAP(X)                                                                           \
     X(NONE, 0, "none", "no reason given")                                                          \
     X(NORMAL, 1, "normal", "closed in good order")                                                 \
@@ -59,6 +61,9 @@ enum sg_reason {
  * never NULL. */
 const char *sg_reason_name(unsigned code);
 const char *sg_reason_text(unsigned code);
+
+/* The reason to drop a record that did not open, by the error that sg_open_batch gave it. */
+enum sg_reason sg_reason_of_open(enum sg_err err);
 
 /*
  * One direction's ledger: received = forwarded + session + sum of drops, in datagrams, at any

@@ -1,0 +1,265 @@
+/*
+ * Addresses: comparison, text forms, the SOCKS encoding, and networks. inet_pton and inet_ntop are
+ * the C library's and touch nothing outside memory; they know the text forms of RFC 5952 better than
+ * a parser of ours would.
+ */
+#include "core/addr.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <string.h>
+
+static const uint8_t mapped_prefix[12] = {[10] = 0xff, [11] = 0xff};
+
+static size_t ip_bytes(const struct sg_ip *ip)
+{
+    return ip->family == 4 ? 4 : ip->family == 6 ? 16 : 0;
+}
+
+bool sg_ip_equal(const struct sg_ip *a, const struct sg_ip *b)
+{
+    return a->family == b->family && memcmp(a->bytes, b->bytes, ip_bytes(a)) == 0;
+}
+
+bool sg_endpoint_equal(const struct sg_endpoint *a, const struct sg_endpoint *b)
+{
+    return a->port == b->port && sg_ip_equal(&a->ip, &b->ip);
+}
+
+bool sg_ip_is_unspecified(const struct sg_ip *ip)
+{
+    static const uint8_t zero[16];
+    return memcmp(ip->bytes, zero, ip_bytes(ip)) == 0;
+}
+
+struct sg_ip sg_ip_unmap(const struct sg_ip *ip)
+{
+    if (ip->family != 6 || memcmp(ip->bytes, mapped_prefix, sizeof mapped_prefix) != 0)
+        return *ip;
+    struct sg_ip v4 = {.family = 4};
+    memcpy(v4.bytes, ip->bytes + sizeof mapped_prefix, 4);
+    return v4;
+}
+
+/* --- text --- */
+
+enum sg_err sg_ip_parse(const char *text, struct sg_ip *out)
+{
+    struct sg_ip ip = {.family = 4};
+    if (inet_pton(AF_INET, text, ip.bytes) != 1) {
+        ip = (struct sg_ip){.family = 6};
+        if (inet_pton(AF_INET6, text, ip.bytes) != 1)
+            return SG_ERR_INVALID;
+    }
+    *out = ip;
+    return SG_OK;
+}
+
+void sg_ip_format(const struct sg_ip *ip, char out[static SG_IP_TEXT_MAX])
+{
+    int family = ip->family == 6 ? AF_INET6 : AF_INET;
+    if (ip->family == 0 || !inet_ntop(family, ip->bytes, out, SG_IP_TEXT_MAX))
+        snprintf(out, SG_IP_TEXT_MAX, "-");
+}
+
+void sg_endpoint_format(const struct sg_endpoint *ep, char out[static SG_ENDPOINT_TEXT_MAX])
+{
+    char ip[SG_IP_TEXT_MAX];
+    sg_ip_format(&ep->ip, ip);
+    snprintf(out, SG_ENDPOINT_TEXT_MAX, ep->ip.family == 6 ? "[%s]:%u" : "%s:%u", ip, (unsigned)ep->port);
+}
+
+void sg_target_format(const struct sg_target *t, char out[static SG_TARGET_TEXT_MAX])
+{
+    if (t->atyp != SG_ATYP_NAME) {
+        struct sg_endpoint ep = sg_target_endpoint(t);
+        sg_endpoint_format(&ep, out);
+        return;
+    }
+    for (unsigned i = 0; i < t->name_len; i++) {
+        uint8_t byte = t->name[i];
+        out[i] = byte > ' ' && byte < 0x7f ? (char)byte : '?';
+    }
+    snprintf(out + t->name_len, SG_TARGET_TEXT_MAX - (size_t)t->name_len, ":%u", (unsigned)t->port);
+}
+
+/* Decimal digits only, at most max; no sign, no blank, and no leading zeros beyond the width of
+ * "65535". */
+static bool parse_decimal(const char *text, unsigned max, unsigned *out)
+{
+    size_t len = strlen(text);
+    unsigned value = 0;
+    if (len == 0 || len > 5)
+        return false;
+    for (; *text; text++) {
+        if (*text < '0' || *text > '9')
+            return false;
+        value = value * 10 + (unsigned)(*text - '0');
+    }
+    *out = value;
+    return value <= max;
+}
+
+static bool is_name(const char *text, size_t len)
+{
+    if (len == 0 || len > 255)
+        return false;
+    for (size_t i = 0; i < len; i++) {
+        char c = text[i];
+        bool fine = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+                    c == '_' || c == '.';
+        if (!fine)
+            return false;
+    }
+    return true;
+}
+
+/* The numeric address of len bytes of text, in one of the families. */
+static bool parse_numeric(const char *text, size_t len, uint8_t family, struct sg_ip *out)
+{
+    char copy[SG_IP_TEXT_MAX];
+    if (len >= sizeof copy)
+        return false;
+    memcpy(copy, text, len);
+    copy[len] = '\0';
+    return sg_ip_parse(copy, out) == SG_OK && out->family == family;
+}
+
+enum sg_err sg_target_parse(const char *text, bool allow_port_zero, struct sg_target *out)
+{
+    const char *colon = strrchr(text, ':');
+    struct sg_ip ip = {0};
+    unsigned port = 0;
+    if (!colon || !parse_decimal(colon + 1, 65535, &port) || (port == 0 && !allow_port_zero))
+        return SG_ERR_INVALID;
+    size_t len = (size_t)(colon - text);
+    struct sg_endpoint ep = {.port = (uint16_t)port};
+    if (len >= 2 && text[0] == '[' && text[len - 1] == ']') {
+        if (!parse_numeric(text + 1, len - 2, 6, &ip))
+            return SG_ERR_INVALID;
+        ep.ip = ip;
+        *out = sg_endpoint_target(&ep);
+        return SG_OK;
+    }
+    if (parse_numeric(text, len, 4, &ip)) {
+        ep.ip = ip;
+        *out = sg_endpoint_target(&ep);
+        return SG_OK;
+    }
+    if (!is_name(text, len))
+        return SG_ERR_INVALID;
+    *out = (struct sg_target){
+        .atyp = SG_ATYP_NAME, .name_len = (uint8_t)len, .port = (uint16_t)port, .name = (const uint8_t *)text};
+    return SG_OK;
+}
+
+/* --- the SOCKS form (RFC 1928 section 5) --- */
+
+static void read_ip(struct sg_rbuf *r, uint8_t family, struct sg_ip *ip)
+{
+    ip->family = family;
+    const uint8_t *bytes = sg_rbuf_bytes(r, ip_bytes(ip));
+    if (bytes)
+        memcpy(ip->bytes, bytes, ip_bytes(ip));
+}
+
+enum sg_err sg_target_decode(struct sg_rbuf *r, struct sg_target *out)
+{
+    struct sg_target t = {.atyp = sg_rbuf_u8(r)};
+    if (!sg_rbuf_ok(r))
+        return SG_ERR_TRUNCATED;
+    switch (t.atyp) {
+    case SG_ATYP_IPV4:
+        read_ip(r, 4, &t.ip);
+        break;
+    case SG_ATYP_IPV6:
+        read_ip(r, 6, &t.ip);
+        break;
+    case SG_ATYP_NAME:
+        t.name_len = sg_rbuf_u8(r);
+        if (sg_rbuf_ok(r) && t.name_len == 0)
+            return SG_ERR_MALFORMED;
+        t.name = sg_rbuf_bytes(r, t.name_len);
+        break;
+    default: /* any byte can come from the network */
+        return SG_ERR_UNSUPPORTED;
+    }
+    t.port = sg_rbuf_u16(r);
+    if (!sg_rbuf_ok(r))
+        return SG_ERR_TRUNCATED;
+    /* A NUL would end the name early for whoever resolves or compares it as a C string. */
+    if (t.name && memchr(t.name, 0, t.name_len))
+        return SG_ERR_MALFORMED;
+    *out = t;
+    return SG_OK;
+}
+
+void sg_target_encode(struct sg_wbuf *w, const struct sg_target *t)
+{
+    if (t->atyp != SG_ATYP_NAME) {
+        struct sg_endpoint ep = sg_target_endpoint(t);
+        sg_endpoint_encode(w, &ep);
+        return;
+    }
+    sg_wbuf_u8(w, SG_ATYP_NAME);
+    sg_wbuf_u8(w, t->name_len);
+    sg_wbuf_bytes(w, t->name, t->name_len);
+    sg_wbuf_u16(w, t->port);
+}
+
+void sg_endpoint_encode(struct sg_wbuf *w, const struct sg_endpoint *ep)
+{
+    static const struct sg_ip none = {.family = 4};
+    const struct sg_ip *ip = ep->ip.family == 0 ? &none : &ep->ip;
+    sg_wbuf_u8(w, ip->family == 6 ? SG_ATYP_IPV6 : SG_ATYP_IPV4);
+    sg_wbuf_bytes(w, ip->bytes, ip_bytes(ip));
+    sg_wbuf_u16(w, ep->port);
+}
+
+struct sg_target sg_endpoint_target(const struct sg_endpoint *ep)
+{
+    return (struct sg_target){.atyp = ep->ip.family == 6 ? SG_ATYP_IPV6 : SG_ATYP_IPV4, .port = ep->port, .ip = ep->ip};
+}
+
+/* --- networks --- */
+
+/* True if the first bits of both are equal; bits is at most the length of either. */
+static bool prefix_equal(const uint8_t *a, const uint8_t *b, unsigned bits)
+{
+    unsigned rest = bits % 8;
+    if (memcmp(a, b, bits / 8) != 0)
+        return false;
+    return rest == 0 || (a[bits / 8] ^ b[bits / 8]) >> (8 - rest) == 0;
+}
+
+static bool has_host_bits(const struct sg_cidr *net)
+{
+    for (unsigned bit = net->bits; bit < ip_bytes(&net->ip) * 8; bit++)
+        if (net->ip.bytes[bit / 8] >> (7 - bit % 8) & 1)
+            return true;
+    return false;
+}
+
+enum sg_err sg_cidr_parse(const char *text, struct sg_cidr *out)
+{
+    struct sg_cidr net;
+    const char *slash = strchr(text, '/');
+    size_t len = slash ? (size_t)(slash - text) : strlen(text);
+    if (!parse_numeric(text, len, 4, &net.ip) && !parse_numeric(text, len, 6, &net.ip))
+        return SG_ERR_INVALID;
+    unsigned full = (unsigned)ip_bytes(&net.ip) * 8;
+    unsigned bits = full;
+    if (slash && !parse_decimal(slash + 1, full, &bits))
+        return SG_ERR_INVALID;
+    net.bits = (uint8_t)bits;
+    if (has_host_bits(&net))
+        return SG_ERR_INVALID;
+    *out = net;
+    return SG_OK;
+}
+
+bool sg_cidr_contains(const struct sg_cidr *net, const struct sg_ip *ip)
+{
+    return ip->family != 0 && net->ip.family == ip->family && net->bits <= ip_bytes(ip) * 8 &&
+           prefix_equal(net->ip.bytes, ip->bytes, net->bits);
+}

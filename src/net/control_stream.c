@@ -1,0 +1,77 @@
+/* The control stream over a bufferevent, for both roles. */
+#include "net/control_stream.h"
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+
+#include "core/plaintext.h"
+#include "net/udp.h"
+
+enum sg_err sg_control_stream_next(struct bufferevent *bev, enum sg_role from, struct sg_msg *msg, size_t *taken)
+{
+    struct evbuffer *input = bufferevent_get_input(bev);
+    size_t have = evbuffer_get_length(input);
+    const uint8_t *head = have < SG_CONTROL_HEADER_BYTES ? NULL : evbuffer_pullup(input, SG_CONTROL_HEADER_BYTES);
+    if (!head)
+        return SG_ERR_AGAIN;
+    size_t want = SG_CONTROL_HEADER_BYTES + ((size_t)head[1] << 16 | (size_t)head[2] << 8 | head[3]);
+    if (want > SG_CONTROL_HEADER_BYTES + SG_CONTROL_BODY_MAX)
+        return SG_ERR_MALFORMED;
+    if (have < want)
+        return SG_ERR_AGAIN;
+    const uint8_t *bytes = evbuffer_pullup(input, (ev_ssize_t)want);
+    if (!bytes)
+        return SG_ERR_NOMEM;
+    struct sg_rbuf r = sg_rbuf_init(bytes, want);
+    *taken = want;
+    return sg_control_decode(&r, from, msg);
+}
+
+void sg_control_stream_write(struct bufferevent *bev, const struct sg_msg *msg)
+{
+    uint8_t bytes[SG_CONTROL_HEADER_BYTES + 2 + 4 * SG_CONTROL_NUMBERS_MAX];
+    struct sg_wbuf w = sg_wbuf_init(bytes, sizeof bytes);
+    sg_control_encode(&w, msg);
+    if (sg_wbuf_ok(&w))
+        bufferevent_write(bev, bytes, sg_wbuf_len(&w));
+}
+
+bool sg_control_stream_is_stuck(struct bufferevent *bev)
+{
+    return evbuffer_get_length(bufferevent_get_output(bev)) > SG_STREAM_STUCK_BYTES;
+}
+
+void sg_control_stream_queue(struct sg_squeue *queue, struct sg_ledger *ledger, const uint8_t *plaintext, size_t len,
+                             uint64_t now_ms)
+{
+    bool queued = false;
+    size_t before = queue->count;
+    size_t dropped = sg_squeue_push(queue, plaintext, len, now_ms, &queued);
+    ledger->queued = ledger->queued - before + queue->count;
+    ledger->drops[SG_REASON_STREAM_FULL] += dropped;
+}
+
+void sg_control_stream_pump(struct bufferevent *bev, struct sg_squeue *queue, struct sg_ledger *ledger, uint64_t now_ms)
+{
+    uint8_t bytes[SG_CONTROL_HEADER_BYTES + SG_CONTROL_BODY_MAX];
+    struct evbuffer *output = bufferevent_get_output(bev);
+    size_t late = sg_squeue_expire(queue, now_ms);
+    size_t len = 0;
+    ledger->queued -= late;
+    ledger->drops[SG_REASON_STREAM_FULL] += late;
+    while (evbuffer_get_length(output) < SG_STREAM_LOW_BYTES && (len = sg_squeue_peek(queue)) > 0) {
+        sg_control_header(bytes, SG_MSG_DATAGRAM, len);
+        sg_squeue_pop(queue, bytes + SG_CONTROL_HEADER_BYTES);
+        bufferevent_write(bev, bytes, SG_CONTROL_HEADER_BYTES + len);
+        ledger->queued--;
+        ledger->forwarded++;
+        ledger->forwarded_bytes += len;
+    }
+}
+
+void sg_control_stream_discard(struct sg_squeue *queue, struct sg_ledger *ledger)
+{
+    ledger->queued -= queue->count;
+    ledger->drops[SG_REASON_NO_SESSION] += queue->count;
+    sg_squeue_dispose(queue);
+}
