@@ -16,9 +16,10 @@ struct sg_rbuf {
     bool failed;
 };
 
+/* bytes may be NULL, as an empty buffer's is; len is 0 then. */
 static inline struct sg_rbuf sg_rbuf_init(const uint8_t *bytes, size_t len)
 {
-    return (struct sg_rbuf){.pos = bytes, .end = bytes + len, .failed = false};
+    return (struct sg_rbuf){.pos = bytes, .end = bytes ? bytes + len : NULL, .failed = false};
 }
 
 static inline size_t sg_rbuf_left(const struct sg_rbuf *r)
