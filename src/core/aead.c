@@ -69,9 +69,8 @@ void sg_aead_preference(uint16_t out[static SG_SUITE_COUNT])
     out[1] = has_aes ? SG_SUITE_XCHACHA20_POLY1305 : SG_SUITE_XAES_256_GCM;
 }
 
-enum sg_err sg_aead_derive(const struct sg_aead *aead, struct sg_aead_ctx *ctx,
-                           struct sg_aead_state *state, const uint8_t key[static SG_KEY_BYTES],
-                           const uint8_t nonce[static 16])
+enum sg_err sg_aead_derive(const struct sg_aead *aead, struct sg_aead_ctx *ctx, struct sg_aead_state *state,
+                           const uint8_t key[static SG_KEY_BYTES], const uint8_t nonce[static 16])
 {
     uint8_t subkey[SG_KEY_BYTES];
     enum sg_err err = aead->derive_subkey(ctx, key, nonce, subkey);
@@ -81,11 +80,9 @@ enum sg_err sg_aead_derive(const struct sg_aead *aead, struct sg_aead_ctx *ctx,
     return err;
 }
 
-enum sg_err sg_aead_seal(const struct sg_aead *aead, struct sg_aead_ctx *ctx,
-                         struct sg_aead_state *state,
-                         const uint8_t nonce[static SG_RECORD_NONCE_BYTES], const uint8_t *aad,
-                         size_t aad_len, uint8_t *bytes, size_t len,
-                         uint8_t tag[static SG_RECORD_TAG_BYTES])
+enum sg_err sg_aead_seal(const struct sg_aead *aead, struct sg_aead_ctx *ctx, struct sg_aead_state *state,
+                         const uint8_t nonce[static SG_RECORD_NONCE_BYTES], const uint8_t *aad, size_t aad_len,
+                         uint8_t *bytes, size_t len, uint8_t tag[static SG_RECORD_TAG_BYTES])
 {
     uint8_t iv[SG_AEAD_IV_BYTES];
     aead->make_iv(nonce, iv);
@@ -95,11 +92,9 @@ enum sg_err sg_aead_seal(const struct sg_aead *aead, struct sg_aead_ctx *ctx,
     return err;
 }
 
-enum sg_err sg_aead_open(const struct sg_aead *aead, struct sg_aead_ctx *ctx,
-                         struct sg_aead_state *state,
-                         const uint8_t nonce[static SG_RECORD_NONCE_BYTES], const uint8_t *aad,
-                         size_t aad_len, uint8_t *bytes, size_t len,
-                         const uint8_t tag[static SG_RECORD_TAG_BYTES])
+enum sg_err sg_aead_open(const struct sg_aead *aead, struct sg_aead_ctx *ctx, struct sg_aead_state *state,
+                         const uint8_t nonce[static SG_RECORD_NONCE_BYTES], const uint8_t *aad, size_t aad_len,
+                         uint8_t *bytes, size_t len, const uint8_t tag[static SG_RECORD_TAG_BYTES])
 {
     uint8_t iv[SG_AEAD_IV_BYTES];
     aead->make_iv(nonce, iv);
@@ -109,8 +104,7 @@ enum sg_err sg_aead_open(const struct sg_aead *aead, struct sg_aead_ctx *ctx,
     return err;
 }
 
-void sg_aead_forget(const struct sg_aead *aead, struct sg_aead_ctx *ctx,
-                    struct sg_aead_state *state)
+void sg_aead_forget(const struct sg_aead *aead, struct sg_aead_ctx *ctx, struct sg_aead_state *state)
 {
     if (aead->forget)
         aead->forget(ctx, state);

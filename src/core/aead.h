@@ -47,20 +47,16 @@ struct sg_aead {
     bool (*is_available)(void);
 
     /* The direction key and the nonce's first bytes to the subkey. */
-    enum sg_err (*derive_subkey)(struct sg_aead_ctx *ctx, const uint8_t *key, const uint8_t *nonce,
-                                 uint8_t *subkey);
+    enum sg_err (*derive_subkey)(struct sg_aead_ctx *ctx, const uint8_t *key, const uint8_t *nonce, uint8_t *subkey);
     /* The rest of the nonce to the 96-bit IV of the cipher. */
     void (*make_iv)(const uint8_t *nonce, uint8_t *iv);
     /* The cipher itself: key expansion, seal and open in place. open compares the tag in constant
      * time. */
-    enum sg_err (*expand)(struct sg_aead_ctx *ctx, struct sg_aead_state *state,
-                          const uint8_t *subkey);
-    enum sg_err (*seal)(struct sg_aead_ctx *ctx, struct sg_aead_state *state, const uint8_t *iv,
-                        const uint8_t *aad, size_t aad_len, uint8_t *bytes, size_t len,
-                        uint8_t *tag);
-    enum sg_err (*open)(struct sg_aead_ctx *ctx, struct sg_aead_state *state, const uint8_t *iv,
-                        const uint8_t *aad, size_t aad_len, uint8_t *bytes, size_t len,
-                        const uint8_t *tag);
+    enum sg_err (*expand)(struct sg_aead_ctx *ctx, struct sg_aead_state *state, const uint8_t *subkey);
+    enum sg_err (*seal)(struct sg_aead_ctx *ctx, struct sg_aead_state *state, const uint8_t *iv, const uint8_t *aad,
+                        size_t aad_len, uint8_t *bytes, size_t len, uint8_t *tag);
+    enum sg_err (*open)(struct sg_aead_ctx *ctx, struct sg_aead_state *state, const uint8_t *iv, const uint8_t *aad,
+                        size_t aad_len, uint8_t *bytes, size_t len, const uint8_t *tag);
     /* Overwrites what the back end itself keeps of the state; NULL if it keeps nothing. */
     void (*forget)(struct sg_aead_ctx *ctx, struct sg_aead_state *state);
 };
@@ -89,29 +85,25 @@ static inline uint16_t sg_aead_id(const struct sg_aead *aead)
 /* Fills state for a direction key (32 bytes) and the first 16 bytes of the nonce (channel id,
  * sender id). */
 SG_MUST_CHECK enum sg_err sg_aead_derive(const struct sg_aead *aead, struct sg_aead_ctx *ctx,
-                                         struct sg_aead_state *state,
-                                         const uint8_t key[static SG_KEY_BYTES],
+                                         struct sg_aead_state *state, const uint8_t key[static SG_KEY_BYTES],
                                          const uint8_t nonce[static 16]);
 
 /*
  * Seals len bytes in place under a state derived with the same first 16 bytes of the nonce, and
  * writes the tag. Lengths are below 2^30. CRYPTO if the library fails; the bytes are wiped then.
  */
-SG_MUST_CHECK enum sg_err sg_aead_seal(const struct sg_aead *aead, struct sg_aead_ctx *ctx,
-                                       struct sg_aead_state *state,
-                                       const uint8_t nonce[static SG_RECORD_NONCE_BYTES],
-                                       const uint8_t *aad, size_t aad_len, uint8_t *bytes,
-                                       size_t len, uint8_t tag[static SG_RECORD_TAG_BYTES]);
+SG_MUST_CHECK enum sg_err sg_aead_seal(const struct sg_aead *aead, struct sg_aead_ctx *ctx, struct sg_aead_state *state,
+                                       const uint8_t nonce[static SG_RECORD_NONCE_BYTES], const uint8_t *aad,
+                                       size_t aad_len, uint8_t *bytes, size_t len,
+                                       uint8_t tag[static SG_RECORD_TAG_BYTES]);
 
 /* Opens in place. FORGED if the tag does not match; bytes are wiped on any failure. */
-SG_MUST_CHECK enum sg_err sg_aead_open(const struct sg_aead *aead, struct sg_aead_ctx *ctx,
-                                       struct sg_aead_state *state,
-                                       const uint8_t nonce[static SG_RECORD_NONCE_BYTES],
-                                       const uint8_t *aad, size_t aad_len, uint8_t *bytes,
-                                       size_t len, const uint8_t tag[static SG_RECORD_TAG_BYTES]);
+SG_MUST_CHECK enum sg_err sg_aead_open(const struct sg_aead *aead, struct sg_aead_ctx *ctx, struct sg_aead_state *state,
+                                       const uint8_t nonce[static SG_RECORD_NONCE_BYTES], const uint8_t *aad,
+                                       size_t aad_len, uint8_t *bytes, size_t len,
+                                       const uint8_t tag[static SG_RECORD_TAG_BYTES]);
 
 /* Wipes the state, and what the back end keeps of it. */
-void sg_aead_forget(const struct sg_aead *aead, struct sg_aead_ctx *ctx,
-                    struct sg_aead_state *state);
+void sg_aead_forget(const struct sg_aead *aead, struct sg_aead_ctx *ctx, struct sg_aead_state *state);
 
 #endif

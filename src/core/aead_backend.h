@@ -22,11 +22,10 @@ extern const struct sg_aead sg_ipsecmb_xaes;
 extern const struct sg_aead sg_sodium_xchacha;
 
 /* XAES-256-GCM's subkey and IV, HChaCha20 and the IV after it: the same on every back end. */
-enum sg_err sg_xaes_derive_subkey(struct sg_aead_ctx *ctx, const uint8_t *key, const uint8_t *nonce,
-                                  uint8_t *subkey);
+enum sg_err sg_xaes_derive_subkey(struct sg_aead_ctx *ctx, const uint8_t *key, const uint8_t *nonce, uint8_t *subkey);
 void sg_xaes_make_iv(const uint8_t *nonce, uint8_t *iv);
-enum sg_err sg_xchacha_derive_subkey(struct sg_aead_ctx *ctx, const uint8_t *key,
-                                     const uint8_t *nonce, uint8_t *subkey);
+enum sg_err sg_xchacha_derive_subkey(struct sg_aead_ctx *ctx, const uint8_t *key, const uint8_t *nonce,
+                                     uint8_t *subkey);
 void sg_xchacha_make_iv(const uint8_t *nonce, uint8_t *iv);
 
 #endif

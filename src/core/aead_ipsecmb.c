@@ -37,41 +37,37 @@ static void stop(void *part)
         free_mb_mgr(part);
 }
 
-static enum sg_err expand(struct sg_aead_ctx *ctx, struct sg_aead_state *state,
-                          const uint8_t *subkey)
+static enum sg_err expand(struct sg_aead_ctx *ctx, struct sg_aead_state *state, const uint8_t *subkey)
 {
     IMB_MGR *manager = ctx->part[SG_BACKEND_IPSECMB];
     IMB_AES256_GCM_PRE(manager, subkey, (struct gcm_key_data *)(void *)state);
     return SG_OK;
 }
 
-static enum sg_err seal_bytes(struct sg_aead_ctx *ctx, struct sg_aead_state *state,
-                              const uint8_t *iv, const uint8_t *aad, size_t aad_len, uint8_t *bytes,
-                              size_t len, uint8_t *tag)
+static enum sg_err seal_bytes(struct sg_aead_ctx *ctx, struct sg_aead_state *state, const uint8_t *iv,
+                              const uint8_t *aad, size_t aad_len, uint8_t *bytes, size_t len, uint8_t *tag)
 {
     IMB_MGR *manager = ctx->part[SG_BACKEND_IPSECMB];
     struct gcm_context_data work;
-    IMB_AES256_GCM_ENC(manager, (const struct gcm_key_data *)(void *)state, &work, bytes, bytes,
-                       len, iv, aad, aad_len, tag, SG_RECORD_TAG_BYTES);
+    IMB_AES256_GCM_ENC(manager, (const struct gcm_key_data *)(void *)state, &work, bytes, bytes, len, iv, aad, aad_len,
+                       tag, SG_RECORD_TAG_BYTES);
     return SG_OK;
 }
 
-static enum sg_err open_bytes(struct sg_aead_ctx *ctx, struct sg_aead_state *state,
-                              const uint8_t *iv, const uint8_t *aad, size_t aad_len, uint8_t *bytes,
-                              size_t len, const uint8_t *tag)
+static enum sg_err open_bytes(struct sg_aead_ctx *ctx, struct sg_aead_state *state, const uint8_t *iv,
+                              const uint8_t *aad, size_t aad_len, uint8_t *bytes, size_t len, const uint8_t *tag)
 {
     IMB_MGR *manager = ctx->part[SG_BACKEND_IPSECMB];
     struct gcm_context_data work;
     uint8_t computed[SG_RECORD_TAG_BYTES];
-    IMB_AES256_GCM_DEC(manager, (const struct gcm_key_data *)(void *)state, &work, bytes, bytes,
-                       len, iv, aad, aad_len, computed, sizeof computed);
+    IMB_AES256_GCM_DEC(manager, (const struct gcm_key_data *)(void *)state, &work, bytes, bytes, len, iv, aad, aad_len,
+                       computed, sizeof computed);
     int differs = CRYPTO_memcmp(computed, tag, sizeof computed);
     OPENSSL_cleanse(computed, sizeof computed); /* what a forger would need for just these bytes */
     return differs ? SG_ERR_FORGED : SG_OK;
 }
 
-const struct sg_aead_backend sg_ipsecmb_backend = {
-    .backend = SG_BACKEND_IPSECMB, .start = start, .stop = stop};
+const struct sg_aead_backend sg_ipsecmb_backend = {.backend = SG_BACKEND_IPSECMB, .start = start, .stop = stop};
 
 const struct sg_aead sg_ipsecmb_xaes = {
     .id = SG_SUITE_XAES_256_GCM,

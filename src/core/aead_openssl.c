@@ -102,8 +102,7 @@ static bool is_available(void)
  * C2SP XAES-256-GCM: subkey block i is CMAC-AES256(K, 00 || i || 'X' || 00 || nonce[0..11]), which
  * is one whole block: the NIST SP 800-108r1 KDF in counter mode.
  */
-enum sg_err sg_xaes_derive_subkey(struct sg_aead_ctx *ctx, const uint8_t *key, const uint8_t *nonce,
-                                  uint8_t *subkey)
+enum sg_err sg_xaes_derive_subkey(struct sg_aead_ctx *ctx, const uint8_t *key, const uint8_t *nonce, uint8_t *subkey)
 {
     struct openssl_part *part = ctx->part[SG_BACKEND_OPENSSL];
     bool good = true;
@@ -111,11 +110,9 @@ enum sg_err sg_xaes_derive_subkey(struct sg_aead_ctx *ctx, const uint8_t *key, c
         uint8_t block[16] = {0, (uint8_t)(i + 1), 'X', 0};
         size_t written = 0;
         memcpy(block + 4, nonce, 12);
-        good =
-            good &&
-            EVP_MAC_init(part->cmac, i == 0 ? key : NULL, i == 0 ? SG_KEY_BYTES : 0, NULL) == 1 &&
-            EVP_MAC_update(part->cmac, block, sizeof block) == 1 &&
-            EVP_MAC_final(part->cmac, subkey + 16 * i, &written, 16) == 1 && written == 16;
+        good = good && EVP_MAC_init(part->cmac, i == 0 ? key : NULL, i == 0 ? SG_KEY_BYTES : 0, NULL) == 1 &&
+               EVP_MAC_update(part->cmac, block, sizeof block) == 1 &&
+               EVP_MAC_final(part->cmac, subkey + 16 * i, &written, 16) == 1 && written == 16;
     }
     /* The direction key must not stay behind in OpenSSL's heap. */
     good = EVP_MAC_init(part->cmac, zero_key, sizeof zero_key, NULL) == 1 && good;
@@ -127,8 +124,7 @@ void sg_xaes_make_iv(const uint8_t *nonce, uint8_t *iv)
     memcpy(iv, nonce + 12, SG_AEAD_IV_BYTES);
 }
 
-static enum sg_err expand(struct sg_aead_ctx *ctx, struct sg_aead_state *state,
-                          const uint8_t *subkey)
+static enum sg_err expand(struct sg_aead_ctx *ctx, struct sg_aead_state *state, const uint8_t *subkey)
 {
     struct openssl_part *part = ctx->part[SG_BACKEND_OPENSSL];
     struct openssl_state *own = (struct openssl_state *)(void *)state;
@@ -138,9 +134,8 @@ static enum sg_err expand(struct sg_aead_ctx *ctx, struct sg_aead_state *state,
 }
 
 /* Up to the tag: key if it changed, IV, associated data, bytes in place. */
-static bool run_cipher(struct openssl_part *part, enum cipher c, enum direction d,
-                       const struct openssl_state *own, const uint8_t *iv, const uint8_t *aad,
-                       size_t aad_len, uint8_t *bytes, size_t len)
+static bool run_cipher(struct openssl_part *part, enum cipher c, enum direction d, const struct openssl_state *own,
+                       const uint8_t *iv, const uint8_t *aad, size_t aad_len, uint8_t *bytes, size_t len)
 {
     EVP_CIPHER_CTX *cipher = part->cipher[c][d];
     bool is_keyed = part->keyed[c][d] == own->serial;
@@ -155,15 +150,13 @@ static bool run_cipher(struct openssl_part *part, enum cipher c, enum direction 
     return len == 0 || EVP_CipherUpdate(cipher, bytes, &written, bytes, (int)len) == 1;
 }
 
-static enum sg_err seal_with(struct sg_aead_ctx *ctx, enum cipher c, struct sg_aead_state *state,
-                             const uint8_t *iv, const uint8_t *aad, size_t aad_len, uint8_t *bytes,
-                             size_t len, uint8_t *tag)
+static enum sg_err seal_with(struct sg_aead_ctx *ctx, enum cipher c, struct sg_aead_state *state, const uint8_t *iv,
+                             const uint8_t *aad, size_t aad_len, uint8_t *bytes, size_t len, uint8_t *tag)
 {
     struct openssl_part *part = ctx->part[SG_BACKEND_OPENSSL];
     EVP_CIPHER_CTX *cipher = part->cipher[c][SEALING];
     int written = 0;
-    if (!run_cipher(part, c, SEALING, (struct openssl_state *)(void *)state, iv, aad, aad_len,
-                    bytes, len) ||
+    if (!run_cipher(part, c, SEALING, (struct openssl_state *)(void *)state, iv, aad, aad_len, bytes, len) ||
         EVP_CipherFinal_ex(cipher, bytes + len, &written) != 1 ||
         EVP_CIPHER_CTX_ctrl(cipher, EVP_CTRL_AEAD_GET_TAG, SG_RECORD_TAG_BYTES, tag) != 1)
         return SG_ERR_CRYPTO;
@@ -171,46 +164,40 @@ static enum sg_err seal_with(struct sg_aead_ctx *ctx, enum cipher c, struct sg_a
 }
 
 /* The final call compares the tag, in constant time. */
-static enum sg_err open_with(struct sg_aead_ctx *ctx, enum cipher c, struct sg_aead_state *state,
-                             const uint8_t *iv, const uint8_t *aad, size_t aad_len, uint8_t *bytes,
-                             size_t len, const uint8_t *tag)
+static enum sg_err open_with(struct sg_aead_ctx *ctx, enum cipher c, struct sg_aead_state *state, const uint8_t *iv,
+                             const uint8_t *aad, size_t aad_len, uint8_t *bytes, size_t len, const uint8_t *tag)
 {
     struct openssl_part *part = ctx->part[SG_BACKEND_OPENSSL];
     EVP_CIPHER_CTX *cipher = part->cipher[c][OPENING];
     uint8_t expected[SG_RECORD_TAG_BYTES];
     int written = 0;
     memcpy(expected, tag, sizeof expected); /* the call takes no const */
-    if (!run_cipher(part, c, OPENING, (struct openssl_state *)(void *)state, iv, aad, aad_len,
-                    bytes, len) ||
+    if (!run_cipher(part, c, OPENING, (struct openssl_state *)(void *)state, iv, aad, aad_len, bytes, len) ||
         EVP_CIPHER_CTX_ctrl(cipher, EVP_CTRL_AEAD_SET_TAG, SG_RECORD_TAG_BYTES, expected) != 1)
         return SG_ERR_CRYPTO;
     return EVP_CipherFinal_ex(cipher, bytes + len, &written) == 1 ? SG_OK : SG_ERR_FORGED;
 }
 
-static enum sg_err seal_gcm(struct sg_aead_ctx *ctx, struct sg_aead_state *state, const uint8_t *iv,
-                            const uint8_t *aad, size_t aad_len, uint8_t *bytes, size_t len,
-                            uint8_t *tag)
+static enum sg_err seal_gcm(struct sg_aead_ctx *ctx, struct sg_aead_state *state, const uint8_t *iv, const uint8_t *aad,
+                            size_t aad_len, uint8_t *bytes, size_t len, uint8_t *tag)
 {
     return seal_with(ctx, GCM, state, iv, aad, aad_len, bytes, len, tag);
 }
 
-static enum sg_err open_gcm(struct sg_aead_ctx *ctx, struct sg_aead_state *state, const uint8_t *iv,
-                            const uint8_t *aad, size_t aad_len, uint8_t *bytes, size_t len,
-                            const uint8_t *tag)
+static enum sg_err open_gcm(struct sg_aead_ctx *ctx, struct sg_aead_state *state, const uint8_t *iv, const uint8_t *aad,
+                            size_t aad_len, uint8_t *bytes, size_t len, const uint8_t *tag)
 {
     return open_with(ctx, GCM, state, iv, aad, aad_len, bytes, len, tag);
 }
 
-static enum sg_err seal_chacha(struct sg_aead_ctx *ctx, struct sg_aead_state *state,
-                               const uint8_t *iv, const uint8_t *aad, size_t aad_len,
-                               uint8_t *bytes, size_t len, uint8_t *tag)
+static enum sg_err seal_chacha(struct sg_aead_ctx *ctx, struct sg_aead_state *state, const uint8_t *iv,
+                               const uint8_t *aad, size_t aad_len, uint8_t *bytes, size_t len, uint8_t *tag)
 {
     return seal_with(ctx, CHACHA, state, iv, aad, aad_len, bytes, len, tag);
 }
 
-static enum sg_err open_chacha(struct sg_aead_ctx *ctx, struct sg_aead_state *state,
-                               const uint8_t *iv, const uint8_t *aad, size_t aad_len,
-                               uint8_t *bytes, size_t len, const uint8_t *tag)
+static enum sg_err open_chacha(struct sg_aead_ctx *ctx, struct sg_aead_state *state, const uint8_t *iv,
+                               const uint8_t *aad, size_t aad_len, uint8_t *bytes, size_t len, const uint8_t *tag)
 {
     return open_with(ctx, CHACHA, state, iv, aad, aad_len, bytes, len, tag);
 }
@@ -229,8 +216,7 @@ static void forget(struct sg_aead_ctx *ctx, struct sg_aead_state *state)
     }
 }
 
-const struct sg_aead_backend sg_openssl_backend = {
-    .backend = SG_BACKEND_OPENSSL, .start = start, .stop = stop};
+const struct sg_aead_backend sg_openssl_backend = {.backend = SG_BACKEND_OPENSSL, .start = start, .stop = stop};
 
 const struct sg_aead sg_openssl_xaes = {
     .id = SG_SUITE_XAES_256_GCM,

@@ -27,8 +27,7 @@ static bool is_available(void)
     return true;
 }
 
-enum sg_err sg_xchacha_derive_subkey(struct sg_aead_ctx *ctx, const uint8_t *key,
-                                     const uint8_t *nonce, uint8_t *subkey)
+enum sg_err sg_xchacha_derive_subkey(struct sg_aead_ctx *ctx, const uint8_t *key, const uint8_t *nonce, uint8_t *subkey)
 {
     (void)ctx;
     return crypto_core_hchacha20(subkey, nonce, key, NULL) == 0 ? SG_OK : SG_ERR_CRYPTO;
@@ -41,37 +40,33 @@ void sg_xchacha_make_iv(const uint8_t *nonce, uint8_t *iv)
     memcpy(iv + 4, nonce + 16, 8);
 }
 
-static enum sg_err expand(struct sg_aead_ctx *ctx, struct sg_aead_state *state,
-                          const uint8_t *subkey)
+static enum sg_err expand(struct sg_aead_ctx *ctx, struct sg_aead_state *state, const uint8_t *subkey)
 {
     (void)ctx;
     memcpy(state->bytes, subkey, SG_KEY_BYTES);
     return SG_OK;
 }
 
-static enum sg_err seal_bytes(struct sg_aead_ctx *ctx, struct sg_aead_state *state,
-                              const uint8_t *iv, const uint8_t *aad, size_t aad_len, uint8_t *bytes,
-                              size_t len, uint8_t *tag)
+static enum sg_err seal_bytes(struct sg_aead_ctx *ctx, struct sg_aead_state *state, const uint8_t *iv,
+                              const uint8_t *aad, size_t aad_len, uint8_t *bytes, size_t len, uint8_t *tag)
 {
     (void)ctx;
-    int failed = crypto_aead_chacha20poly1305_ietf_encrypt_detached(
-        bytes, tag, NULL, bytes, len, aad, aad_len, NULL, iv, state->bytes);
+    int failed = crypto_aead_chacha20poly1305_ietf_encrypt_detached(bytes, tag, NULL, bytes, len, aad, aad_len, NULL,
+                                                                    iv, state->bytes);
     return failed ? SG_ERR_CRYPTO : SG_OK;
 }
 
 /* libsodium verifies before it decrypts, in constant time. */
-static enum sg_err open_bytes(struct sg_aead_ctx *ctx, struct sg_aead_state *state,
-                              const uint8_t *iv, const uint8_t *aad, size_t aad_len, uint8_t *bytes,
-                              size_t len, const uint8_t *tag)
+static enum sg_err open_bytes(struct sg_aead_ctx *ctx, struct sg_aead_state *state, const uint8_t *iv,
+                              const uint8_t *aad, size_t aad_len, uint8_t *bytes, size_t len, const uint8_t *tag)
 {
     (void)ctx;
-    int failed = crypto_aead_chacha20poly1305_ietf_decrypt_detached(bytes, NULL, bytes, len, tag,
-                                                                    aad, aad_len, iv, state->bytes);
+    int failed = crypto_aead_chacha20poly1305_ietf_decrypt_detached(bytes, NULL, bytes, len, tag, aad, aad_len, iv,
+                                                                    state->bytes);
     return failed ? SG_ERR_FORGED : SG_OK;
 }
 
-const struct sg_aead_backend sg_sodium_backend = {
-    .backend = SG_BACKEND_SODIUM, .start = start, .stop = stop};
+const struct sg_aead_backend sg_sodium_backend = {.backend = SG_BACKEND_SODIUM, .start = start, .stop = stop};
 
 const struct sg_aead sg_sodium_xchacha = {
     .id = SG_SUITE_XCHACHA20_POLY1305,

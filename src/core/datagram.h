@@ -59,27 +59,20 @@ struct sg_limits {
     uint32_t max_senders;       /* 1 to SG_SENDERS_MAX */
 };
 
-#define SG_LIMITS_DEFAULT                                                                          \
-    {                                                                                              \
-        .records_per_sender = UINT64_C(1) << 28, .blocks_per_sender = UINT64_C(1) << 35,           \
-        .failed_soft = UINT64_C(1) << 35, .failed_hard = UINT64_C(1) << 36,                        \
-        .max_senders = SG_SENDERS_MAX,                                                             \
+#define SG_LIMITS_DEFAULT                                                                                              \
+    {                                                                                                                  \
+        .records_per_sender = UINT64_C(1) << 28, .blocks_per_sender = UINT64_C(1) << 35,                               \
+        .failed_soft = UINT64_C(1) << 35, .failed_hard = UINT64_C(1) << 36, .max_senders = SG_SENDERS_MAX,             \
     }
 
-static_assert(SG_RECORD_CHANNEL_BYTES + SG_RECORD_SENDER_BYTES + SG_RECORD_COUNTER_BYTES ==
-                  SG_RECORD_NONCE_BYTES,
+static_assert(SG_RECORD_CHANNEL_BYTES + SG_RECORD_SENDER_BYTES + SG_RECORD_COUNTER_BYTES == SG_RECORD_NONCE_BYTES,
               "the nonce is the three fields and nothing else");
-static_assert(SG_RECORD_CHANNEL_OFFSET == SG_RECORD_NONCE_OFFSET,
-              "the nonce starts with the channel id");
-static_assert(SG_RECORD_SENDER_OFFSET == SG_RECORD_CHANNEL_OFFSET + SG_RECORD_CHANNEL_BYTES,
-              "fields are adjacent");
-static_assert(SG_RECORD_COUNTER_OFFSET == SG_RECORD_SENDER_OFFSET + SG_RECORD_SENDER_BYTES,
-              "fields are adjacent");
-static_assert(SG_RECORD_HEADER_BYTES == SG_RECORD_NONCE_OFFSET + SG_RECORD_NONCE_BYTES,
-              "ciphertext follows the nonce");
+static_assert(SG_RECORD_CHANNEL_OFFSET == SG_RECORD_NONCE_OFFSET, "the nonce starts with the channel id");
+static_assert(SG_RECORD_SENDER_OFFSET == SG_RECORD_CHANNEL_OFFSET + SG_RECORD_CHANNEL_BYTES, "fields are adjacent");
+static_assert(SG_RECORD_COUNTER_OFFSET == SG_RECORD_SENDER_OFFSET + SG_RECORD_SENDER_BYTES, "fields are adjacent");
+static_assert(SG_RECORD_HEADER_BYTES == SG_RECORD_NONCE_OFFSET + SG_RECORD_NONCE_BYTES, "ciphertext follows the nonce");
 static_assert(SG_RECORD_OVERHEAD == 41, "as docs/protocol.md says");
-static_assert(SG_RECORD_NONCE_OFFSET == SG_RECORD_AAD_BYTES,
-              "what the nonce does not bind is associated data");
+static_assert(SG_RECORD_NONCE_OFFSET == SG_RECORD_AAD_BYTES, "what the nonce does not bind is associated data");
 static_assert((SG_RECORD_INDICATOR & 7) == 0, "reserved bits are sent as 0");
 
 #endif

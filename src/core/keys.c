@@ -12,8 +12,8 @@
 
 enum { SHA256_BYTES = 32 };
 
-void sg_keys_exporter_context(const uint8_t channel_id[static SG_RECORD_CHANNEL_BYTES],
-                              uint16_t suite, uint8_t out[static SG_EXPORTER_CONTEXT_BYTES])
+void sg_keys_exporter_context(const uint8_t channel_id[static SG_RECORD_CHANNEL_BYTES], uint16_t suite,
+                              uint8_t out[static SG_EXPORTER_CONTEXT_BYTES])
 {
     struct sg_wbuf w = sg_wbuf_init(out, SG_EXPORTER_CONTEXT_BYTES);
     sg_wbuf_bytes(&w, channel_id, SG_RECORD_CHANNEL_BYTES);
@@ -27,8 +27,8 @@ static OSSL_PARAM octets(const char *name, const void *bytes, size_t len)
     return OSSL_PARAM_construct_octet_string(name, (void *)(uintptr_t)bytes, len);
 }
 
-enum sg_err sg_keys_expand(const uint8_t *prk, size_t prk_len, const void *info, size_t info_len,
-                           uint8_t *out, size_t out_len)
+enum sg_err sg_keys_expand(const uint8_t *prk, size_t prk_len, const void *info, size_t info_len, uint8_t *out,
+                           size_t out_len)
 {
     if (out_len == 0 || out_len > (size_t)255 * SHA256_BYTES)
         return SG_ERR_INVALID;

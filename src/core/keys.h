@@ -22,19 +22,18 @@ struct sg_direction_keys {
 };
 
 /* The exporter's context: channel id, suite. */
-void sg_keys_exporter_context(const uint8_t channel_id[static SG_RECORD_CHANNEL_BYTES],
-                              uint16_t suite, uint8_t out[static SG_EXPORTER_CONTEXT_BYTES]);
+void sg_keys_exporter_context(const uint8_t channel_id[static SG_RECORD_CHANNEL_BYTES], uint16_t suite,
+                              uint8_t out[static SG_EXPORTER_CONTEXT_BYTES]);
 
 /* Derives both keys. The secret is wiped in any case; keys are all 0 on failure (CRYPTO). */
-SG_MUST_CHECK enum sg_err sg_keys_derive(uint8_t secret[static SG_KEY_BYTES],
-                                         struct sg_direction_keys *keys);
+SG_MUST_CHECK enum sg_err sg_keys_derive(uint8_t secret[static SG_KEY_BYTES], struct sg_direction_keys *keys);
 void sg_keys_wipe(struct sg_direction_keys *keys);
 
 /*
  * HKDF-Expand with SHA-256 (RFC 5869 section 2.3): out_len bytes from a pseudorandom key and info.
  * INVALID if out_len is 0 or above 255 * 32; CRYPTO if the library fails, out is all 0 then.
  */
-SG_MUST_CHECK enum sg_err sg_keys_expand(const uint8_t *prk, size_t prk_len, const void *info,
-                                         size_t info_len, uint8_t *out, size_t out_len);
+SG_MUST_CHECK enum sg_err sg_keys_expand(const uint8_t *prk, size_t prk_len, const void *info, size_t info_len,
+                                         uint8_t *out, size_t out_len);
 
 #endif

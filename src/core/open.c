@@ -15,7 +15,7 @@
  * key. */
 struct sender_window {
     struct sg_arena_mark mark;
-    uint8_t id[SG_RECORD_SENDER_BYTES];
+    uint64_t id; /* as load_id gives it */
     uint64_t opened;
     struct sg_aead_state state;
     struct sg_replay replay;
@@ -27,24 +27,30 @@ struct sg_receiver_slot {
     uint32_t last; /* where the last record's sender was found */
     uint64_t failed;
     uint8_t key[SG_KEY_BYTES];
-    uint8_t channel_id[SG_RECORD_CHANNEL_BYTES];
-    struct sender_window
-        *senders[SG_SENDERS_MAX]; /* in the order of their first verified records */
+    uint64_t channel_id;
+    struct sender_window *senders[SG_SENDERS_MAX]; /* in the order of their first verified records */
     /* A sender id that nothing verified of yet: its subkey, kept for its next record. */
     bool has_candidate;
-    uint8_t candidate_id[SG_RECORD_SENDER_BYTES];
+    uint64_t candidate_id;
     struct sg_aead_state candidate;
 };
 
-static_assert(sizeof(struct sender_window) <= SG_ARENA_SLOT_BYTES,
-              "a sender id's window and state fit a slot");
+/* Ids as integers in the order of this machine: only ever compared, and copied back. */
+static uint64_t load_id(const uint8_t *bytes)
+{
+    uint64_t id = 0;
+    memcpy(&id, bytes, sizeof id);
+    return id;
+}
+
+static_assert(SG_RECORD_CHANNEL_BYTES == sizeof(uint64_t) && SG_RECORD_SENDER_BYTES == sizeof(uint64_t),
+              "an id is one integer");
+static_assert(sizeof(struct sender_window) <= SG_ARENA_SLOT_BYTES, "a sender id's window and state fit a slot");
 static_assert(sizeof(struct sg_receiver_slot) <= SG_ARENA_SLOT_BYTES, "a receiver fits a slot");
 
-enum sg_err sg_receiver_init(struct sg_receiver *receiver, struct sg_arena *arena,
-                             struct sg_aead_ctx *ctx, const struct sg_aead *aead,
-                             const uint8_t key[static SG_KEY_BYTES],
-                             const uint8_t channel_id[static SG_RECORD_CHANNEL_BYTES],
-                             const struct sg_limits *limits)
+enum sg_err sg_receiver_init(struct sg_receiver *receiver, struct sg_arena *arena, struct sg_aead_ctx *ctx,
+                             const struct sg_aead *aead, const uint8_t key[static SG_KEY_BYTES],
+                             const uint8_t channel_id[static SG_RECORD_CHANNEL_BYTES], const struct sg_limits *limits)
 {
     assert(limits->max_senders >= 1 && limits->max_senders <= SG_SENDERS_MAX);
     memset(receiver, 0, sizeof *receiver);
@@ -52,9 +58,8 @@ enum sg_err sg_receiver_init(struct sg_receiver *receiver, struct sg_arena *aren
     if (!slot)
         return SG_ERR_FULL;
     memcpy(slot->key, key, sizeof slot->key);
-    memcpy(slot->channel_id, channel_id, sizeof slot->channel_id);
-    *receiver = (struct sg_receiver){
-        .arena = arena, .ctx = ctx, .aead = aead, .limits = *limits, .slot = slot};
+    slot->channel_id = load_id(channel_id);
+    *receiver = (struct sg_receiver){.arena = arena, .ctx = ctx, .aead = aead, .limits = *limits, .slot = slot};
     return SG_OK;
 }
 
@@ -72,11 +77,11 @@ void sg_receiver_dispose(struct sg_receiver *receiver)
     memset(receiver, 0, sizeof *receiver);
 }
 
-static struct sender_window *find_sender(struct sg_receiver_slot *slot, const uint8_t *id)
+static struct sender_window *find_sender(struct sg_receiver_slot *slot, uint64_t id)
 {
     for (uint32_t i = 0; i < slot->sender_count; i++) {
         uint32_t at = (slot->last + i) % slot->sender_count;
-        if (memcmp(slot->senders[at]->id, id, SG_RECORD_SENDER_BYTES) == 0) {
+        if (slot->senders[at]->id == id) {
             slot->last = at;
             return slot->senders[at];
         }
@@ -84,14 +89,12 @@ static struct sender_window *find_sender(struct sg_receiver_slot *slot, const ui
     return NULL;
 }
 
-static enum sg_err open_under(struct sg_receiver *receiver, struct sg_aead_state *state,
-                              struct sg_record *record)
+static enum sg_err open_under(struct sg_receiver *receiver, struct sg_aead_state *state, struct sg_record *record)
 {
     uint8_t *ciphertext = record->bytes + SG_RECORD_HEADER_BYTES;
     size_t len = record->len - SG_RECORD_OVERHEAD;
-    enum sg_err err =
-        sg_aead_open(receiver->aead, receiver->ctx, state, record->bytes + SG_RECORD_NONCE_OFFSET,
-                     record->bytes, SG_RECORD_AAD_BYTES, ciphertext, len, ciphertext + len);
+    enum sg_err err = sg_aead_open(receiver->aead, receiver->ctx, state, record->bytes + SG_RECORD_NONCE_OFFSET,
+                                   record->bytes, SG_RECORD_AAD_BYTES, ciphertext, len, ciphertext + len);
     if (err == SG_OK)
         record->len = len;
     else
@@ -104,16 +107,15 @@ static enum sg_err open_under(struct sg_receiver *receiver, struct sg_aead_state
 static enum sg_err derive_candidate(struct sg_receiver *receiver, const uint8_t *nonce)
 {
     struct sg_receiver_slot *slot = receiver->slot;
-    const uint8_t *id = nonce + SG_RECORD_CHANNEL_BYTES;
-    if (slot->has_candidate && memcmp(slot->candidate_id, id, SG_RECORD_SENDER_BYTES) == 0)
+    uint64_t id = load_id(nonce + SG_RECORD_CHANNEL_BYTES);
+    if (slot->has_candidate && slot->candidate_id == id)
         return SG_OK;
     slot->has_candidate = false;
     sg_aead_forget(receiver->aead, receiver->ctx, &slot->candidate);
-    enum sg_err err =
-        sg_aead_derive(receiver->aead, receiver->ctx, &slot->candidate, slot->key, nonce);
+    enum sg_err err = sg_aead_derive(receiver->aead, receiver->ctx, &slot->candidate, slot->key, nonce);
     if (err != SG_OK)
         return err;
-    memcpy(slot->candidate_id, id, SG_RECORD_SENDER_BYTES);
+    slot->candidate_id = id;
     slot->has_candidate = true;
     return SG_OK;
 }
@@ -126,7 +128,7 @@ static struct sender_window *admit_candidate(struct sg_receiver *receiver)
     struct sender_window *sender = sg_arena_take(receiver->arena);
     if (!sender)
         return NULL;
-    memcpy(sender->id, slot->candidate_id, sizeof sender->id);
+    sender->id = slot->candidate_id;
     sender->state = slot->candidate;
     sodium_memzero(&slot->candidate, sizeof slot->candidate);
     slot->has_candidate = false;
@@ -135,8 +137,7 @@ static struct sender_window *admit_candidate(struct sg_receiver *receiver)
     return sender;
 }
 
-static enum sg_err open_first(struct sg_receiver *receiver, struct sg_record *record,
-                              struct sender_window **out)
+static enum sg_err open_first(struct sg_receiver *receiver, struct sg_record *record, struct sender_window **out)
 {
     if (receiver->slot->sender_count >= receiver->limits.max_senders)
         return SG_ERR_SENDER_LIMIT;
@@ -163,8 +164,7 @@ static enum sg_err check_header(const struct sg_receiver *receiver, const struct
         return SG_ERR_TOO_LONG;
     if (record->bytes[0] != SG_RECORD_INDICATOR)
         return SG_ERR_MALFORMED;
-    const uint8_t *channel_id = record->bytes + SG_RECORD_CHANNEL_OFFSET;
-    if (memcmp(channel_id, receiver->slot->channel_id, SG_RECORD_CHANNEL_BYTES) != 0)
+    if (load_id(record->bytes + SG_RECORD_CHANNEL_OFFSET) != receiver->slot->channel_id)
         return SG_ERR_NOT_FOUND;
     return receiver->slot->failed >= receiver->limits.failed_hard ? SG_ERR_KEY_LIMIT : SG_OK;
 }
@@ -175,10 +175,9 @@ static enum sg_err open_record(struct sg_receiver *receiver, struct sg_record *r
     enum sg_err err = check_header(receiver, record);
     if (err != SG_OK)
         return err;
-    struct sg_rbuf r =
-        sg_rbuf_init(record->bytes + SG_RECORD_COUNTER_OFFSET, SG_RECORD_COUNTER_BYTES);
+    struct sg_rbuf r = sg_rbuf_init(record->bytes + SG_RECORD_COUNTER_OFFSET, SG_RECORD_COUNTER_BYTES);
     uint64_t counter = sg_rbuf_u64(&r);
-    struct sender_window *sender = find_sender(slot, record->bytes + SG_RECORD_SENDER_OFFSET);
+    struct sender_window *sender = find_sender(slot, load_id(record->bytes + SG_RECORD_SENDER_OFFSET));
     if (sender) {
         err = sg_replay_check(&sender->replay, counter);
         if (err == SG_OK)
@@ -190,8 +189,7 @@ static enum sg_err open_record(struct sg_receiver *receiver, struct sg_record *r
         return err;
     sg_replay_update(&sender->replay, counter);
     sender->opened++;
-    record->newest =
-        sender == slot->senders[slot->sender_count - 1] && counter == sender->replay.highest;
+    record->newest = sender == slot->senders[slot->sender_count - 1] && counter == sender->replay.highest;
     return SG_OK;
 }
 
@@ -212,8 +210,7 @@ bool sg_receiver_wants_renewal(const struct sg_receiver *receiver)
     const struct sg_receiver_slot *slot = receiver->slot;
     if (!sg_arena_is_alive(slot))
         return false;
-    bool used_half =
-        slot->sender_count > 1 && 2 * (slot->sender_count - 1) >= receiver->limits.max_senders;
+    bool used_half = slot->sender_count > 1 && 2 * (slot->sender_count - 1) >= receiver->limits.max_senders;
     return used_half || slot->failed >= receiver->limits.failed_soft;
 }
 
@@ -222,13 +219,12 @@ uint64_t sg_receiver_failed(const struct sg_receiver *receiver)
     return sg_arena_is_alive(receiver->slot) ? receiver->slot->failed : 0;
 }
 
-bool sg_receiver_newest_sender(const struct sg_receiver *receiver,
-                               uint8_t out[static SG_RECORD_SENDER_BYTES])
+bool sg_receiver_newest_sender(const struct sg_receiver *receiver, uint8_t out[static SG_RECORD_SENDER_BYTES])
 {
     const struct sg_receiver_slot *slot = receiver->slot;
     if (!sg_arena_is_alive(slot) || slot->sender_count == 0)
         return false;
-    memcpy(out, slot->senders[slot->sender_count - 1]->id, SG_RECORD_SENDER_BYTES);
+    memcpy(out, &slot->senders[slot->sender_count - 1]->id, SG_RECORD_SENDER_BYTES);
     return true;
 }
 

@@ -34,7 +34,7 @@ struct sg_record {
     uint8_t *bytes;
     size_t len;
     enum sg_err err; /* out: of this record */
-    bool newest; /* out, opened: highest counter of the sender id that was first verified last */
+    bool newest;     /* out, opened: highest counter of the sender id that was first verified last */
 };
 
 struct sg_sender_slot;
@@ -63,12 +63,10 @@ struct sg_receiver {
  * random_ctx outlive it; limits are copied. Draws no sender id yet. FULL: the arena has no slot;
  * the sender is then all 0.
  */
-SG_MUST_CHECK enum sg_err sg_sender_init(struct sg_sender *sender, struct sg_arena *arena,
-                                         struct sg_aead_ctx *ctx, const struct sg_aead *aead,
-                                         const uint8_t key[static SG_KEY_BYTES],
+SG_MUST_CHECK enum sg_err sg_sender_init(struct sg_sender *sender, struct sg_arena *arena, struct sg_aead_ctx *ctx,
+                                         const struct sg_aead *aead, const uint8_t key[static SG_KEY_BYTES],
                                          const uint8_t channel_id[static SG_RECORD_CHANNEL_BYTES],
-                                         const struct sg_limits *limits, sg_random_fn *random,
-                                         void *random_ctx);
+                                         const struct sg_limits *limits, sg_random_fn *random, void *random_ctx);
 /* Wipes all; the sender is all 0 afterwards. */
 void sg_sender_dispose(struct sg_sender *sender);
 
@@ -87,8 +85,7 @@ uint32_t sg_sender_ids_drawn(const struct sg_sender *sender);
 /* Passes over so many counters and blocks of the present sender id (drawing the first one), as if
  * they had been used. Going forward is always safe; tests come near the limits by it. KEY_LIMIT,
  * WIPED, CRYPTO. */
-SG_MUST_CHECK enum sg_err sg_sender_skip(struct sg_sender *sender, uint64_t records,
-                                         uint64_t blocks);
+SG_MUST_CHECK enum sg_err sg_sender_skip(struct sg_sender *sender, uint64_t records, uint64_t blocks);
 
 /* Makes a receiver, as sg_sender_init. It takes further slots as records of new sender ids verify.
  */
@@ -112,8 +109,7 @@ bool sg_receiver_wants_renewal(const struct sg_receiver *receiver);
 uint64_t sg_receiver_failed(const struct sg_receiver *receiver);
 
 /* The sender id that was first verified last: false if there is none yet. */
-bool sg_receiver_newest_sender(const struct sg_receiver *receiver,
-                               uint8_t out[static SG_RECORD_SENDER_BYTES]);
+bool sg_receiver_newest_sender(const struct sg_receiver *receiver, uint8_t out[static SG_RECORD_SENDER_BYTES]);
 
 /* Records that a sender sealed, by its counters, and that did not open here (yet): exact for ids
  * that have been seen. */

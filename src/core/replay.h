@@ -24,8 +24,7 @@
 
 enum { SG_REPLAY_WORD_BITS = 64, SG_REPLAY_WORDS = SG_REPLAY_WINDOW / SG_REPLAY_WORD_BITS + 1 };
 
-static_assert(SG_REPLAY_WINDOW % SG_REPLAY_WORD_BITS == 0,
-              "the window is whole words, plus the one that is filled");
+static_assert(SG_REPLAY_WINDOW % SG_REPLAY_WORD_BITS == 0, "the window is whole words, plus the one that is filled");
 
 /* All 0 is the empty window: the highest counter is then taken for 0, but its bit is not set. */
 struct sg_replay {
@@ -34,9 +33,8 @@ struct sg_replay {
 };
 
 /* OK: not received yet. REPLAYED: received. TOO_OLD: below the window. */
-static inline enum sg_err sg_replay_check_in(uint64_t highest, const uint64_t *words,
-                                             size_t word_count, unsigned word_bits,
-                                             uint64_t counter)
+static inline enum sg_err sg_replay_check_in(uint64_t highest, const uint64_t *words, size_t word_count,
+                                             unsigned word_bits, uint64_t counter)
 {
     if (counter > highest)
         return SG_OK;
@@ -47,8 +45,8 @@ static inline enum sg_err sg_replay_check_in(uint64_t highest, const uint64_t *w
 }
 
 /* Marks a counter for which check gives OK. */
-static inline void sg_replay_update_in(uint64_t *highest, uint64_t *words, size_t word_count,
-                                       unsigned word_bits, uint64_t counter)
+static inline void sg_replay_update_in(uint64_t *highest, uint64_t *words, size_t word_count, unsigned word_bits,
+                                       uint64_t counter)
 {
     if (counter > *highest) {
         uint64_t steps = counter / word_bits - *highest / word_bits;
@@ -63,14 +61,12 @@ static inline void sg_replay_update_in(uint64_t *highest, uint64_t *words, size_
 
 static inline enum sg_err sg_replay_check(const struct sg_replay *window, uint64_t counter)
 {
-    return sg_replay_check_in(window->highest, window->words, SG_REPLAY_WORDS, SG_REPLAY_WORD_BITS,
-                              counter);
+    return sg_replay_check_in(window->highest, window->words, SG_REPLAY_WORDS, SG_REPLAY_WORD_BITS, counter);
 }
 
 static inline void sg_replay_update(struct sg_replay *window, uint64_t counter)
 {
-    sg_replay_update_in(&window->highest, window->words, SG_REPLAY_WORDS, SG_REPLAY_WORD_BITS,
-                        counter);
+    sg_replay_update_in(&window->highest, window->words, SG_REPLAY_WORDS, SG_REPLAY_WORD_BITS, counter);
 }
 
 #endif

@@ -24,11 +24,10 @@ static_assert(sizeof(struct sg_sender_slot) <= SG_ARENA_SLOT_BYTES, "a sender fi
 
 const struct sg_limits sg_limits_default = SG_LIMITS_DEFAULT;
 
-enum sg_err sg_sender_init(struct sg_sender *sender, struct sg_arena *arena,
-                           struct sg_aead_ctx *ctx, const struct sg_aead *aead,
-                           const uint8_t key[static SG_KEY_BYTES],
-                           const uint8_t channel_id[static SG_RECORD_CHANNEL_BYTES],
-                           const struct sg_limits *limits, sg_random_fn *random, void *random_ctx)
+enum sg_err sg_sender_init(struct sg_sender *sender, struct sg_arena *arena, struct sg_aead_ctx *ctx,
+                           const struct sg_aead *aead, const uint8_t key[static SG_KEY_BYTES],
+                           const uint8_t channel_id[static SG_RECORD_CHANNEL_BYTES], const struct sg_limits *limits,
+                           sg_random_fn *random, void *random_ctx)
 {
     assert(limits->max_senders >= 1 && limits->max_senders <= SG_SENDERS_MAX);
     memset(sender, 0, sizeof *sender);
@@ -92,8 +91,8 @@ static uint64_t count_blocks(size_t len)
 static enum sg_err spend_counter(struct sg_sender *sender, uint64_t blocks, uint64_t *counter)
 {
     struct sg_sender_slot *slot = sender->slot;
-    bool is_used_up = slot->counter >= sender->limits.records_per_sender ||
-                      slot->blocks + blocks > sender->limits.blocks_per_sender;
+    bool is_used_up =
+        slot->counter >= sender->limits.records_per_sender || slot->blocks + blocks > sender->limits.blocks_per_sender;
     if (slot->ids_drawn == 0 || is_used_up) {
         enum sg_err err = draw_sender_id(sender);
         if (err != SG_OK)
@@ -123,9 +122,8 @@ static enum sg_err seal_record(struct sg_sender *sender, struct sg_record *recor
     if (err != SG_OK)
         return err;
     write_header(sender->slot, counter, record->bytes);
-    err = sg_aead_seal(sender->aead, sender->ctx, &sender->slot->state,
-                       record->bytes + SG_RECORD_NONCE_OFFSET, record->bytes, SG_RECORD_AAD_BYTES,
-                       plaintext, record->len, plaintext + record->len);
+    err = sg_aead_seal(sender->aead, sender->ctx, &sender->slot->state, record->bytes + SG_RECORD_NONCE_OFFSET,
+                       record->bytes, SG_RECORD_AAD_BYTES, plaintext, record->len, plaintext + record->len);
     record->len = err == SG_OK ? record->len + SG_RECORD_OVERHEAD : 0;
     return err;
 }
@@ -150,8 +148,8 @@ bool sg_sender_wants_renewal(const struct sg_sender *sender)
     if (!sg_arena_is_alive(slot) || slot->ids_drawn == 0)
         return false;
     /* Counted in halves of an id, so that it works for a maximum of 1 too. */
-    bool is_half_used = slot->counter >= sender->limits.records_per_sender / 2 ||
-                        slot->blocks >= sender->limits.blocks_per_sender / 2;
+    bool is_half_used =
+        slot->counter >= sender->limits.records_per_sender / 2 || slot->blocks >= sender->limits.blocks_per_sender / 2;
     return 2 * (slot->ids_drawn - 1) + is_half_used >= sender->limits.max_senders;
 }
 

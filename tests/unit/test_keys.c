@@ -7,8 +7,8 @@ static void test_keys_known_answer(void **state)
     (void)state;
     uint8_t secret[SG_KEY_BYTES], expected[SG_KEY_BYTES];
     struct sg_direction_keys keys;
-    for (uint8_t i = 0; i < SG_KEY_BYTES; i++)
-        secret[i] = i;
+    for (unsigned i = 0; i < SG_KEY_BYTES; i++)
+        secret[i] = (uint8_t)i;
     assert_int_equal(sg_keys_derive(secret, &keys), SG_OK);
     read_hex("b3e6028b9bd48f808d50e7e565811df849148d603d63bb0f9e68daf4d897899a", expected, sizeof expected);
     assert_memory_equal(keys.c2s, expected, sizeof expected);

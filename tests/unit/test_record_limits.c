@@ -1,4 +1,4 @@
-/* The limits of a key: sender ids, records, blocks, failed openings, slots; and that senders sharing a key never collide. */
+/* The limits of a key: sender ids, records, blocks, failed openings, slots; senders sharing a key never collide. */
 #include <stdlib.h>
 #include <sys/random.h>
 
@@ -229,7 +229,7 @@ static void test_limits_receiver_senders(void **state)
 static void test_limits_failed_openings(void **state)
 {
     (void)state;
-    uint8_t good[SPACE], bad[SPACE];
+    uint8_t good[SPACE] = {0}, bad[SPACE];
     struct pair pair;
     start_pair(&pair, suite_one(), &sg_limits_default);
     size_t len = seal_message(&pair.sender, good, 1, LEN);

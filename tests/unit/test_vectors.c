@@ -1,6 +1,6 @@
 /*
- * Published vectors through our own wrapper, on every back end: XAES-256-GCM with its accumulated test (tests/vectors), and
- * Wycheproof, which lies beside the tree; those tests are skipped where it does not.
+ * Published vectors through our own wrapper, on every back end: XAES-256-GCM with its accumulated test (tests/vectors),
+ * and Wycheproof, which lies beside the tree; those tests are skipped where it does not.
  */
 #include <stdio.h>
 #include <stdlib.h>
