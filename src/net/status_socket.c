@@ -87,8 +87,7 @@ static void serve(struct sg_status_socket *status, int fd)
 
     struct evbuffer *output = bufferevent_get_output(reader->bev);
     json_t *document = status->fn(status->ctx);
-    bool made = document &&
-                json_dump_callback(document, append_text, output, JSON_INDENT(2)) == 0 &&
+    bool made = document && json_dump_callback(document, append_text, output, JSON_INDENT(2)) == 0 &&
                 evbuffer_add(output, "\n", 1) == 0;
     json_decref(document);
     bufferevent_setcb(reader->bev, NULL, on_written, on_end, reader);
@@ -121,8 +120,7 @@ static bool remove_stale(const struct sockaddr_un *addr)
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return false;
-    bool refused =
-        connect(fd, (const struct sockaddr *)addr, sizeof *addr) != 0 && errno == ECONNREFUSED;
+    bool refused = connect(fd, (const struct sockaddr *)addr, sizeof *addr) != 0 && errno == ECONNREFUSED;
     close(fd);
     return refused && unlink(addr->sun_path) == 0;
 }
@@ -150,8 +148,7 @@ static int listen_at(const struct sockaddr_un *addr)
     return -1;
 }
 
-struct sg_status_socket *sg_status_socket_new(struct event_base *base, const char *path,
-                                              sg_status_fn *fn, void *ctx)
+struct sg_status_socket *sg_status_socket_new(struct event_base *base, const char *path, sg_status_fn *fn, void *ctx)
 {
     struct sg_status_socket *status = calloc(1, sizeof *status);
     if (!status)
@@ -166,8 +163,7 @@ struct sg_status_socket *sg_status_socket_new(struct event_base *base, const cha
     memcpy(status->addr.sun_path, path, strlen(path));
     status->fd = listen_at(&status->addr);
     if (status->fd >= 0)
-        status->acceptable =
-            event_new(base, status->fd, EV_READ | EV_PERSIST, on_acceptable, status);
+        status->acceptable = event_new(base, status->fd, EV_READ | EV_PERSIST, on_acceptable, status);
     if (!status->acceptable || event_add(status->acceptable, NULL) != 0) {
         int error = status->fd < 0 ? errno : ENOMEM;
         sg_status_socket_free(status);

@@ -15,8 +15,7 @@ typedef struct json_t *sg_status_fn(void *ctx);
  * socket that a dead process left there is replaced. NULL with errno: EADDRINUSE when somebody else
  * answers there or the path is not a socket, ENAMETOOLONG when it does not fit a socket address.
  */
-struct sg_status_socket *sg_status_socket_new(struct event_base *base, const char *path,
-                                              sg_status_fn *fn, void *ctx);
+struct sg_status_socket *sg_status_socket_new(struct event_base *base, const char *path, sg_status_fn *fn, void *ctx);
 
 /* Removes the path too. NULL is accepted. */
 void sg_status_socket_free(struct sg_status_socket *status);

@@ -87,22 +87,19 @@ static SSL_CTX *new_ctx(const SSL_METHOD *method)
 static void file_error(const char *file, char text[static SG_TLS_TEXT_MAX])
 {
     unsigned long code = ERR_peek_error();
-    const char *cause =
-        ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : ERR_reason_error_string(code);
+    const char *cause = ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : ERR_reason_error_string(code);
     snprintf(text, SG_TLS_TEXT_MAX, "%s: %s", file, cause ? cause : "cannot be used");
     ERR_clear_error();
 }
 
-static bool load_identity(SSL_CTX *ctx, const char *certificate, const char *key,
-                          char text[static SG_TLS_TEXT_MAX])
+static bool load_identity(SSL_CTX *ctx, const char *certificate, const char *key, char text[static SG_TLS_TEXT_MAX])
 {
     ERR_clear_error();
     if (SSL_CTX_use_certificate_chain_file(ctx, certificate) != 1) {
         file_error(certificate, text);
         return false;
     }
-    if (SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) != 1 ||
-        SSL_CTX_check_private_key(ctx) != 1) {
+    if (SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) != 1 || SSL_CTX_check_private_key(ctx) != 1) {
         file_error(key, text);
         return false;
     }
@@ -111,15 +108,14 @@ static bool load_identity(SSL_CTX *ctx, const char *certificate, const char *key
 
 /* The server's choice: sealgram/1 before socks5. Whoever offers other protocols only is no client
  * of ours. */
-static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
-                       const unsigned char *in, unsigned in_len, void *arg)
+static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in,
+                       unsigned in_len, void *arg)
 {
     (void)ssl, (void)arg;
     const unsigned char *const known[] = {alpn_sealgram, alpn_socks5};
     for (size_t k = 0; k < 2; k++) {
         for (size_t i = 0; i < in_len; i += 1U + in[i]) {
-            if (in[i] == known[k][0] && in[i] < in_len - i &&
-                memcmp(in + i, known[k], in[i] + 1U) == 0) {
+            if (in[i] == known[k][0] && in[i] < in_len - i && memcmp(in + i, known[k], in[i] + 1U) == 0) {
                 *out = in + i + 1;
                 *out_len = in[i];
                 return SSL_TLSEXT_ERR_OK;
@@ -191,8 +187,7 @@ static bool set_pin(SSL_CTX *ctx, const uint8_t pin[static SG_TLS_PIN_BYTES])
     return true;
 }
 
-SSL_CTX *sg_tls_client_ctx(const struct sg_tls_client_options *options,
-                           char text[static SG_TLS_TEXT_MAX])
+SSL_CTX *sg_tls_client_ctx(const struct sg_tls_client_options *options, char text[static SG_TLS_TEXT_MAX])
 {
     SSL_CTX *ctx = new_ctx(TLS_client_method());
     if (!ctx || SSL_CTX_set_alpn_protos(ctx, alpn_sealgram, sizeof alpn_sealgram - 1) != 0 ||
@@ -202,8 +197,7 @@ SSL_CTX *sg_tls_client_ctx(const struct sg_tls_client_options *options,
     }
     SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
     ERR_clear_error();
-    if (!options->has_pin && options->ca_file &&
-        SSL_CTX_load_verify_locations(ctx, options->ca_file, NULL) != 1) {
+    if (!options->has_pin && options->ca_file && SSL_CTX_load_verify_locations(ctx, options->ca_file, NULL) != 1) {
         file_error(options->ca_file, text);
         goto fail;
     }
@@ -220,11 +214,9 @@ fail:
 }
 
 /* Takes over ssl (may be NULL) and fd in any case. */
-static struct bufferevent *wrap(struct event_base *base, SSL *ssl, int fd,
-                                enum bufferevent_ssl_state state)
+static struct bufferevent *wrap(struct event_base *base, SSL *ssl, int fd, enum bufferevent_ssl_state state)
 {
-    struct bufferevent *bev =
-        ssl ? bufferevent_openssl_socket_new(base, fd, ssl, state, BEV_OPT_CLOSE_ON_FREE) : NULL;
+    struct bufferevent *bev = ssl ? bufferevent_openssl_socket_new(base, fd, ssl, state, BEV_OPT_CLOSE_ON_FREE) : NULL;
     if (!bev) {
         SSL_free(ssl);
         close(fd);
@@ -248,8 +240,7 @@ static bool set_host(SSL *ssl, const char *host)
     if (snprintf(name, sizeof name, "%s", host) >= (int)sizeof name)
         return false;
     X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-    return X509_VERIFY_PARAM_set1_host(param, name, 0) == 1 &&
-           SSL_set_tlsext_host_name(ssl, name) == 1;
+    return X509_VERIFY_PARAM_set1_host(param, name, 0) == 1 && SSL_set_tlsext_host_name(ssl, name) == 1;
 }
 
 struct bufferevent *sg_tls_connect(struct event_base *base, SSL_CTX *ctx, int fd, const char *host)
@@ -285,8 +276,7 @@ static bool copy_cn(const X509 *certificate, char name[static SG_TLS_NAME_MAX + 
     if (at < 0 || X509_NAME_get_index_by_NID(subject, NID_commonName, at) >= 0)
         return false;
     unsigned char *utf8 = NULL;
-    int len =
-        ASN1_STRING_to_UTF8(&utf8, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
+    int len = ASN1_STRING_to_UTF8(&utf8, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
     bool good = len > 0 && len <= SG_TLS_NAME_MAX && !memchr(utf8, 0, (size_t)len);
     if (good) {
         memcpy(name, utf8, (size_t)len);
@@ -303,8 +293,8 @@ bool sg_tls_client_name(struct bufferevent *bev, char name[static SG_TLS_NAME_MA
     return certificate && SSL_get_verify_result(ssl) == X509_V_OK && copy_cn(certificate, name);
 }
 
-enum sg_err sg_tls_export(struct bufferevent *bev, const uint8_t channel_id[static 8],
-                          uint16_t suite, uint8_t secret[static 32])
+enum sg_err sg_tls_export(struct bufferevent *bev, const uint8_t channel_id[static 8], uint16_t suite,
+                          uint8_t secret[static 32])
 {
     static const char label[] = "EXPORTER-sealgram-v1";
     uint8_t context[10];
@@ -313,8 +303,7 @@ enum sg_err sg_tls_export(struct bufferevent *bev, const uint8_t channel_id[stat
     context[9] = (uint8_t)suite;
     SSL *ssl = bufferevent_openssl_get_ssl(bev);
     if (!ssl || SSL_version(ssl) != TLS1_3_VERSION ||
-        SSL_export_keying_material(ssl, secret, 32, label, sizeof label - 1, context,
-                                   sizeof context, 1) != 1)
+        SSL_export_keying_material(ssl, secret, 32, label, sizeof label - 1, context, sizeof context, 1) != 1)
         return SG_ERR_CRYPTO;
     return SG_OK;
 }
@@ -354,8 +343,7 @@ static bool library_text(unsigned long code, bool established, char text[static 
 {
     switch (ERR_GET_REASON(code)) {
     case SSL_R_UNEXPECTED_EOF_WHILE_READING:
-        snprintf(text, SG_TLS_TEXT_MAX,
-                 established ? "connection cut by the peer" : "handshake ended by the peer");
+        snprintf(text, SG_TLS_TEXT_MAX, established ? "connection cut by the peer" : "handshake ended by the peer");
         return false;
     case SSL_R_TLSV1_ALERT_NO_APPLICATION_PROTOCOL:
     case SSL_R_NO_APPLICATION_PROTOCOL:
@@ -383,8 +371,7 @@ static void system_text(int error, bool established, char text[static SG_TLS_TEX
 {
     switch (error) {
     case 0:
-        snprintf(text, SG_TLS_TEXT_MAX,
-                 established ? "connection cut by the peer" : "handshake ended by the peer");
+        snprintf(text, SG_TLS_TEXT_MAX, established ? "connection cut by the peer" : "handshake ended by the peer");
         return;
     case ECONNREFUSED:
         snprintf(text, SG_TLS_TEXT_MAX, "connection refused");
@@ -422,15 +409,13 @@ bool sg_tls_error_text(struct bufferevent *bev, short what, char text[static SG_
         return true;
     }
     if (what & BEV_EVENT_TIMEOUT) {
-        snprintf(text, SG_TLS_TEXT_MAX,
-                 established ? "connection timed out" : "handshake timed out");
+        snprintf(text, SG_TLS_TEXT_MAX, established ? "connection timed out" : "handshake timed out");
         return false;
     }
     if (code != 0 && !ERR_SYSTEM_ERROR(code))
         return library_text(code, established, text);
     if (what & BEV_EVENT_EOF)
-        snprintf(text, SG_TLS_TEXT_MAX,
-                 established ? "connection ended by the peer" : "handshake ended by the peer");
+        snprintf(text, SG_TLS_TEXT_MAX, established ? "connection ended by the peer" : "handshake ended by the peer");
     else
         system_text(error, established, text);
     return false;
@@ -456,8 +441,7 @@ static struct close_wait *new_wait(struct bufferevent *bev, SSL *ssl)
     if (!wait)
         return NULL;
     wait->bev = bev;
-    wait->event =
-        event_new(bufferevent_get_base(bev), bufferevent_getfd(bev), EV_WRITE, on_room, wait);
+    wait->event = event_new(bufferevent_get_base(bev), bufferevent_getfd(bev), EV_WRITE, on_room, wait);
     if (wait->event && SSL_set_ex_data(ssl, wait_index, wait) == 1)
         return wait;
     if (wait->event)

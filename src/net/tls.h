@@ -42,8 +42,7 @@ struct sg_tls_client_options {
 
 /* A client context for ALPN `sealgram/1`. On failure NULL and one line in text. Freed with
  * SSL_CTX_free. */
-SSL_CTX *sg_tls_client_ctx(const struct sg_tls_client_options *options,
-                           char text[static SG_TLS_TEXT_MAX]);
+SSL_CTX *sg_tls_client_ctx(const struct sg_tls_client_options *options, char text[static SG_TLS_TEXT_MAX]);
 
 /*
  * A TLS bufferevent over a connected non-blocking socket that it then owns (closed with it, also on
@@ -59,8 +58,8 @@ enum sg_tls_alpn sg_tls_alpn(struct bufferevent *bev);
 bool sg_tls_client_name(struct bufferevent *bev, char name[static SG_TLS_NAME_MAX + 1]);
 
 /* The 32-byte exporter secret of a channel (docs/protocol.md section 5.1). The caller wipes it. */
-SG_MUST_CHECK enum sg_err sg_tls_export(struct bufferevent *bev, const uint8_t channel_id[static 8],
-                                        uint16_t suite, uint8_t secret[static 32]);
+SG_MUST_CHECK enum sg_err sg_tls_export(struct bufferevent *bev, const uint8_t channel_id[static 8], uint16_t suite,
+                                        uint8_t secret[static 32]);
 
 /*
  * One line on why a connection failed, in words for a user: "server's certificate has expired",

@@ -65,8 +65,7 @@ static void add_ext(X509 *certificate, int nid, const char *value)
 }
 
 /* NAME.crt and NAME.key, valid from -2 days to `days` from now, signed by issuer (NULL: itself). */
-static X509 *make_cert(const char *cn, int days, const char *san, X509 *issuer,
-                       EVP_PKEY *issuer_key, EVP_PKEY **key)
+static X509 *make_cert(const char *cn, int days, const char *san, X509 *issuer, EVP_PKEY *issuer_key, EVP_PKEY **key)
 {
     static long serial = 1;
     *key = EVP_EC_gen("P-256");
@@ -160,8 +159,7 @@ static SSL_CTX *server_ctx(const char *cn, const char *client_ca)
     char text[SG_TLS_TEXT_MAX], crt[64], key[64];
     snprintf(crt, sizeof crt, "%s.crt", cn);
     snprintf(key, sizeof key, "%s.key", cn);
-    SSL_CTX *ctx =
-        sg_tls_server_ctx(path_of(crt), path_of(key), client_ca ? path_of(client_ca) : NULL, text);
+    SSL_CTX *ctx = sg_tls_server_ctx(path_of(crt), path_of(key), client_ca ? path_of(client_ca) : NULL, text);
     assert_non_null(ctx);
     return ctx;
 }
@@ -280,8 +278,7 @@ static enum sg_tls_alpn alpn_with(const char *protocols, size_t len, bool *refus
 {
     struct pair pair;
     SSL_CTX *client = pinned_ctx("self");
-    assert_int_equal(
-        SSL_CTX_set_alpn_protos(client, (const unsigned char *)protocols, (unsigned)len), 0);
+    assert_int_equal(SSL_CTX_set_alpn_protos(client, (const unsigned char *)protocols, (unsigned)len), 0);
     join(&pair, client, server_ctx("self", NULL), "server.test");
     *refused = pair.client.ended;
     if (*refused) {
