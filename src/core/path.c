@@ -6,6 +6,8 @@
 
 #include <openssl/crypto.h>
 
+#include "core/datagram.h"
+
 bool sg_path_addr_equal(const struct sg_path_addr *a, const struct sg_path_addr *b)
 {
     return a->port_index == b->port_index && sg_endpoint_equal(&a->remote, &b->remote) &&
@@ -27,7 +29,7 @@ bool sg_server_path_offer(struct sg_server_path *path, const struct sg_path_addr
         if (candidate_live(c, now_ms) && c->sends < 2 && sg_path_addr_equal(&c->addr, addr))
             return false; /* its repeat is still to come */
     }
-    if (path->newest_ms != 0 && now_ms - path->newest_ms < SG_PATH_CANDIDATE_SPACING_MS)
+    if (now_ms < path->next_offer_ms)
         return false;
 
     /* the oldest of four makes room: a response to an earlier challenge of the same address still counts */
@@ -36,19 +38,27 @@ bool sg_server_path_offer(struct sg_server_path *path, const struct sg_path_addr
     *slot = (struct sg_path_candidate){.addr = *addr, .first_ms = now_ms, .last_ms = now_ms, .sends = 1};
     random(random_ctx, slot->token, sizeof slot->token);
     memcpy(token, slot->token, sizeof slot->token);
-    path->newest_ms = now_ms;
+    path->next_offer_ms = now_ms + SG_PATH_CANDIDATE_SPACING_MS;
     return true;
+}
+
+/* One response is enough: a further challenge to that address is neither repeated nor still open. */
+static void forget_address(struct sg_server_path *path, const struct sg_path_addr *addr)
+{
+    for (unsigned i = 0; i < SG_PATH_CANDIDATES; i++)
+        if (sg_path_addr_equal(&path->candidates[i].addr, addr))
+            path->candidates[i].sends = 0;
 }
 
 bool sg_server_path_respond(struct sg_server_path *path, const struct sg_path_addr *addr,
                             const uint8_t token[static SG_CONTROL_TOKEN_BYTES], uint64_t now_ms)
 {
     for (unsigned i = 0; i < SG_PATH_CANDIDATES; i++) {
-        struct sg_path_candidate *c = &path->candidates[i];
+        const struct sg_path_candidate *c = &path->candidates[i];
         if (!candidate_live(c, now_ms) || !sg_path_addr_equal(&c->addr, addr) ||
             CRYPTO_memcmp(c->token, token, sizeof c->token) != 0)
             continue;
-        c->sends = 0;
+        forget_address(path, addr);
         path->current = *addr;
         path->validated = true;
         return true;
@@ -58,7 +68,7 @@ bool sg_server_path_respond(struct sg_server_path *path, const struct sg_path_ad
 
 static bool repeat_due(const struct sg_path_candidate *c, uint64_t now_ms)
 {
-    return c->sends == 1 && candidate_live(c, now_ms) && now_ms - c->last_ms >= SG_PATH_CHALLENGE_REPEAT_MS;
+    return c->sends == 1 && now_ms - c->last_ms >= SG_PATH_CHALLENGE_REPEAT_MS;
 }
 
 const struct sg_path_candidate *sg_server_path_repeat(struct sg_server_path *path, uint64_t now_ms)
@@ -67,6 +77,10 @@ const struct sg_path_candidate *sg_server_path_repeat(struct sg_server_path *pat
         struct sg_path_candidate *c = &path->candidates[i];
         if (!repeat_due(c, now_ms))
             continue;
+        if (!candidate_live(c, now_ms)) { /* we were late: nobody could answer in time */
+            c->sends = 0;
+            continue;
+        }
         c->sends = 2;
         c->last_ms = now_ms;
         return c;
@@ -135,8 +149,8 @@ void sg_pmtu_start(struct sg_pmtu *pmtu, size_t kernel_max, uint32_t id, uint64_
 {
     sg_pmtu_init(pmtu);
     pmtu->tries[0] = (struct sg_pmtu_try){.size = SG_PLPMTU_FIRST_PROBE, .id = id, .next_ms = now_ms};
-    if (kernel_max > UINT16_MAX)
-        kernel_max = UINT16_MAX;
+    if (kernel_max > SG_RECORD_MAX)
+        kernel_max = SG_RECORD_MAX;
     if (kernel_max > SG_PLPMTU_FIRST_PROBE)
         pmtu->tries[1] = (struct sg_pmtu_try){.size = (uint16_t)kernel_max, .id = id + 1, .next_ms = now_ms};
 }

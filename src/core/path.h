@@ -47,7 +47,7 @@ struct sg_server_path {
     struct sg_path_addr current;
     struct sg_path_candidate candidates[SG_PATH_CANDIDATES];
     unsigned next_slot;
-    uint64_t newest_ms;
+    uint64_t next_offer_ms; /* before this no new candidate is taken */
 };
 
 /*
