@@ -6,6 +6,12 @@
  */
 #include "core/session.h"
 
+#include "core/datagram.h"
+#include "core/plaintext.h"
+
+/* A PROBE without padding: type, n, choice, id, size. */
+enum { PROBE_RECORD_BYTES = SG_RECORD_OVERHEAD + SG_ASSOC_BYTES + 1 + 4 + 1 + 4 + 2 };
+
 void sg_session_init(struct sg_session *session, enum sg_role role, const struct sg_session_ops *ops, void *ctx,
                      uint64_t now_ms)
 {
@@ -175,8 +181,7 @@ static void on_challenge(struct sg_session *session, const struct sg_msg *challe
     struct sg_msg response = *challenge;
     response.type = SG_MSG_RESPONSE;
     send_udp(session, NULL, &response, 0, now_ms);
-    if (session->client_path.wants_probe)
-        send_probe(session, session->next_id++, 0, now_ms);
+    send_probe(session, session->next_id++, PROBE_RECORD_BYTES, now_ms);
 }
 
 enum sg_reason sg_session_on_message(struct sg_session *session, const uint8_t *plaintext, size_t len,
@@ -259,7 +264,7 @@ enum sg_reason sg_session_tick(struct sg_session *session, uint64_t now_ms)
     while ((candidate = sg_server_path_repeat(&session->server_path, now_ms)))
         send_challenge(session, &candidate->addr, candidate->token, now_ms);
     if (sg_client_path_probe_due(&session->client_path, now_ms))
-        send_probe(session, session->next_id++, 0, now_ms);
+        send_probe(session, session->next_id++, PROBE_RECORD_BYTES, now_ms);
     while ((size = sg_pmtu_due(&session->pmtu, now_ms)))
         send_probe(session, size->id, size->size, now_ms);
     if (now_ms >= keepalive_due(session)) {

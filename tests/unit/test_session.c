@@ -1,0 +1,562 @@
+/*
+ * The session's own traffic, docs/protocol.md sections 7 and 8: pulse of the stream, choice of the path, what an address
+ * may get before it responded, sizes and keepalive. What the session sends is caught in a list.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/datagram.h"
+#include "core/session.h"
+
+enum { T = 5000, SENT_MAX = 64, S = 1000 };
+
+struct sent {
+    bool on_udp;
+    uint16_t port; /* server on UDP: where to */
+    struct sg_msg msg;
+    size_t record_bytes; /* as the session asked for it */
+    size_t real_bytes;   /* of the record that comes of it */
+};
+
+struct world {
+    struct sg_session session;
+    struct sent sent[SENT_MAX];
+    unsigned count;
+    unsigned routes;
+    size_t kernel_max;
+    uint8_t next_random;
+};
+
+static void op_send_stream(void *ctx, const struct sg_msg *msg)
+{
+    struct world *world = ctx;
+    assert_true(world->count < SENT_MAX);
+    world->sent[world->count++] = (struct sent){.msg = *msg};
+}
+
+static void op_send_udp(void *ctx, const struct sg_path_addr *addr, const struct sg_msg *msg, size_t record_bytes)
+{
+    struct world *world = ctx;
+    uint8_t bytes[SG_CONTROL_SMALL_MAX];
+    struct sg_wbuf w = sg_wbuf_init(bytes, sizeof bytes);
+    assert_true(world->count < SENT_MAX);
+    assert_int_equal(addr != NULL, world->session.role == SG_ROLE_SERVER);
+    sg_session_message_encode(&w, msg);
+    assert_true(sg_wbuf_ok(&w));
+    size_t real = sg_wbuf_len(&w) + SG_RECORD_OVERHEAD;
+    world->sent[world->count++] = (struct sent){.on_udp = true,
+                                                .port = addr ? addr->remote.port : 0,
+                                                .msg = *msg,
+                                                .record_bytes = record_bytes,
+                                                .real_bytes = record_bytes > real ? record_bytes : real};
+}
+
+static size_t op_kernel_max(void *ctx, const struct sg_path_addr *addr)
+{
+    (void)addr;
+    return ((struct world *)ctx)->kernel_max;
+}
+
+static void op_on_route(void *ctx)
+{
+    ((struct world *)ctx)->routes++;
+}
+
+static void op_random(void *ctx, uint8_t *out, size_t len)
+{
+    memset(out, ((struct world *)ctx)->next_random++, len);
+}
+
+static const struct sg_session_ops ops = {
+    .send_stream = op_send_stream,
+    .send_udp = op_send_udp,
+    .kernel_max = op_kernel_max,
+    .on_route = op_on_route,
+    .random = op_random,
+};
+
+static void start(struct world *world, enum sg_role role)
+{
+    *world = (struct world){.kernel_max = 1472, .next_random = 1};
+    sg_session_init(&world->session, role, &ops, world, T);
+    if (role == SG_ROLE_CLIENT)
+        sg_session_start_path(&world->session, T);
+}
+
+static enum sg_reason tick(struct world *world, uint64_t now_ms)
+{
+    world->count = 0;
+    return sg_session_tick(&world->session, now_ms);
+}
+
+static struct sg_path_addr addr_of(uint16_t port)
+{
+    return (struct sg_path_addr){.remote = {.ip = {.family = 4, .bytes = {192, 0, 2, 7}}, .port = port}};
+}
+
+/* A session message arrives in a record of that length; what is sent because of it is in world->sent. */
+static enum sg_reason arrive_as(struct world *world, const struct sg_msg *msg, uint16_t port, size_t record_bytes,
+                                bool newest, uint64_t now_ms)
+{
+    uint8_t bytes[SG_RECORD_PLAINTEXT_MAX] = {0};
+    struct sg_path_addr addr = addr_of(port);
+    bool is_server = world->session.role == SG_ROLE_SERVER;
+    struct sg_arrival arrival = {.addr = is_server ? &addr : NULL, .record_bytes = record_bytes, .newest = newest};
+    struct sg_wbuf w = sg_wbuf_init(bytes, sizeof bytes);
+    sg_session_message_encode(&w, msg);
+    assert_true(record_bytes >= sg_wbuf_len(&w) + SG_RECORD_OVERHEAD);
+    world->count = 0;
+    enum sg_reason reason =
+        sg_session_on_message(&world->session, bytes, record_bytes - SG_RECORD_OVERHEAD, &arrival, now_ms);
+    sg_session_on_record(&world->session, &arrival, now_ms);
+    return reason;
+}
+
+static enum sg_reason arrive(struct world *world, const struct sg_msg *msg, uint16_t port, uint64_t now_ms)
+{
+    return arrive_as(world, msg, port, 100, true, now_ms);
+}
+
+static bool stream(struct world *world, const struct sg_msg *msg)
+{
+    world->count = 0;
+    return sg_session_on_stream(&world->session, msg);
+}
+
+static struct sg_msg path_msg(enum sg_msg_type type, uint32_t n, uint8_t choice, uint32_t id, uint16_t size)
+{
+    return (struct sg_msg){.type = type, .path = {.n = n, .choice = choice, .id = id, .size = size}};
+}
+
+/* Takes the server through challenge and response for that address. */
+static void validate(struct world *world, uint16_t port, uint64_t now_ms)
+{
+    struct sg_msg probe = path_msg(SG_MSG_PROBE, 0, SG_PATH_STREAM, 1, 0);
+    assert_int_equal(arrive(world, &probe, port, now_ms), SG_REASON_NONE);
+    assert_int_equal(world->count, 1);
+    struct sg_msg response = world->sent[0].msg;
+    assert_int_equal(response.type, SG_MSG_CHALLENGE);
+    response.type = SG_MSG_RESPONSE;
+    assert_int_equal(arrive(world, &response, port, now_ms), SG_REASON_NONE);
+    assert_int_equal(world->count, 0);
+    assert_true(world->session.server_path.validated);
+    assert_int_equal(world->session.server_path.current.remote.port, port);
+}
+
+static void answer_client(struct world *world, uint64_t now_ms)
+{
+    struct sg_msg answer = path_msg(SG_MSG_PROBE_ANSWER, 0, SG_PATH_STREAM, 0, 57);
+    assert_int_equal(arrive(world, &answer, 0, now_ms), SG_REASON_NONE);
+}
+
+/* --- the stream --- */
+
+static void silent_stream_is_pinged_three_times_then_given_up(void **state)
+{
+    (void)state;
+    for (enum sg_role role = SG_ROLE_CLIENT; role <= SG_ROLE_SERVER; role++) {
+        struct world world;
+        start(&world, role);
+        world.session.client_path.wants_probe = false;
+        for (unsigned i = 1; i <= 3; i++) {
+            assert_int_equal(sg_session_next_timeout(&world.session), T + 15 * S * i);
+            assert_int_equal(tick(&world, T + 15 * S * i - 1), SG_REASON_NONE);
+            assert_int_equal(world.count, 0);
+            assert_int_equal(tick(&world, T + 15 * S * i), SG_REASON_NONE);
+            assert_int_equal(world.count, 1);
+            assert_false(world.sent[0].on_udp);
+            assert_int_equal(world.sent[0].msg.type, SG_MSG_PING);
+        }
+        assert_int_equal(tick(&world, T + 60 * S - 1), SG_REASON_NONE);
+        assert_int_equal(tick(&world, T + 60 * S), SG_REASON_TIMEOUT);
+        assert_int_equal(world.count, 0);
+    }
+}
+
+static void any_byte_restarts_the_pulse(void **state)
+{
+    (void)state;
+    struct world world;
+    start(&world, SG_ROLE_SERVER);
+    for (unsigned i = 1; i <= 3; i++)
+        assert_int_equal(tick(&world, T + 15 * S * i), SG_REASON_NONE);
+    sg_session_stream_alive(&world.session, T + 59 * S);
+    assert_int_equal(tick(&world, T + 60 * S), SG_REASON_NONE);
+    assert_int_equal(world.count, 0);
+    assert_int_equal(sg_session_next_timeout(&world.session), T + 74 * S);
+    assert_int_equal(tick(&world, T + 74 * S), SG_REASON_NONE);
+    assert_int_equal(world.count, 1);
+}
+
+static void ping_is_answered_with_its_bytes(void **state)
+{
+    (void)state;
+    struct world world;
+    struct sg_msg ping = {.type = SG_MSG_PING, .token = {1, 2, 3, 4, 5, 6, 7, 8}};
+    struct sg_msg pong = ping;
+    pong.type = SG_MSG_PONG;
+    start(&world, SG_ROLE_SERVER);
+    assert_true(stream(&world, &ping));
+    assert_int_equal(world.count, 1);
+    assert_int_equal(world.sent[0].msg.type, SG_MSG_PONG);
+    assert_memory_equal(world.sent[0].msg.token, ping.token, 8);
+    assert_true(stream(&world, &pong));
+    assert_int_equal(world.count, 0);
+}
+
+static void other_messages_are_the_callers(void **state)
+{
+    (void)state;
+    struct world world;
+    start(&world, SG_ROLE_SERVER);
+    for (unsigned type = SG_MSG_DATAGRAM; type <= SG_MSG_REFUSED; type++) {
+        struct sg_msg msg = {.type = (enum sg_msg_type)type};
+        bool is_own = type == SG_MSG_PATH || type == SG_MSG_PING || type == SG_MSG_PONG;
+        assert_int_equal(stream(&world, &msg), is_own);
+    }
+}
+
+/* --- the choice --- */
+
+static void servers_choice_follows_the_highest_n(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t n;
+        uint8_t choice;
+        bool by_probe;
+        uint32_t then_n;
+        uint8_t then_choice;
+    } steps[] = {
+        {0, SG_PATH_UDP, false, 0, SG_PATH_STREAM}, /* not above what is in force at first */
+        {1, SG_PATH_UDP, false, 1, SG_PATH_UDP},
+        {1, SG_PATH_STREAM, false, 1, SG_PATH_UDP},
+        {5, SG_PATH_STREAM, true, 5, SG_PATH_STREAM},
+        {4, SG_PATH_UDP, false, 5, SG_PATH_STREAM},
+        {5, SG_PATH_UDP, true, 5, SG_PATH_STREAM},
+        {UINT32_MAX, SG_PATH_UDP, false, UINT32_MAX, SG_PATH_UDP},
+        {1, SG_PATH_STREAM, true, UINT32_MAX, SG_PATH_UDP},
+    };
+    struct world world;
+    start(&world, SG_ROLE_SERVER);
+    for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+        struct sg_msg msg = path_msg(steps[i].by_probe ? SG_MSG_PROBE : SG_MSG_PATH, steps[i].n, steps[i].choice, 1, 0);
+        unsigned routes = world.routes;
+        uint32_t n = world.session.n;
+        if (i % 2 == 0 && !steps[i].by_probe)
+            assert_true(stream(&world, &msg));
+        else
+            assert_int_equal(arrive_as(&world, &msg, 1, 100, false, T), SG_REASON_NONE);
+        assert_int_equal(world.session.n, steps[i].then_n);
+        assert_int_equal(world.session.choice, steps[i].then_choice);
+        assert_int_equal(world.routes - routes, world.session.n != n);
+    }
+}
+
+static void server_uses_udp_only_when_told_and_validated(void **state)
+{
+    (void)state;
+    struct sg_msg udp = path_msg(SG_MSG_PATH, 1, SG_PATH_UDP, 0, 0);
+    struct sg_msg back = path_msg(SG_MSG_PATH, 2, SG_PATH_STREAM, 0, 0);
+    struct world world;
+    start(&world, SG_ROLE_SERVER);
+    assert_int_equal(sg_session_route(&world.session, 100), SG_ROUTE_STREAM);
+    stream(&world, &udp); /* told, but no address is known */
+    assert_false(sg_session_on_udp(&world.session));
+    assert_int_equal(sg_session_route(&world.session, 100), SG_ROUTE_STREAM);
+
+    start(&world, SG_ROLE_SERVER);
+    validate(&world, 7, T); /* an address is known, but the client did not choose */
+    assert_false(sg_session_on_udp(&world.session));
+    assert_int_equal(sg_session_route(&world.session, 100), SG_ROUTE_STREAM);
+    stream(&world, &udp);
+    assert_true(sg_session_on_udp(&world.session));
+    assert_int_equal(sg_session_route(&world.session, 1200), SG_ROUTE_UDP);
+    assert_int_equal(sg_session_route(&world.session, 1201), SG_ROUTE_STREAM);
+    stream(&world, &back);
+    assert_int_equal(sg_session_route(&world.session, 100), SG_ROUTE_STREAM);
+}
+
+static void client_probes_then_chooses_udp_on_both_ways(void **state)
+{
+    (void)state;
+    struct world world;
+    start(&world, SG_ROLE_CLIENT);
+    assert_int_equal(sg_session_next_timeout(&world.session), T);
+    assert_int_equal(tick(&world, T), SG_REASON_NONE);
+    assert_int_equal(world.count, 1);
+    assert_int_equal(world.sent[0].msg.type, SG_MSG_PROBE);
+    assert_int_equal(world.sent[0].msg.path.n, 0);
+    assert_int_equal(world.sent[0].msg.path.choice, SG_PATH_STREAM);
+    assert_int_equal(sg_session_route(&world.session, 100), SG_ROUTE_STREAM);
+
+    answer_client(&world, T + 40);
+    assert_int_equal(world.count, 2);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(world.sent[i].on_udp, i == 1);
+        assert_int_equal(world.sent[i].msg.type, SG_MSG_PATH);
+        assert_int_equal(world.sent[i].msg.path.n, 1);
+        assert_int_equal(world.sent[i].msg.path.choice, SG_PATH_UDP);
+    }
+    assert_int_equal(world.routes, 1);
+    assert_int_equal(sg_session_route(&world.session, 1200), SG_ROUTE_UDP);
+    answer_client(&world, T + 50); /* to a later probe */
+    assert_int_equal(world.count, 0);
+    assert_int_equal(world.session.n, 1);
+}
+
+static void probe_carries_the_length_of_its_record(void **state)
+{
+    (void)state;
+    struct world world;
+    start(&world, SG_ROLE_CLIENT);
+    assert_int_equal(tick(&world, T), SG_REASON_NONE);
+    assert_int_equal(world.sent[0].msg.path.size, world.sent[0].real_bytes);
+}
+
+static void challenge_is_answered_by_response_and_probe(void **state)
+{
+    (void)state;
+    struct sg_msg challenge = {.type = SG_MSG_CHALLENGE, .token = {9, 8, 7, 6, 5, 4, 3, 2}};
+    struct world world;
+    start(&world, SG_ROLE_CLIENT);
+    for (unsigned round = 0; round < 2; round++) { /* the second time UDP is in use: the server saw a new address */
+        assert_int_equal(arrive(&world, &challenge, 0, T + 100), SG_REASON_NONE);
+        assert_int_equal(world.count, 2);
+        assert_int_equal(world.sent[0].msg.type, SG_MSG_RESPONSE);
+        assert_memory_equal(world.sent[0].msg.token, challenge.token, 8);
+        assert_int_equal(world.sent[1].msg.type, SG_MSG_PROBE);
+        assert_int_equal(world.sent[1].msg.path.n, round);
+        assert_int_equal(world.sent[1].msg.path.choice, round == 0 ? SG_PATH_STREAM : SG_PATH_UDP);
+        answer_client(&world, T + 200);
+    }
+}
+
+static void client_answers_the_servers_probe(void **state)
+{
+    (void)state;
+    struct sg_msg probe = path_msg(SG_MSG_PROBE, 9, SG_PATH_UDP, 77, 1264);
+    struct world world;
+    start(&world, SG_ROLE_CLIENT);
+    assert_int_equal(arrive_as(&world, &probe, 0, 1264, true, T), SG_REASON_NONE);
+    assert_int_equal(world.count, 1);
+    assert_int_equal(world.sent[0].msg.type, SG_MSG_PROBE_ANSWER);
+    assert_int_equal(world.sent[0].msg.path.id, 77);
+    assert_int_equal(world.sent[0].msg.path.size, 1264);
+    assert_int_equal(world.sent[0].msg.path.n, 0); /* its own, not what the server says */
+    assert_int_equal(world.session.choice, SG_PATH_STREAM);
+}
+
+/* --- what an address may get --- */
+
+static void unvalidated_address_gets_only_its_challenge(void **state)
+{
+    (void)state;
+    static const struct sg_msg messages[] = {
+        {.type = SG_MSG_PROBE, .path = {.n = 3, .choice = SG_PATH_UDP, .id = 1, .size = 1264}},
+        {.type = SG_MSG_PROBE_ANSWER, .path = {.n = 3, .choice = SG_PATH_UDP, .id = 1, .size = 1264}},
+        {.type = SG_MSG_PATH, .path = {.n = 3, .choice = SG_PATH_UDP}},
+        {.type = SG_MSG_RESPONSE, .token = {1, 1, 1, 1, 1, 1, 1, 1}},
+        {.type = SG_MSG_KEEPALIVE},
+    };
+    for (size_t i = 0; i < sizeof messages / sizeof messages[0]; i++) {
+        struct world world;
+        start(&world, SG_ROLE_SERVER);
+        bool is_dropped = messages[i].type == SG_MSG_PROBE_ANSWER || messages[i].type == SG_MSG_RESPONSE;
+        assert_int_equal(arrive_as(&world, &messages[i], 7, 1264, true, T),
+                         is_dropped ? SG_REASON_CHALLENGE : SG_REASON_NONE);
+        unsigned challenges = 0;
+        for (uint64_t now = T; now < T + 10 * S; now += 50) {
+            for (unsigned s = 0; s < world.count; s++, challenges++) {
+                assert_int_equal(world.sent[s].msg.type, SG_MSG_CHALLENGE);
+                assert_int_equal(world.sent[s].port, 7);
+                assert_true(world.sent[s].real_bytes <= 64);
+            }
+            assert_int_equal(tick(&world, now), SG_REASON_NONE);
+        }
+        assert_int_equal(challenges, 2);
+        assert_int_equal(sg_session_route(&world.session, 100), SG_ROUTE_STREAM);
+    }
+}
+
+static void record_that_is_not_the_newest_makes_no_candidate(void **state)
+{
+    (void)state;
+    struct sg_msg keepalive = {.type = SG_MSG_KEEPALIVE};
+    struct world world;
+    start(&world, SG_ROLE_SERVER);
+    assert_int_equal(arrive_as(&world, &keepalive, 7, 100, false, T), SG_REASON_NONE);
+    assert_int_equal(world.count, 0);
+    assert_int_equal(sg_session_next_timeout(&world.session), T + 15 * S);
+}
+
+static void validated_path_stays_until_another_responds(void **state)
+{
+    (void)state;
+    struct sg_msg udp = path_msg(SG_MSG_PATH, 1, SG_PATH_UDP, 0, 0);
+    struct sg_msg probe = path_msg(SG_MSG_PROBE, 1, SG_PATH_UDP, 5, 0);
+    struct world world;
+    start(&world, SG_ROLE_SERVER);
+    validate(&world, 7, T);
+    stream(&world, &udp);
+    assert_int_equal(arrive(&world, &probe, 8, T + 200), SG_REASON_NONE);
+    assert_int_equal(world.count, 1); /* no answer to the probe, only a challenge */
+    assert_int_equal(world.sent[0].msg.type, SG_MSG_CHALLENGE);
+    assert_int_equal(world.sent[0].port, 8);
+    struct sg_msg response = world.sent[0].msg;
+    response.type = SG_MSG_RESPONSE;
+    assert_int_equal(world.session.server_path.current.remote.port, 7);
+    assert_int_equal(arrive(&world, &response, 9, T + 220), SG_REASON_CHALLENGE);
+    assert_int_equal(world.session.server_path.current.remote.port, 7);
+    assert_int_equal(arrive(&world, &response, 8, T + 240), SG_REASON_NONE);
+    assert_int_equal(world.session.server_path.current.remote.port, 8);
+    assert_int_equal(arrive(&world, &probe, 8, T + 260), SG_REASON_NONE);
+    assert_int_equal(world.count, 1);
+    assert_int_equal(world.sent[0].msg.type, SG_MSG_PROBE_ANSWER);
+    assert_int_equal(world.sent[0].msg.path.n, 1);
+    assert_int_equal(world.sent[0].msg.path.choice, SG_PATH_UDP);
+    assert_int_equal(world.sent[0].port, 8);
+}
+
+static void what_may_not_come_is_malformed(void **state)
+{
+    (void)state;
+    static const uint8_t plain[] = {0, 0, 0, 0, SG_MSG_PING, 1, 2, 3, 4, 5, 6, 7, 8};
+    struct sg_msg up = {.type = SG_MSG_RESPONSE}, down = {.type = SG_MSG_CHALLENGE};
+    struct sg_path_addr addr = addr_of(7);
+    struct sg_arrival arrival = {.addr = &addr, .record_bytes = 60, .newest = true};
+    struct world world;
+    start(&world, SG_ROLE_SERVER);
+    assert_int_equal(arrive(&world, &down, 7, T), SG_REASON_MALFORMED);
+    assert_int_equal(sg_session_on_message(&world.session, plain, sizeof plain, &arrival, T), SG_REASON_MALFORMED);
+    assert_int_equal(sg_session_on_message(&world.session, plain, 4, &arrival, T), SG_REASON_MALFORMED);
+    start(&world, SG_ROLE_CLIENT);
+    assert_int_equal(arrive(&world, &up, 0, T), SG_REASON_MALFORMED);
+    assert_int_equal(world.count, 0);
+}
+
+/* --- sizes --- */
+
+static void sizes_are_tried_when_the_path_stands(void **state)
+{
+    (void)state;
+    for (enum sg_role role = SG_ROLE_CLIENT; role <= SG_ROLE_SERVER; role++) {
+        struct sg_msg udp = path_msg(SG_MSG_PATH, 1, SG_PATH_UDP, 0, 0);
+        struct world world;
+        start(&world, role);
+        if (role == SG_ROLE_CLIENT) {
+            answer_client(&world, T);
+        } else {
+            validate(&world, 7, T);
+            stream(&world, &udp);
+        }
+        for (unsigned round = 0; round < 2; round++) {
+            assert_int_equal(sg_session_next_timeout(&world.session), T + 250 * round);
+            assert_int_equal(tick(&world, T + 250 * round), SG_REASON_NONE);
+            assert_int_equal(world.count, 2);
+            for (unsigned i = 0; i < 2; i++) {
+                assert_int_equal(world.sent[i].msg.type, SG_MSG_PROBE);
+                assert_int_equal(world.sent[i].record_bytes, i == 0 ? 1264 : 1472);
+                assert_int_equal(world.sent[i].msg.path.size, world.sent[i].record_bytes);
+                assert_int_equal(world.sent[i].msg.path.choice, SG_PATH_UDP);
+            }
+        }
+        struct sg_msg answer = path_msg(SG_MSG_PROBE_ANSWER, 1, SG_PATH_UDP, world.sent[1].msg.path.id, 1472);
+        assert_int_equal(sg_session_route(&world.session, 1472), SG_ROUTE_STREAM);
+        assert_int_equal(arrive(&world, &answer, 7, T + 300), SG_REASON_NONE);
+        assert_int_equal(sg_session_route(&world.session, 1472), SG_ROUTE_UDP);
+        assert_int_equal(sg_session_route(&world.session, 1473), SG_ROUTE_STREAM);
+    }
+}
+
+static void server_tells_the_length_that_arrived(void **state)
+{
+    (void)state;
+    struct sg_msg probe = path_msg(SG_MSG_PROBE, 0, SG_PATH_STREAM, 33, 1264);
+    struct world world;
+    start(&world, SG_ROLE_SERVER);
+    validate(&world, 7, T);
+    assert_int_equal(arrive_as(&world, &probe, 7, 1000, true, T + 10), SG_REASON_NONE);
+    assert_int_equal(world.count, 1);
+    assert_int_equal(world.sent[0].msg.path.id, 33);
+    assert_int_equal(world.sent[0].msg.path.size, 1000);
+    assert_true(world.sent[0].real_bytes <= 64);
+}
+
+/* --- keepalive --- */
+
+static void client_keeps_its_path_alive_after_18_to_20_s(void **state)
+{
+    (void)state;
+    for (unsigned draw = 0; draw < 256; draw++) {
+        struct world world;
+        world = (struct world){.next_random = (uint8_t)draw};
+        sg_session_init(&world.session, SG_ROLE_CLIENT, &ops, &world, T);
+        sg_session_start_path(&world.session, T);
+        answer_client(&world, T);
+        for (uint64_t now = T; now <= T + 250; now += 250)
+            assert_int_equal(tick(&world, now), SG_REASON_NONE);
+        uint64_t quiet_since = T + 250;
+        for (unsigned round = 0; round < 3; round++) {
+            uint64_t due = quiet_since + world.session.keepalive_ms;
+            assert_in_range(due - quiet_since, 18001, 20000);
+            sg_session_stream_alive(&world.session, due - 1);
+            assert_int_equal(sg_session_next_timeout(&world.session), due);
+            assert_int_equal(tick(&world, due - 1), SG_REASON_NONE);
+            assert_int_equal(world.count, 0);
+            assert_int_equal(tick(&world, due), SG_REASON_NONE);
+            assert_int_equal(world.count, 1);
+            assert_int_equal(world.sent[0].msg.type, SG_MSG_KEEPALIVE);
+            assert_true(world.sent[0].on_udp);
+            quiet_since = due;
+        }
+    }
+}
+
+static void who_is_not_on_udp_keeps_nothing_alive(void **state)
+{
+    (void)state;
+    struct sg_msg udp = path_msg(SG_MSG_PATH, 1, SG_PATH_UDP, 0, 0);
+    struct world world;
+    start(&world, SG_ROLE_CLIENT);
+    world.session.client_path.wants_probe = false;
+    assert_int_equal(sg_session_next_timeout(&world.session), T + 15 * S);
+    start(&world, SG_ROLE_SERVER);
+    validate(&world, 7, T);
+    stream(&world, &udp);
+    for (uint64_t now = T; now <= T + 250; now += 250)
+        assert_int_equal(tick(&world, now), SG_REASON_NONE);
+    sg_session_stream_alive(&world.session, T + 60 * S);
+    assert_int_equal(tick(&world, T + 60 * S), SG_REASON_NONE);
+    assert_int_equal(world.count, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(silent_stream_is_pinged_three_times_then_given_up),
+        cmocka_unit_test(any_byte_restarts_the_pulse),
+        cmocka_unit_test(ping_is_answered_with_its_bytes),
+        cmocka_unit_test(other_messages_are_the_callers),
+        cmocka_unit_test(servers_choice_follows_the_highest_n),
+        cmocka_unit_test(server_uses_udp_only_when_told_and_validated),
+        cmocka_unit_test(client_probes_then_chooses_udp_on_both_ways),
+        cmocka_unit_test(probe_carries_the_length_of_its_record),
+        cmocka_unit_test(challenge_is_answered_by_response_and_probe),
+        cmocka_unit_test(client_answers_the_servers_probe),
+        cmocka_unit_test(unvalidated_address_gets_only_its_challenge),
+        cmocka_unit_test(record_that_is_not_the_newest_makes_no_candidate),
+        cmocka_unit_test(validated_path_stays_until_another_responds),
+        cmocka_unit_test(what_may_not_come_is_malformed),
+        cmocka_unit_test(sizes_are_tried_when_the_path_stands),
+        cmocka_unit_test(server_tells_the_length_that_arrived),
+        cmocka_unit_test(client_keeps_its_path_alive_after_18_to_20_s),
+        cmocka_unit_test(who_is_not_on_udp_keeps_nothing_alive),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
