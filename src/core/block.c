@@ -4,6 +4,8 @@
  */
 #include "core/block.h"
 
+#include "core/datagram.h"
+
 enum field {
     FIELD_VERB = 1,
     FIELD_SUITES = 2,
@@ -21,7 +23,7 @@ enum field {
     FIELD_COUNT = 14,
 };
 
-enum { CRITICAL = 0x8000, MAX_FIELDS = 64, MAX_BYTES = SG_BLOCK_MAX - 2 };
+enum { CRITICAL = 0x8000, MAX_BYTES = SG_BLOCK_MAX - 2, MAX_FIELDS = MAX_BYTES / 4 };
 
 /* The known fields of a block; a field that is absent has no bytes (present is false). */
 struct fields {
@@ -43,7 +45,7 @@ static bool seen_before(uint16_t *seen, unsigned *count, uint16_t type)
 
 static enum sg_err scan_block(struct sg_rbuf *r, struct fields *out)
 {
-    uint16_t seen[MAX_FIELDS];
+    uint16_t seen[MAX_FIELDS]; /* each field takes 4 bytes at least, so that no block has more */
     unsigned count = 0;
     struct sg_rbuf head = *r;
     uint16_t len = sg_rbuf_u16(&head);
@@ -63,7 +65,7 @@ static enum sg_err scan_block(struct sg_rbuf *r, struct fields *out)
         uint16_t type = raw & (uint16_t)~CRITICAL;
         uint16_t value_len = sg_rbuf_u16(&block);
         const uint8_t *value = sg_rbuf_bytes(&block, value_len);
-        if (!value || count == MAX_FIELDS || seen_before(seen, &count, type))
+        if (!value || seen_before(seen, &count, type))
             return SG_ERR_MALFORMED;
         if (type > 0 && type < FIELD_COUNT) {
             out->at[type].present = true;
@@ -168,7 +170,8 @@ enum sg_err sg_open_reply_decode(struct sg_rbuf *r, bool refused, struct sg_open
     out->dns_idle_s = uint_field(&fields, FIELD_DNS_IDLE, 4, &ok);
     out->renew_s = uint_field(&fields, FIELD_RENEW, 4, &ok);
     out->grace_s = uint_field(&fields, FIELD_GRACE, 4, &ok);
-    if (!ok || !channel || !handle || out->suite == 0 || out->max_senders == 0)
+    if (!ok || !channel || !handle || out->suite == 0 || out->max_senders == 0 ||
+        out->max_senders > SG_SENDERS_MAX)
         return SG_ERR_MALFORMED;
     return SG_OK;
 }
