@@ -145,11 +145,11 @@ static unsigned carried_by_local_nat64(const uint8_t *b, struct sg_ip out[static
         out[0] = ipv4_of(b[12], b[13], b[14], b[15]);
         return 1;
     }
-    out[count++] = ipv4_of(b[9], b[10], b[11], b[12]);
+    if (b[11] == 0 && b[12] == 0)
+        out[count++] = ipv4_of(b[6], b[7], b[9], b[10]);
     if (b[12] == 0)
         out[count++] = ipv4_of(b[7], b[9], b[10], b[11]);
-    if (b[12] == 0 && b[11] == 0)
-        out[count++] = ipv4_of(b[6], b[7], b[9], b[10]);
+    out[count++] = ipv4_of(b[9], b[10], b[11], b[12]);
     return count;
 }
 

@@ -425,8 +425,7 @@ enum sg_socks5_client_event sg_socks5_client_input(struct sg_socks5_client *clie
 
 void sg_socks5_client_expect_second(struct sg_socks5_client *client)
 {
-    assert(client->state == SG_SOCKS5_CLIENT_AT_END && client->end == SG_SOCKS5_CLIENT_REPLY);
-    client->state = SG_SOCKS5_CLIENT_AT_REPLY;
+    *client = (struct sg_socks5_client){.state = SG_SOCKS5_CLIENT_AT_REPLY};
 }
 
 const char *sg_socks5_client_text(enum sg_socks5_client_event event)

@@ -194,7 +194,8 @@ SG_MUST_CHECK enum sg_err sg_socks5_client_flight(struct sg_socks5_client *clien
 SG_MUST_CHECK enum sg_socks5_client_event sg_socks5_client_input(struct sg_socks5_client *client, const uint8_t *bytes,
                                                                  size_t len, size_t *consumed);
 
-/* After REPLY with rep 0 to a BIND: the next input is the second reply. */
+/* Starts a client, this one again or another, that waits only for the second reply to a BIND: the
+ * first one had rep 0. */
 void sg_socks5_client_expect_second(struct sg_socks5_client *client);
 
 /* One line of text for a final event that is a failure. Static, never NULL. */

@@ -1,0 +1,399 @@
+/* The target guard: a table of addresses with their class, allowed networks, own addresses, carried forms. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/guard.h"
+
+static struct sg_endpoint endpoint_of(const char *text, uint16_t port)
+{
+    struct sg_endpoint ep = {.port = port};
+    if (sg_ip_parse(text, &ep.ip) != SG_OK)
+        fail_msg("%s does not parse", text);
+    return ep;
+}
+
+static void allow(struct sg_guard *guard, const char *text)
+{
+    struct sg_cidr net;
+    assert_int_equal(sg_cidr_parse(text, &net), SG_OK);
+    assert_int_equal(sg_guard_allow(guard, &net), SG_OK);
+}
+
+static void add_own(struct sg_guard *guard, const char *text, uint16_t port)
+{
+    struct sg_endpoint own = endpoint_of(text, port);
+    assert_int_equal(sg_guard_add_own(guard, &own), SG_OK);
+}
+
+/* The verdict on port 443 of an address must be why; NULL means allowed. */
+static void expect(const struct sg_guard *guard, const char *text, const char *why)
+{
+    struct sg_endpoint ep = endpoint_of(text, 443);
+    const char *got = "unset";
+    enum sg_err err = sg_guard_check(guard, &ep, &got);
+    bool same = why ? got && strcmp(got, why) == 0 : got == NULL;
+    if (!same || err != (why ? SG_ERR_DENIED : SG_OK))
+        fail_msg("%s: %s instead of %s", text, got ? got : "allowed", why ? why : "allowed");
+    assert_int_equal(sg_guard_check(guard, &ep, NULL), err);
+}
+
+static const struct row {
+    const char *ip;
+    const char *why; /* NULL: an ordinary address */
+} rows[] = {
+    /* ordinary */
+    {"8.8.8.8", NULL},
+    {"1.1.1.1", NULL},
+    {"9.255.255.255", NULL},
+    {"11.0.0.0", NULL},
+    {"126.255.255.255", NULL},
+    {"128.0.0.0", NULL},
+    {"100.63.255.255", NULL},
+    {"100.128.0.0", NULL},
+    {"169.253.255.255", NULL},
+    {"169.255.0.0", NULL},
+    {"172.15.255.255", NULL},
+    {"172.32.0.0", NULL},
+    {"192.167.255.255", NULL},
+    {"192.169.0.0", NULL},
+    {"192.0.1.0", NULL},
+    {"192.0.3.0", NULL},
+    {"198.17.255.255", NULL},
+    {"198.20.0.0", NULL},
+    {"198.51.101.0", NULL},
+    {"203.0.114.0", NULL},
+    {"223.255.255.255", NULL},
+    {"2606:4700:4700::1111", NULL},
+    {"2a00:1450:4001::1", NULL},
+    {"2001:200::1", NULL},
+    {"2001:db7::1", NULL},
+    {"2001:db9::1", NULL},
+    {"2003::1", NULL},
+    {"3ffe::1", NULL},
+    {"3fff:1000::1", NULL},
+    /* IPv4 classes and their edges */
+    {"0.0.0.0", "reserved"},
+    {"0.255.255.255", "reserved"},
+    {"10.0.0.0", "private"},
+    {"10.255.255.255", "private"},
+    {"100.64.0.0", "private"},
+    {"100.127.255.255", "private"},
+    {"100.100.100.200", "metadata"},
+    {"127.0.0.1", "loopback"},
+    {"127.255.255.255", "loopback"},
+    {"168.63.129.16", "metadata"},
+    {"169.254.0.0", "link_local"},
+    {"169.254.169.253", "link_local"},
+    {"169.254.169.254", "metadata"},
+    {"169.254.170.2", "metadata"},
+    {"169.254.255.255", "link_local"},
+    {"172.16.0.0", "private"},
+    {"172.31.255.255", "private"},
+    {"192.0.0.1", "reserved"},
+    {"192.0.0.192", "metadata"},
+    {"192.0.2.1", "reserved"},
+    {"192.88.99.1", "reserved"},
+    {"192.168.0.0", "private"},
+    {"192.168.255.255", "private"},
+    {"198.18.0.0", "reserved"},
+    {"198.19.255.255", "reserved"},
+    {"198.51.100.1", "reserved"},
+    {"203.0.113.1", "reserved"},
+    {"224.0.0.1", "multicast"},
+    {"239.255.255.250", "multicast"},
+    {"240.0.0.0", "reserved"},
+    {"255.255.255.254", "reserved"},
+    {"255.255.255.255", "broadcast"},
+    /* IPv6 classes */
+    {"::", "reserved"},
+    {"::1", "loopback"},
+    {"100::1", "reserved"},
+    {"100:0:0:1::", "reserved"},
+    {"2001:2::1", "reserved"},
+    {"2001:1ff:ffff::", "reserved"},
+    {"2001:db8::1", "reserved"},
+    {"3fff::1", "reserved"},
+    {"4000::1", "reserved"},
+    {"5f00::1", "reserved"},
+    {"fc00::1", "private"},
+    {"fd12:3456::1", "private"},
+    {"fd00:ec2::254", "metadata"},
+    {"fd00:ec2::253", "private"},
+    {"fd20:ce::254", "metadata"},
+    {"fd00:c1::a9fe:a9fe", "metadata"},
+    {"fe00::1", "reserved"},
+    {"fe80::1", "link_local"},
+    {"febf::1", "link_local"},
+    {"fec0::1", "private"},
+    {"ff02::1", "multicast"},
+    {"ff0e::1", "multicast"},
+    /* v4-mapped: only another spelling */
+    {"::ffff:8.8.8.8", NULL},
+    {"::ffff:127.0.0.1", "loopback"},
+    {"::ffff:10.1.2.3", "private"},
+    {"::ffff:169.254.169.254", "metadata"},
+    {"::ffff:0.0.0.0", "reserved"},
+    /* v4-compatible and SIIT */
+    {"::127.0.0.1", "loopback"},
+    {"::10.0.0.1", "private"},
+    {"::0.0.0.2", "reserved"},
+    {"::8.8.8.8", "reserved"},
+    {"::ffff:0:127.0.0.1", "loopback"},
+    {"::ffff:0:8.8.8.8", "reserved"},
+    /* NAT64 */
+    {"64:ff9b::8.8.8.8", NULL},
+    {"64:ff9b::127.0.0.1", "loopback"},
+    {"64:ff9b::10.0.0.1", "private"},
+    {"64:ff9b::169.254.169.254", "metadata"},
+    {"64:ff9b::224.0.0.1", "multicast"},
+    {"64:ff9b::255.255.255.255", "broadcast"},
+    {"64:ff9b::7f00:1", "loopback"},
+    {"64:ff9b:0:0:0:2::1", "reserved"}, /* beside the prefix */
+    {"64:ff9b:1::8.8.8.8", "private"},
+    {"64:ff9b:1::127.0.0.1", "loopback"},
+    {"64:ff9b:1:abcd::10.0.0.1", "private"},
+    {"64:ff9b:2::1", "reserved"},
+    /* 6to4 */
+    {"2002:808:808::1", NULL},
+    {"2002:7f00:1::1", "loopback"},
+    {"2002:a00:1::", "private"},
+    {"2002:c0a8:101:1::1", "private"},
+    {"2002:a9fe:a9fe::", "metadata"},
+    {"2002::", "reserved"},
+    /* Teredo: relay 65.54.227.120, client address inverted at the end */
+    {"2001:0:4136:e378:8000:63bf:f7f7:f7f7", NULL},       /* 8.8.8.8 */
+    {"2001:0:4136:e378:8000:63bf:80ff:fffe", "loopback"}, /* 127.0.0.1 */
+    {"2001:0:4136:e378:8000:63bf:f5ff:fffe", "private"},  /* 10.0.0.1 */
+    {"2001:0:4136:e378:8000:63bf:5601:5601", "metadata"}, /* 169.254.169.254 */
+    {"2001:0:4136:e378::7f00:1", NULL},                   /* not inverted, it is 128.255.255.254 */
+    {"2001:0:a00:1:8000:63bf:f7f7:f7f7", "private"},      /* the relay is 10.0.0.1 */
+};
+
+static void table_of_addresses(void **state)
+{
+    static const struct sg_guard guard;
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        expect(&guard, rows[i].ip, rows[i].why);
+}
+
+static void class_without_a_guard(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct sg_endpoint ep = endpoint_of(rows[i].ip, 1);
+        const char *class = sg_guard_class(&ep.ip);
+        if (rows[i].why ? !class || strcmp(class, rows[i].why) != 0 : class != NULL)
+            fail_msg("%s: %s", rows[i].ip, class ? class : "ordinary");
+    }
+}
+
+static void every_ipv4_form_agrees(void **state)
+{
+    static const struct sg_guard guard;
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct sg_endpoint v4 = endpoint_of(rows[i].ip, 80);
+        if (v4.ip.family != 4)
+            continue;
+        const uint8_t *b = v4.ip.bytes;
+        struct sg_ip forms[] = {
+            {6, {[10] = 0xff, [11] = 0xff, b[0], b[1], b[2], b[3]}},
+            {6, {0x00, 0x64, 0xff, 0x9b, [12] = b[0], b[1], b[2], b[3]}},
+            {6, {0x20, 0x02, b[0], b[1], b[2], b[3], [15] = 1}},
+            {6, {0x20, 0x01, 0, 0, 8, 8, 8, 8, [12] = (uint8_t)~b[0], (uint8_t)~b[1], (uint8_t)~b[2], (uint8_t)~b[3]}},
+        };
+        for (size_t k = 0; k < sizeof forms / sizeof forms[0]; k++) {
+            struct sg_endpoint ep = {.ip = forms[k], .port = 80};
+            const char *why;
+            assert_int_equal(sg_guard_check(&guard, &ep, &why), rows[i].why ? SG_ERR_DENIED : SG_OK);
+            if (rows[i].why)
+                assert_string_equal(why, rows[i].why);
+        }
+    }
+}
+
+static void port_zero_is_refused_even_if_allowed(void **state)
+{
+    (void)state;
+    struct sg_guard guard = {0};
+    allow(&guard, "0.0.0.0/0");
+    struct sg_endpoint ep = endpoint_of("8.8.8.8", 0);
+    const char *why;
+    assert_int_equal(sg_guard_check(&guard, &ep, &why), SG_ERR_DENIED);
+    assert_string_equal(why, "port_zero");
+}
+
+static void no_address_is_refused(void **state)
+{
+    (void)state;
+    struct sg_guard guard = {0};
+    allow(&guard, "0.0.0.0/0");
+    allow(&guard, "::/0");
+    struct sg_endpoint none = {.port = 80};
+    assert_int_equal(sg_guard_check(&guard, &none, NULL), SG_ERR_DENIED);
+}
+
+static void allowed_networks_open_their_range_only(void **state)
+{
+    (void)state;
+    struct sg_guard guard = {0};
+    allow(&guard, "10.1.0.0/16");
+    allow(&guard, "127.0.0.1");
+    allow(&guard, "fd00:1::/32");
+    allow(&guard, "239.1.2.3/32");
+    expect(&guard, "10.1.255.1", NULL);
+    expect(&guard, "::ffff:10.1.255.1", NULL);
+    expect(&guard, "10.2.0.1", "private");
+    expect(&guard, "127.0.0.1", NULL);
+    expect(&guard, "127.0.0.2", "loopback");
+    expect(&guard, "::1", "loopback");
+    expect(&guard, "fd00:1::1", NULL);
+    expect(&guard, "fd00:2::1", "private");
+    expect(&guard, "239.1.2.3", NULL);
+    expect(&guard, "239.1.2.4", "multicast");
+    expect(&guard, "8.8.8.8", NULL);
+    expect(&guard, "169.254.169.254", "metadata");
+}
+
+static void allowed_mapped_network_is_an_ipv4_one(void **state)
+{
+    (void)state;
+    struct sg_guard guard = {0};
+    allow(&guard, "::ffff:10.0.0.0/104");
+    expect(&guard, "10.9.9.9", NULL);
+    expect(&guard, "::ffff:10.9.9.9", NULL);
+    expect(&guard, "11.0.0.1", NULL);
+    expect(&guard, "172.16.0.1", "private");
+}
+
+static void carried_address_and_carrier_both_count(void **state)
+{
+    (void)state;
+    struct sg_guard inner = {0};
+    allow(&inner, "10.0.0.0/8");
+    expect(&inner, "64:ff9b::10.0.0.1", NULL); /* the carrier is ordinary */
+    expect(&inner, "2002:a00:1::1", NULL);
+    expect(&inner, "64:ff9b:1::10.0.0.1", "private"); /* the carrier is not */
+    expect(&inner, "::10.0.0.1", "reserved");
+    struct sg_guard outer = {0};
+    allow(&outer, "64:ff9b:1::/48");
+    allow(&outer, "64:ff9b::/96");
+    allow(&outer, "::/8");
+    expect(&outer, "64:ff9b:1::10.0.0.1", "private"); /* carried and not allowed */
+    expect(&outer, "64:ff9b::10.0.0.1", "private");
+    expect(&outer, "::10.0.0.1", "private");
+    expect(&outer, "64:ff9b:1::8.8.8.8", NULL);
+    expect(&outer, "::ffff:127.0.0.1", "loopback"); /* mapped is no IPv6 address */
+    allow(&outer, "10.0.0.0/8");
+    expect(&outer, "64:ff9b:1::10.0.0.1", NULL);
+    expect(&outer, "::10.0.0.1", NULL);
+}
+
+static void local_nat64_is_read_at_every_prefix_length(void **state)
+{
+    (void)state;
+    struct sg_guard guard = {0};
+    allow(&guard, "64:ff9b:1::/48");
+    expect(&guard, "64:ff9b:1:7f00:0:100::", "loopback");    /* /48: 127.0.0.1 */
+    expect(&guard, "64:ff9b:1:c0a8:1:100::", "private");     /* /48: 192.168.1.1 */
+    expect(&guard, "64:ff9b:1:aa7f:0:1::", "loopback");      /* /56: 127.0.0.1 */
+    expect(&guard, "64:ff9b:1:aaaa:7f:0:100:0", "loopback"); /* /64: 127.0.0.1 */
+    expect(&guard, "64:ff9b:1:aaaa::127.0.0.1", "loopback"); /* /96 */
+    expect(&guard, "64:ff9b:1:808:8:800::", NULL);           /* 8.8.8.8 in each */
+    expect(&guard, "64:ff9b:1:aaaa:8:808:800:0", NULL);
+    expect(&guard, "64:ff9b:1:aaaa::8.8.8.8", NULL);
+}
+
+static void own_addresses(void **state)
+{
+    (void)state;
+    struct sg_guard guard = {0};
+    add_own(&guard, "8.8.4.4", 0);
+    add_own(&guard, "8.8.8.8", 1443);
+    add_own(&guard, "::ffff:9.9.9.9", 443);
+    add_own(&guard, "2a00::1", 0);
+    expect(&guard, "8.8.4.4", "own");
+    expect(&guard, "8.8.8.8", NULL); /* another port of it */
+    expect(&guard, "9.9.9.9", "own");
+    expect(&guard, "2a00::1", "own");
+    expect(&guard, "2a00::2", NULL);
+    expect(&guard, "::ffff:8.8.4.4", "own");
+    expect(&guard, "64:ff9b::8.8.4.4", "own");
+    expect(&guard, "2002:808:404::1", "own");
+    expect(&guard, "2001:0:4136:e378:8000:63bf:f7f7:fbfb", "own");
+    struct sg_endpoint listening = endpoint_of("8.8.8.8", 1443);
+    assert_int_equal(sg_guard_check(&guard, &listening, NULL), SG_ERR_DENIED);
+    allow(&guard, "8.8.4.4/32");
+    expect(&guard, "8.8.4.4", NULL);
+    expect(&guard, "9.9.9.9", "own");
+}
+
+static void tables_are_bounded(void **state)
+{
+    (void)state;
+    struct sg_guard guard = {0};
+    struct sg_cidr net;
+    assert_int_equal(sg_cidr_parse("10.0.0.0/8", &net), SG_OK);
+    for (unsigned i = 0; i < SG_GUARD_ALLOW_MAX; i++)
+        assert_int_equal(sg_guard_allow(&guard, &net), SG_OK);
+    assert_int_equal(sg_guard_allow(&guard, &net), SG_ERR_FULL);
+    struct sg_endpoint own = endpoint_of("8.8.8.8", 0);
+    for (unsigned i = 0; i < SG_GUARD_OWN_MAX; i++) {
+        own.ip.bytes[3] = (uint8_t)i;
+        assert_int_equal(sg_guard_add_own(&guard, &own), SG_OK);
+    }
+    assert_int_equal(sg_guard_add_own(&guard, &own), SG_ERR_EXISTS);
+    own.ip.bytes[3] = 200;
+    assert_int_equal(sg_guard_add_own(&guard, &own), SG_ERR_FULL);
+}
+
+static void tables_refuse_nonsense(void **state)
+{
+    (void)state;
+    struct sg_guard guard = {0};
+    struct sg_cidr none = {0};
+    struct sg_cidr long4 = {.ip = {.family = 4}, .bits = 33};
+    struct sg_endpoint nowhere = {.port = 1};
+    assert_int_equal(sg_guard_allow(&guard, &none), SG_ERR_INVALID);
+    assert_int_equal(sg_guard_allow(&guard, &long4), SG_ERR_INVALID);
+    assert_int_equal(sg_guard_add_own(&guard, &nowhere), SG_ERR_INVALID);
+}
+
+static void classes_compare(void **state)
+{
+    (void)state;
+    struct sg_ip a = endpoint_of("10.0.0.1", 1).ip;
+    struct sg_ip b = endpoint_of("fd00::1", 1).ip;
+    struct sg_ip c = endpoint_of("127.0.0.1", 1).ip;
+    struct sg_ip d = endpoint_of("8.8.8.8", 1).ip;
+    struct sg_ip e = endpoint_of("2a00::1", 1).ip;
+    struct sg_ip f = endpoint_of("64:ff9b::127.0.0.1", 1).ip;
+    assert_true(sg_guard_same_class(&a, &b) && sg_guard_same_class(&d, &e) && sg_guard_same_class(&c, &f));
+    assert_false(sg_guard_same_class(&a, &c) || sg_guard_same_class(&a, &d));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(table_of_addresses),
+        cmocka_unit_test(class_without_a_guard),
+        cmocka_unit_test(every_ipv4_form_agrees),
+        cmocka_unit_test(port_zero_is_refused_even_if_allowed),
+        cmocka_unit_test(no_address_is_refused),
+        cmocka_unit_test(allowed_networks_open_their_range_only),
+        cmocka_unit_test(allowed_mapped_network_is_an_ipv4_one),
+        cmocka_unit_test(carried_address_and_carrier_both_count),
+        cmocka_unit_test(local_nat64_is_read_at_every_prefix_length),
+        cmocka_unit_test(own_addresses),
+        cmocka_unit_test(tables_are_bounded),
+        cmocka_unit_test(tables_refuse_nonsense),
+        cmocka_unit_test(classes_compare),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
