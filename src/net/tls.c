@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
@@ -472,4 +473,21 @@ bool sg_tls_close_write(struct bufferevent *bev)
     if (wait)
         wait->pending = waits && event_add(wait->event, NULL) == 0;
     return !wait || !wait->pending;
+}
+
+void sg_tls_write_now(struct bufferevent *bev)
+{
+    SSL *ssl = bufferevent_openssl_get_ssl(bev);
+    struct evbuffer *output = bufferevent_get_output(bev);
+    evbuffer_unfreeze(output, 1); /* a bufferevent guards its output's front */
+    size_t len;
+    while ((len = evbuffer_get_contiguous_space(output)) > 0) {
+        const unsigned char *bytes = evbuffer_pullup(output, (ev_ssize_t)len);
+        ssize_t n = ssl ? SSL_write(ssl, bytes, len < INT_MAX ? (int)len : INT_MAX)
+                        : send(bufferevent_getfd(bev), bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (n <= 0)
+            break;
+        evbuffer_drain(output, (size_t)n);
+    }
+    ERR_clear_error();
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -18,6 +19,7 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
+#include "net/finish.h"
 #include "net/tls.h"
 
 static char folder[] = "/tmp/sg-test-tls-XXXXXX";
@@ -489,6 +491,56 @@ static void test_close_into_full_socket(void **state)
     part(&pair);
 }
 
+/* An end in good order: all output arrives although the peer's own bytes were never read. */
+static void test_finish(void **state)
+{
+    (void)state;
+    static uint8_t chunk[300000];
+    struct pair pair;
+    join(&pair, pinned_ctx("self"), server_ctx("self", NULL), "server.test");
+    bufferevent_write(pair.client.bev, chunk, sizeof chunk);
+    bufferevent_write(pair.server.bev, "answer", 6);
+    sg_finish(pair.server.bev);
+    spin(&pair);
+    assert_int_equal(input_len(&pair.client), 6);
+    assert_true(pair.client.ended);
+    assert_string_equal(pair.client.text, "connection ended by the peer");
+    bufferevent_free(pair.client.bev);
+    event_base_dispatch(pair.base); /* ends: the peer's end ended the other too */
+    event_base_free(pair.base);
+}
+
+/* A peer that never ends does not hold a connection for longer than 2 s. */
+static void test_finish_limit(void **state)
+{
+    (void)state;
+    int fds[2];
+    struct event_base *base = event_base_new();
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    sg_finish(bufferevent_socket_new(base, fds[0], BEV_OPT_CLOSE_ON_FREE));
+    time_t before = time(NULL);
+    event_base_dispatch(base);
+    assert_in_range(time(NULL) - before, 1, 4);
+    event_base_free(base);
+    close(fds[1]);
+}
+
+static void test_finish_now(void **state)
+{
+    (void)state;
+    static uint8_t chunk[50000];
+    struct pair pair;
+    join(&pair, pinned_ctx("self"), server_ctx("self", NULL), "server.test");
+    bufferevent_write(pair.server.bev, chunk, sizeof chunk);
+    sg_finish_now(pair.server.bev);
+    spin(&pair);
+    assert_int_equal(input_len(&pair.client), sizeof chunk);
+    assert_string_equal(pair.client.text, "connection ended by the peer");
+    bufferevent_free(pair.client.bev);
+    event_base_loop(pair.base, EVLOOP_NONBLOCK);
+    event_base_free(pair.base);
+}
+
 static void test_cut(void **state)
 {
     (void)state;
@@ -509,7 +561,8 @@ int main(void)
         cmocka_unit_test(test_old_versions), cmocka_unit_test(test_client_certificate),
         cmocka_unit_test(test_file_errors),  cmocka_unit_test(test_no_tls),
         cmocka_unit_test(test_half_close),   cmocka_unit_test(test_close_into_full_socket),
-        cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_finish),       cmocka_unit_test(test_finish_limit),
+        cmocka_unit_test(test_finish_now),   cmocka_unit_test(test_cut),
     };
     return cmocka_run_group_tests(tests, make_files, remove_files);
 }
