@@ -1,0 +1,290 @@
+/*
+ * One connection to the server: resolve, dial, TLS, and greeting, credentials, request and extra bytes in one flight. What
+ * fails before the server's reply is told in one line that names the server; nothing is ever said outside TLS.
+ */
+#include "client/server_conn.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <sodium.h>
+
+#include "client/client.h"
+#include "core/socks5.h"
+#include "net/dial.h"
+#include "net/invite.h"
+#include "net/resolver.h"
+#include "net/sockaddr.h"
+#include "net/tls.h"
+
+enum {
+    WHOLE_LIMIT_S = 20,
+    PROGRESS_LIMIT_S = 10,
+    TARGET_LIMIT_S = 60,   /* once authenticated: the server may have slow addresses to try */
+    INPUT_MAX = 16 * 1024, /* until the owner takes the bufferevent over */
+    TEXT_MAX = 512,
+};
+
+struct sg_server_conn {
+    struct sg_client *client;
+    struct sg_client_server *server;
+    sg_server_conn_fn *fn;
+    void *ctx;
+    struct sg_resolve *resolve;
+    struct sg_dial *dial;
+    struct bufferevent *bev;
+    struct event *limit; /* of the whole */
+    uint8_t command;
+    struct sg_endpoint peer;
+    struct sg_socks5_client socks;
+    size_t flight_len;
+    uint8_t flight[]; /* with the password: wiped when sent */
+};
+
+static void free_conn(struct sg_server_conn *conn)
+{
+    if (conn->resolve)
+        sg_resolve_cancel(conn->resolve);
+    if (conn->dial)
+        sg_dial_cancel(conn->dial);
+    if (conn->bev)
+        bufferevent_free(conn->bev);
+    if (conn->limit)
+        event_free(conn->limit);
+    sodium_memzero(conn->flight, conn->flight_len);
+    free(conn);
+}
+
+/* The server of the next attempt: the one that works, or the next of the list after a failure. */
+static void turn_to_next(struct sg_client *client, const struct sg_client_server *failed)
+{
+    if (&client->servers[client->current] == failed)
+        client->current = (client->current + 1) % client->server_count;
+}
+
+static bool all_refused(const struct sg_client *client)
+{
+    for (size_t i = 0; i < client->server_count; i++)
+        if (!client->servers[i].refused)
+            return false;
+    return true;
+}
+
+/* Nothing came of it. final: trying this server again does not help. */
+static void fail(struct sg_server_conn *conn, bool final, const char *cause)
+{
+    char text[TEXT_MAX];
+    const struct sg_invite *invite = conn->server->invite;
+    snprintf(text, sizeof text, strchr(invite->host, ':') ? "server [%s]:%u: %s" : "server %s:%u: %s", invite->host,
+             invite->port, cause);
+    conn->server->refused = final;
+    struct sg_server_conn_result result = {
+        .rep = SG_SOCKS5_REP_GENERAL,
+        .fatal = final && all_refused(conn->client),
+        .peer = conn->peer,
+        .text = text,
+    };
+    turn_to_next(conn->client, conn->server);
+    sg_server_conn_fn *fn = conn->fn;
+    void *ctx = conn->ctx;
+    free_conn(conn);
+    fn(ctx, &result);
+}
+
+/* --- inside TLS --- */
+
+static void succeed(struct sg_server_conn *conn)
+{
+    struct bufferevent *bev = conn->bev;
+    struct sg_server_conn_result result = {
+        .ok = conn->socks.rep == 0,
+        .rep = conn->socks.rep,
+        .answered = true,
+        .bound = sg_target_endpoint(&conn->socks.bound),
+        .peer = conn->peer,
+        .bev = bev,
+        .text = sg_socks5_rep_text(conn->socks.rep),
+    };
+    conn->server->refused = false;
+    conn->bev = NULL;
+    bufferevent_setcb(bev, NULL, NULL, NULL, NULL);
+    bufferevent_set_timeouts(bev, NULL, NULL);
+    bufferevent_setwatermark(bev, EV_READ, 0, 0);
+    sg_server_conn_fn *fn = conn->fn;
+    void *ctx = conn->ctx;
+    free_conn(conn);
+    fn(ctx, &result);
+}
+
+/* Authenticated, and a target is being connected to: the server's answer, also that it timed out, is worth more than ours. */
+static void be_patient(struct sg_server_conn *conn)
+{
+    static const struct timeval target = {.tv_sec = TARGET_LIMIT_S};
+    if (conn->command != SG_SOCKS5_CMD_CONNECT)
+        return;
+    bufferevent_set_timeouts(conn->bev, NULL, NULL);
+    evtimer_add(conn->limit, &target);
+}
+
+static void on_input(struct bufferevent *bev, void *ctx)
+{
+    struct sg_server_conn *conn = ctx;
+    struct evbuffer *input = bufferevent_get_input(bev);
+    uint8_t bytes[SG_SOCKS5_INPUT_MAX];
+    size_t consumed = 0;
+    ev_ssize_t have = evbuffer_copyout(input, bytes, sizeof bytes);
+    enum sg_socks5_client_event event =
+        sg_socks5_client_input(&conn->socks, bytes, have > 0 ? (size_t)have : 0, &consumed);
+    evbuffer_drain(input, consumed);
+    switch (event) {
+    case SG_SOCKS5_CLIENT_NEED_MORE:
+        if (conn->socks.state == SG_SOCKS5_CLIENT_AT_REPLY)
+            be_patient(conn);
+        return;
+    case SG_SOCKS5_CLIENT_REPLY:
+        succeed(conn);
+        return;
+    case SG_SOCKS5_CLIENT_METHOD_REFUSED:
+    case SG_SOCKS5_CLIENT_PASSWORD_REFUSED:
+        fail(conn, true, sg_socks5_client_text(event));
+        return;
+    case SG_SOCKS5_CLIENT_MALFORMED:
+        fail(conn, false, sg_socks5_client_text(event));
+        return;
+    }
+}
+
+/* Only a proven server sees the credentials: the flight waits for the end of the handshake. */
+static void on_handshake(struct sg_server_conn *conn)
+{
+    conn->client->tls_handshakes++;
+    if (sg_tls_alpn(conn->bev) != SG_TLS_ALPN_SEALGRAM) {
+        fail(conn, true, "no common application protocol (ALPN sealgram/1)");
+        return;
+    }
+    bool sent = bufferevent_write(conn->bev, conn->flight, conn->flight_len) == 0;
+    sodium_memzero(conn->flight, conn->flight_len);
+    if (!sent)
+        fail(conn, false, "out of memory");
+}
+
+static void on_event(struct bufferevent *bev, short what, void *ctx)
+{
+    struct sg_server_conn *conn = ctx;
+    char text[SG_TLS_TEXT_MAX];
+    if (what & BEV_EVENT_CONNECTED) {
+        on_handshake(conn);
+        return;
+    }
+    bool final = sg_tls_error_text(bev, what, text);
+    fail(conn, final, text);
+}
+
+/* --- before it --- */
+
+static const char *dial_text(int error)
+{
+    switch (error) {
+    case ECONNREFUSED:
+        return "connection refused";
+    case ETIMEDOUT:
+        return "connection timed out";
+    default:
+        return strerror(error);
+    }
+}
+
+static void on_dialled(void *ctx, int fd, int error)
+{
+    static const struct timeval progress = {.tv_sec = PROGRESS_LIMIT_S};
+    struct sg_server_conn *conn = ctx;
+    conn->dial = NULL;
+    if (fd < 0) {
+        fail(conn, false, dial_text(error));
+        return;
+    }
+    conn->peer = sg_socket_peer(fd);
+    conn->bev = sg_tls_connect(conn->client->base, conn->server->tls, fd, conn->server->invite->host);
+    if (!conn->bev) {
+        fail(conn, false, "out of memory");
+        return;
+    }
+    bufferevent_setcb(conn->bev, on_input, NULL, on_event, conn);
+    bufferevent_setwatermark(conn->bev, EV_READ, 0, INPUT_MAX);
+    bufferevent_set_timeouts(conn->bev, &progress, &progress);
+    if (bufferevent_enable(conn->bev, EV_READ | EV_WRITE) != 0)
+        fail(conn, false, "out of memory");
+}
+
+static void on_resolved(void *ctx, enum sg_err err, const struct sg_ip *ips, size_t count)
+{
+    struct sg_server_conn *conn = ctx;
+    conn->resolve = NULL;
+    if (err != SG_OK || count == 0) {
+        fail(conn, false, "name does not resolve");
+        return;
+    }
+    conn->dial = sg_dial_start(conn->client->base, ips, count, conn->server->invite->port, on_dialled, conn);
+    if (!conn->dial)
+        fail(conn, false, "out of memory");
+}
+
+static void on_limit(evutil_socket_t fd, short what, void *ctx)
+{
+    (void)fd;
+    (void)what;
+    fail(ctx, false, "no answer in time");
+}
+
+static bool prepare(struct sg_server_conn *conn, uint8_t cmd, const struct sg_target *target, const uint8_t *extra,
+                    size_t extra_len)
+{
+    const struct timeval whole = {.tv_sec = WHOLE_LIMIT_S};
+    struct sg_wbuf w = sg_wbuf_init(conn->flight, conn->flight_len);
+    const struct sg_invite *invite = conn->server->invite;
+    if (sg_socks5_client_flight(&conn->socks, &w, invite->user, invite->password, cmd, target) != SG_OK)
+        return false;
+    sg_wbuf_bytes(&w, extra, extra_len);
+    if (!sg_wbuf_ok(&w))
+        return false;
+    conn->flight_len = sg_wbuf_len(&w);
+    conn->limit = evtimer_new(conn->client->base, on_limit, conn);
+    return conn->limit && evtimer_add(conn->limit, &whole) == 0;
+}
+
+struct sg_server_conn *sg_server_conn_start(struct sg_client *client, uint8_t cmd, const struct sg_target *target,
+                                            const uint8_t *extra, size_t extra_len, sg_server_conn_fn *fn, void *ctx)
+{
+    size_t room = SG_SOCKS5_FLIGHT_MAX + extra_len;
+    struct sg_server_conn *conn = calloc(1, sizeof *conn + room);
+    if (!conn)
+        return NULL;
+    conn->client = client;
+    conn->server = &client->servers[client->current];
+    conn->fn = fn;
+    conn->ctx = ctx;
+    conn->flight_len = room;
+    conn->command = cmd;
+    if (!prepare(conn, cmd, target, extra, extra_len)) {
+        free_conn(conn);
+        return NULL;
+    }
+    const char *host = conn->server->invite->host;
+    conn->resolve = sg_resolver_start(client->resolver, host, strlen(host), on_resolved, conn);
+    if (!conn->resolve) {
+        free_conn(conn);
+        return NULL;
+    }
+    return conn;
+}
+
+void sg_server_conn_cancel(struct sg_server_conn *conn)
+{
+    if (conn)
+        free_conn(conn);
+}

@@ -1,0 +1,276 @@
+/*
+ * A tunnel's life: the application waits (its connection is not read, so early data stays where it is), the server
+ * answers, the answer is passed on as it is, then both connections are relayed. A TCP forward is a CONNECT without the SOCKS
+ * part on the application's side: what would be an error reply is a reset there.
+ */
+#include "client/tunnel.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+
+#include "client/client.h"
+#include "client/server_conn.h"
+#include "client/uplink.h"
+#include "core/socks5.h"
+#include "net/finish.h"
+#include "net/listener.h"
+#include "net/log.h"
+#include "net/relay.h"
+
+enum { BIND_LIMIT_S = 150 }; /* more than the server's 120, whose answer tells more */
+
+struct sg_tunnel {
+    struct sg_tunnel *next, **link;
+    struct sg_client *client;
+    bool speaks_socks;
+    bool is_bind;
+    struct bufferevent *app;
+    struct bufferevent *far;     /* to the server: while BIND waits for its second reply */
+    struct sg_server_conn *conn; /* while the server's first reply is awaited */
+    struct sg_relay *relay;      /* then */
+    struct event *gone;          /* BIND: the application closed while it waited */
+    struct sg_socks5_client second;
+};
+
+struct sg_tunnel_forward {
+    struct sg_tunnel_forward *next;
+    struct sg_client *client;
+    const struct sg_client_forward *forward;
+    struct sg_listener *listener;
+};
+
+/* --- the end --- */
+
+/* Frees what is still there; both ends are gone or given away. */
+static void free_tunnel(struct sg_tunnel *tunnel)
+{
+    *tunnel->link = tunnel->next;
+    if (tunnel->next)
+        tunnel->next->link = tunnel->link;
+    if (tunnel->conn)
+        sg_server_conn_cancel(tunnel->conn);
+    if (tunnel->gone)
+        event_free(tunnel->gone);
+    if (tunnel->relay)
+        sg_relay_free(tunnel->relay);
+    if (tunnel->far)
+        bufferevent_free(tunnel->far);
+    if (tunnel->app)
+        bufferevent_free(tunnel->app);
+    tunnel->client->connection_count--;
+    tunnel->client->tunnel_count--;
+    free(tunnel);
+}
+
+static void write_reply(struct sg_tunnel *tunnel, uint8_t rep, const struct sg_endpoint *bound)
+{
+    uint8_t bytes[SG_SOCKS5_REPLY_MAX];
+    struct sg_wbuf w = sg_wbuf_init(bytes, sizeof bytes);
+    if (!tunnel->speaks_socks)
+        return;
+    sg_socks5_reply_encode(&w, rep, bound);
+    bufferevent_write(tunnel->app, bytes, sg_wbuf_len(&w));
+}
+
+/* No connection: a SOCKS application gets the code, any other a reset instead of an end that looks like success. */
+static void refuse(struct sg_tunnel *tunnel, uint8_t rep)
+{
+    if (tunnel->speaks_socks) {
+        write_reply(tunnel, rep, NULL);
+        sg_finish(tunnel->app);
+        tunnel->app = NULL;
+    } else {
+        static const struct linger reset = {.l_onoff = 1};
+        setsockopt(bufferevent_getfd(tunnel->app), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    }
+    free_tunnel(tunnel);
+}
+
+/* --- the relay --- */
+
+static void on_relay_end(void *ctx)
+{
+    struct sg_tunnel *tunnel = ctx;
+    tunnel->relay = NULL;
+    free_tunnel(tunnel);
+}
+
+static void start_relay(struct sg_tunnel *tunnel, struct bufferevent *far)
+{
+    struct bufferevent *app = tunnel->app;
+    tunnel->app = NULL;
+    tunnel->relay = sg_relay_start(app, far, on_relay_end, tunnel);
+    if (!tunnel->relay)
+        free_tunnel(tunnel);
+}
+
+/* --- BIND: between the two replies --- */
+
+static void on_second_reply(struct bufferevent *far, void *ctx)
+{
+    struct sg_tunnel *tunnel = ctx;
+    struct evbuffer *input = bufferevent_get_input(far);
+    uint8_t bytes[SG_SOCKS5_INPUT_MAX];
+    size_t consumed = 0;
+    ev_ssize_t have = evbuffer_copyout(input, bytes, sizeof bytes);
+    enum sg_socks5_client_event event =
+        sg_socks5_client_input(&tunnel->second, bytes, have > 0 ? (size_t)have : 0, &consumed);
+    evbuffer_drain(input, consumed);
+    if (event == SG_SOCKS5_CLIENT_NEED_MORE)
+        return;
+    if (event != SG_SOCKS5_CLIENT_REPLY || tunnel->second.rep != 0) {
+        refuse(tunnel, event == SG_SOCKS5_CLIENT_REPLY ? tunnel->second.rep : SG_SOCKS5_REP_GENERAL);
+        return;
+    }
+    struct sg_endpoint peer = sg_target_endpoint(&tunnel->second.bound);
+    write_reply(tunnel, SG_SOCKS5_REP_SUCCEEDED, &peer);
+    bufferevent_setcb(far, NULL, NULL, NULL, NULL);
+    bufferevent_set_timeouts(far, NULL, NULL);
+    event_free(tunnel->gone);
+    tunnel->gone = NULL;
+    tunnel->far = NULL;
+    start_relay(tunnel, far);
+}
+
+static void on_far_event(struct bufferevent *far, short what, void *ctx)
+{
+    (void)far;
+    refuse(ctx, what & BEV_EVENT_TIMEOUT ? SG_SOCKS5_REP_TIMED_OUT : SG_SOCKS5_REP_GENERAL);
+}
+
+static void on_app_gone(evutil_socket_t fd, short what, void *ctx)
+{
+    (void)fd;
+    (void)what;
+    free_tunnel(ctx);
+}
+
+/* Takes over far. An application that goes away while it waits takes the listening port at the server with it. */
+static void await_second_reply(struct sg_tunnel *tunnel, struct bufferevent *far)
+{
+    static const struct timeval limit = {.tv_sec = BIND_LIMIT_S};
+    tunnel->far = far;
+    tunnel->gone = event_new(tunnel->client->base, bufferevent_getfd(tunnel->app), EV_CLOSED, on_app_gone, tunnel);
+    if (!tunnel->gone || event_add(tunnel->gone, NULL) != 0) {
+        free_tunnel(tunnel);
+        return;
+    }
+    sg_socks5_client_expect_second(&tunnel->second);
+    bufferevent_set_timeouts(far, &limit, NULL);
+    bufferevent_setcb(far, on_second_reply, NULL, on_far_event, tunnel);
+    on_second_reply(far, tunnel); /* it may have come with the first */
+}
+
+/* --- the first reply --- */
+
+static void on_reply(void *ctx, const struct sg_server_conn_result *result)
+{
+    struct sg_tunnel *tunnel = ctx;
+    tunnel->conn = NULL;
+    if (!result->ok) {
+        if (!result->answered)
+            sg_log(SG_LOG_WARN, "%s", result->text);
+        if (result->bev)
+            sg_finish(result->bev);
+        refuse(tunnel, result->rep);
+        return;
+    }
+    struct sg_endpoint bound = result->bound;
+    if (tunnel->is_bind && sg_ip_is_unspecified(&bound.ip)) /* "where you reached me" is of use only to us */
+        bound.ip = result->peer.ip;
+    write_reply(tunnel, SG_SOCKS5_REP_SUCCEEDED, &bound);
+    if (tunnel->is_bind)
+        await_second_reply(tunnel, result->bev);
+    else
+        start_relay(tunnel, result->bev);
+}
+
+/* Takes over app. */
+static void open_tunnel(struct sg_client *client, struct bufferevent *app, bool speaks_socks, uint8_t cmd,
+                        const struct sg_target *target)
+{
+    struct sg_tunnel *tunnel = calloc(1, sizeof *tunnel);
+    if (!tunnel) {
+        client->connection_count--;
+        bufferevent_free(app);
+        return;
+    }
+    *tunnel = (struct sg_tunnel){.client = client,
+                                 .speaks_socks = speaks_socks,
+                                 .is_bind = cmd == SG_SOCKS5_CMD_BIND,
+                                 .app = app,
+                                 .link = &client->tunnels,
+                                 .next = client->tunnels};
+    if (tunnel->next)
+        tunnel->next->link = &tunnel->next;
+    client->tunnels = tunnel;
+    client->tunnel_count++;
+    client->tunnels_opened++;
+    bufferevent_setcb(app, NULL, NULL, NULL, NULL);
+    bufferevent_disable(app, EV_READ);
+    tunnel->conn = sg_server_conn_start(client, cmd, target, NULL, 0, on_reply, tunnel);
+    if (!tunnel->conn)
+        refuse(tunnel, SG_SOCKS5_REP_GENERAL);
+}
+
+void sg_tunnel_start(struct sg_client *client, struct bufferevent *app, uint8_t cmd, const struct sg_target *target)
+{
+    open_tunnel(client, app, true, cmd, target);
+}
+
+/* --- forwards --- */
+
+static void on_accept(void *ctx, int fd)
+{
+    struct sg_tunnel_forward *forward = ctx;
+    struct sg_client *client = forward->client;
+    struct bufferevent *app = NULL;
+    if (client->connection_count < client->connection_limit && sg_uplink_is_up(client->uplink))
+        app = bufferevent_socket_new(client->base, fd, BEV_OPT_CLOSE_ON_FREE);
+    if (!app) {
+        static const struct linger reset = {.l_onoff = 1};
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+        close(fd);
+        return;
+    }
+    client->connection_count++;
+    open_tunnel(client, app, false, SG_SOCKS5_CMD_CONNECT, &forward->forward->target);
+}
+
+bool sg_tunnel_listen(struct sg_client *client, const struct sg_client_forward *forward, struct sg_endpoint *bound)
+{
+    struct sg_tunnel_forward *made = calloc(1, sizeof *made);
+    if (!made) {
+        errno = ENOMEM;
+        return false;
+    }
+    made->client = client;
+    made->forward = forward;
+    made->listener = sg_listener_new(client->base, &forward->listen, bound, on_accept, made);
+    if (!made->listener) {
+        free(made);
+        return false;
+    }
+    made->next = client->tcp_forwards;
+    client->tcp_forwards = made;
+    return true;
+}
+
+void sg_tunnel_free_all(struct sg_client *client)
+{
+    while (client->tunnels)
+        free_tunnel(client->tunnels);
+    while (client->tcp_forwards) {
+        struct sg_tunnel_forward *forward = client->tcp_forwards;
+        client->tcp_forwards = forward->next;
+        sg_listener_free(forward->listener);
+        free(forward);
+    }
+}
