@@ -60,10 +60,17 @@ static void free_conn(struct sg_server_conn *conn)
     free(conn);
 }
 
-/* The server of the next attempt: the one that works, or the next of the list after a failure. */
-static void turn_to_next(struct sg_client *client, const struct sg_client_server *failed)
+/*
+ * The session's attempts choose the server: after one that failed the next of the list is tried. CONNECT and BIND go where
+ * the session is.
+ */
+static void note_outcome(struct sg_server_conn *conn, bool failed, bool final)
 {
-    if (&client->servers[client->current] == failed)
+    struct sg_client *client = conn->client;
+    if (conn->command != SG_SOCKS5_CMD_CHANNEL)
+        return;
+    conn->server->refused = final;
+    if (failed && &client->servers[client->current] == conn->server)
         client->current = (client->current + 1) % client->server_count;
 }
 
@@ -82,14 +89,13 @@ static void fail(struct sg_server_conn *conn, bool final, const char *cause)
     const struct sg_invite *invite = conn->server->invite;
     snprintf(text, sizeof text, strchr(invite->host, ':') ? "server [%s]:%u: %s" : "server %s:%u: %s", invite->host,
              invite->port, cause);
-    conn->server->refused = final;
+    note_outcome(conn, true, final);
     struct sg_server_conn_result result = {
         .rep = SG_SOCKS5_REP_GENERAL,
         .fatal = final && all_refused(conn->client),
         .peer = conn->peer,
         .text = text,
     };
-    turn_to_next(conn->client, conn->server);
     sg_server_conn_fn *fn = conn->fn;
     void *ctx = conn->ctx;
     free_conn(conn);
@@ -110,7 +116,7 @@ static void succeed(struct sg_server_conn *conn)
         .bev = bev,
         .text = sg_socks5_rep_text(conn->socks.rep),
     };
-    conn->server->refused = false;
+    note_outcome(conn, conn->socks.rep != 0, false);
     conn->bev = NULL;
     bufferevent_setcb(bev, NULL, NULL, NULL, NULL);
     bufferevent_set_timeouts(bev, NULL, NULL);
