@@ -17,11 +17,7 @@ enum sg_atyp { SG_ATYP_IPV4 = 1, SG_ATYP_NAME = 3, SG_ATYP_IPV6 = 4 };
 
 /* Longest encoded SOCKS address: type, IPv6 and port; with a name: type, length, 255 bytes and
  * port. */
-enum {
-    SG_ADDR_IPV4_BYTES = 1 + 4 + 2,
-    SG_ADDR_IPV6_BYTES = 1 + 16 + 2,
-    SG_ADDR_MAX_BYTES = 1 + 1 + 255 + 2
-};
+enum { SG_ADDR_IPV4_BYTES = 1 + 4 + 2, SG_ADDR_IPV6_BYTES = 1 + 16 + 2, SG_ADDR_MAX_BYTES = 1 + 1 + 255 + 2 };
 
 enum { SG_IP_TEXT_MAX = 46, SG_ENDPOINT_TEXT_MAX = 56, SG_TARGET_TEXT_MAX = 264 };
 
@@ -72,8 +68,7 @@ void sg_target_format(const struct sg_target *t, char out[static SG_TARGET_TEXT_
  * outlive it. Port 1 to 65535 (0 only if allow_port_zero). A name is 1 to 255 bytes of letters,
  * digits, '-', '_' and '.'.
  */
-SG_MUST_CHECK enum sg_err sg_target_parse(const char *text, bool allow_port_zero,
-                                          struct sg_target *out);
+SG_MUST_CHECK enum sg_err sg_target_parse(const char *text, bool allow_port_zero, struct sg_target *out);
 
 /*
  * Reads ATYP, address and port from the cursor. The cursor's error sticks on truncation;

@@ -334,6 +334,20 @@ static void own_addresses(void **state)
     expect(&guard, "9.9.9.9", "own");
 }
 
+static void unused_bytes_of_an_address_do_not_matter(void **state)
+{
+    (void)state;
+    struct sg_guard guard = {0};
+    add_own(&guard, "8.8.4.4", 0);
+    struct sg_endpoint ep = endpoint_of("8.8.4.4", 53);
+    memset(ep.ip.bytes + 4, 0xaa, 12);
+    assert_int_equal(sg_guard_check(&guard, &ep, NULL), SG_ERR_DENIED);
+    assert_int_equal(sg_guard_add_own(&guard, &ep), SG_OK); /* the one port of it */
+    assert_int_equal(sg_guard_add_own(&guard, &ep), SG_ERR_EXISTS);
+    ep = endpoint_of("8.8.4.4", 53);
+    assert_int_equal(sg_guard_add_own(&guard, &ep), SG_ERR_EXISTS);
+}
+
 static void tables_are_bounded(void **state)
 {
     (void)state;
@@ -391,6 +405,7 @@ int main(void)
         cmocka_unit_test(carried_address_and_carrier_both_count),
         cmocka_unit_test(local_nat64_is_read_at_every_prefix_length),
         cmocka_unit_test(own_addresses),
+        cmocka_unit_test(unused_bytes_of_an_address_do_not_matter),
         cmocka_unit_test(tables_are_bounded),
         cmocka_unit_test(tables_refuse_nonsense),
         cmocka_unit_test(classes_compare),
