@@ -170,8 +170,7 @@ enum sg_err sg_open_reply_decode(struct sg_rbuf *r, bool refused, struct sg_open
     out->dns_idle_s = uint_field(&fields, FIELD_DNS_IDLE, 4, &ok);
     out->renew_s = uint_field(&fields, FIELD_RENEW, 4, &ok);
     out->grace_s = uint_field(&fields, FIELD_GRACE, 4, &ok);
-    if (!ok || !channel || !handle || out->suite == 0 || out->max_senders == 0 ||
-        out->max_senders > SG_SENDERS_MAX)
+    if (!ok || !channel || !handle || out->suite == 0 || out->max_senders == 0 || out->max_senders > SG_SENDERS_MAX)
         return SG_ERR_MALFORMED;
     return SG_OK;
 }

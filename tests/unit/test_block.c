@@ -129,10 +129,8 @@ static void sender_ids_are_1_to_16(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_request_survives),
-        cmocka_unit_test(a_reply_survives),
-        cmocka_unit_test(form_is_enforced),
-        cmocka_unit_test(as_many_unknown_fields_as_fit_are_skipped),
+        cmocka_unit_test(a_request_survives),     cmocka_unit_test(a_reply_survives),
+        cmocka_unit_test(form_is_enforced),       cmocka_unit_test(as_many_unknown_fields_as_fit_are_skipped),
         cmocka_unit_test(sender_ids_are_1_to_16),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
