@@ -253,7 +253,9 @@ static bool prepare(struct sg_server_conn *conn, uint8_t cmd, const struct sg_ta
     const struct timeval whole = {.tv_sec = WHOLE_LIMIT_S};
     struct sg_wbuf w = sg_wbuf_init(conn->flight, conn->flight_len);
     const struct sg_invite *invite = conn->server->invite;
-    if (sg_socks5_client_flight(&conn->socks, &w, invite->user, invite->password, cmd, target) != SG_OK)
+    bool has_password = invite->password[0] != '\0'; /* else a certificate says who we are */
+    if (sg_socks5_client_flight(&conn->socks, &w, has_password ? invite->user : NULL,
+                                has_password ? invite->password : NULL, cmd, target) != SG_OK)
         return false;
     sg_wbuf_bytes(&w, extra, extra_len);
     if (!sg_wbuf_ok(&w))

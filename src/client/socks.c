@@ -284,8 +284,10 @@ void sg_socks_free(struct sg_client *client)
     struct sg_socks_server *server = client->socks;
     if (!server)
         return;
-    while (server->apps)
-        end_app(server->apps);
+    for (struct app *app = server->apps, *next = NULL; app; app = next) {
+        next = app->next;
+        end_app(app);
+    }
     while (server->listeners) {
         struct socks_listener *listener = server->listeners;
         server->listeners = listener->next;

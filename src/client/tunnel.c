@@ -265,8 +265,10 @@ bool sg_tunnel_listen(struct sg_client *client, const struct sg_client_forward *
 
 void sg_tunnel_free_all(struct sg_client *client)
 {
-    while (client->tunnels)
-        free_tunnel(client->tunnels);
+    for (struct sg_tunnel *tunnel = client->tunnels, *next = NULL; tunnel; tunnel = next) {
+        next = tunnel->next;
+        free_tunnel(tunnel);
+    }
     while (client->tcp_forwards) {
         struct sg_tunnel_forward *forward = client->tcp_forwards;
         client->tcp_forwards = forward->next;

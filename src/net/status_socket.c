@@ -177,8 +177,10 @@ void sg_status_socket_free(struct sg_status_socket *status)
 {
     if (!status)
         return;
-    while (status->readers)
-        free_reader(status->readers);
+    for (struct reader *reader = status->readers, *next = NULL; reader; reader = next) {
+        next = reader->next;
+        free_reader(reader);
+    }
     if (status->acceptable)
         event_free(status->acceptable);
     if (status->fd >= 0) {
