@@ -25,6 +25,25 @@ enum field {
 
 enum { CRITICAL = 0x8000, MAX_BYTES = SG_BLOCK_MAX - 2, MAX_FIELDS = MAX_BYTES / 4 };
 
+/* A known field of another length is refused in whichever block it stands. */
+static const struct {
+    uint16_t min, max;
+} lengths[FIELD_COUNT] = {
+    [FIELD_VERB] = {1, 1},
+    [FIELD_SUITES] = {2, 2 * SG_SUITES_MAX},
+    [FIELD_HANDLE] = {SG_HANDLE_BYTES, SG_HANDLE_BYTES},
+    [FIELD_AGENT] = {0, SG_AGENT_MAX},
+    [FIELD_CHANNEL] = {SG_CHANNEL_ID_BYTES, SG_CHANNEL_ID_BYTES},
+    [FIELD_SUITE] = {2, 2},
+    [FIELD_MAX_SENDERS] = {2, 2},
+    [FIELD_MAX_ASSOCIATIONS] = {4, 4},
+    [FIELD_ASSOC_IDLE] = {4, 4},
+    [FIELD_DNS_IDLE] = {4, 4},
+    [FIELD_RENEW] = {4, 4},
+    [FIELD_GRACE] = {4, 4},
+    [FIELD_REASON] = {2, 2},
+};
+
 /* The known fields of a block; a field that is absent has no bytes (present is false). */
 struct fields {
     struct {
@@ -68,6 +87,8 @@ static enum sg_err scan_block(struct sg_rbuf *r, struct fields *out)
         if (!value || seen_before(seen, &count, type))
             return SG_ERR_MALFORMED;
         if (type > 0 && type < FIELD_COUNT) {
+            if (value_len < lengths[type].min || value_len > lengths[type].max)
+                return SG_ERR_MALFORMED;
             out->at[type].present = true;
             out->at[type].value = sg_rbuf_init(value, value_len);
         } else if (raw & CRITICAL) {
@@ -77,30 +98,20 @@ static enum sg_err scan_block(struct sg_rbuf *r, struct fields *out)
     return SG_OK;
 }
 
-/* An integer field of exactly width bytes; absent gives 0. A wrong length clears ok. */
-static uint32_t uint_field(struct fields *fields, enum field type, size_t width, bool *ok)
+/* An integer field; absent gives 0. */
+static uint32_t uint_field(struct fields *fields, enum field type)
 {
-    if (!fields->at[type].present)
-        return 0;
     struct sg_rbuf *r = &fields->at[type].value;
-    uint32_t value = (uint32_t)sg_rbuf_uint(r, width);
-    if (!sg_rbuf_done(r))
-        *ok = false;
-    return value;
+    return fields->at[type].present ? (uint32_t)sg_rbuf_uint(r, sg_rbuf_left(r)) : 0;
 }
 
-/* A field of exactly len bytes, copied; false if absent. A wrong length clears ok. */
-static bool bytes_field(struct fields *fields, enum field type, uint8_t *out, size_t len, bool *ok)
+/* A field of bytes, copied; out has as many as lengths says. False if absent. */
+static bool bytes_field(struct fields *fields, enum field type, uint8_t *out)
 {
+    struct sg_rbuf *r = &fields->at[type].value;
     if (!fields->at[type].present)
         return false;
-    struct sg_rbuf *r = &fields->at[type].value;
-    const uint8_t *bytes = sg_rbuf_bytes(r, len);
-    if (!sg_rbuf_done(r)) {
-        *ok = false;
-        return false;
-    }
-    memcpy(out, bytes, len);
+    memcpy(out, r->pos, sg_rbuf_left(r));
     return true;
 }
 
@@ -108,7 +119,7 @@ static void read_suites(struct fields *fields, struct sg_open_request *out, bool
 {
     struct sg_rbuf *r = &fields->at[FIELD_SUITES].value;
     size_t len = fields->at[FIELD_SUITES].present ? sg_rbuf_left(r) : 0;
-    if (len == 0 || len % 2 != 0 || len / 2 > SG_SUITES_MAX) {
+    if (len == 0 || len % 2 != 0) {
         *ok = false;
         return;
     }
@@ -122,10 +133,6 @@ static void read_agent(struct fields *fields, struct sg_open_request *out, bool 
     if (!fields->at[FIELD_AGENT].present)
         return;
     size_t len = sg_rbuf_left(&fields->at[FIELD_AGENT].value);
-    if (len >= sizeof out->agent) {
-        *ok = false;
-        return;
-    }
     memcpy(out->agent, fields->at[FIELD_AGENT].value.pos, len);
     for (size_t i = 0; i < len; i++)
         if (out->agent[i] < 0x20 || out->agent[i] > 0x7e)
@@ -140,10 +147,10 @@ enum sg_err sg_open_request_decode(struct sg_rbuf *r, struct sg_open_request *ou
     if (err != SG_OK)
         return err;
     *out = (struct sg_open_request){0};
-    out->verb = (uint8_t)uint_field(&fields, FIELD_VERB, 1, &ok);
+    out->verb = (uint8_t)uint_field(&fields, FIELD_VERB);
     read_suites(&fields, out, &ok);
     read_agent(&fields, out, &ok);
-    out->has_handle = bytes_field(&fields, FIELD_HANDLE, out->handle, sizeof out->handle, &ok);
+    out->has_handle = bytes_field(&fields, FIELD_HANDLE, out->handle);
     if (!ok || (out->verb != SG_VERB_OPEN && out->verb != SG_VERB_RESUME) ||
         out->has_handle != (out->verb == SG_VERB_RESUME))
         return SG_ERR_MALFORMED;
@@ -153,24 +160,23 @@ enum sg_err sg_open_request_decode(struct sg_rbuf *r, struct sg_open_request *ou
 enum sg_err sg_open_reply_decode(struct sg_rbuf *r, bool refused, struct sg_open_reply *out)
 {
     struct fields fields;
-    bool ok = true;
     enum sg_err err = scan_block(r, &fields);
     if (err != SG_OK)
         return err;
     *out = (struct sg_open_reply){0};
-    out->reason = (uint16_t)uint_field(&fields, FIELD_REASON, 2, &ok);
+    out->reason = (uint16_t)uint_field(&fields, FIELD_REASON);
     if (refused)
-        return ok ? SG_OK : SG_ERR_MALFORMED;
-    bool channel = bytes_field(&fields, FIELD_CHANNEL, out->channel_id, sizeof out->channel_id, &ok);
-    bool handle = bytes_field(&fields, FIELD_HANDLE, out->handle, sizeof out->handle, &ok);
-    out->suite = (uint16_t)uint_field(&fields, FIELD_SUITE, 2, &ok);
-    out->max_senders = (uint16_t)uint_field(&fields, FIELD_MAX_SENDERS, 2, &ok);
-    out->max_associations = uint_field(&fields, FIELD_MAX_ASSOCIATIONS, 4, &ok);
-    out->assoc_idle_s = uint_field(&fields, FIELD_ASSOC_IDLE, 4, &ok);
-    out->dns_idle_s = uint_field(&fields, FIELD_DNS_IDLE, 4, &ok);
-    out->renew_s = uint_field(&fields, FIELD_RENEW, 4, &ok);
-    out->grace_s = uint_field(&fields, FIELD_GRACE, 4, &ok);
-    if (!ok || !channel || !handle || out->suite == 0 || out->max_senders == 0 || out->max_senders > SG_SENDERS_MAX)
+        return SG_OK;
+    bool channel = bytes_field(&fields, FIELD_CHANNEL, out->channel_id);
+    bool handle = bytes_field(&fields, FIELD_HANDLE, out->handle);
+    out->suite = (uint16_t)uint_field(&fields, FIELD_SUITE);
+    out->max_senders = (uint16_t)uint_field(&fields, FIELD_MAX_SENDERS);
+    out->max_associations = uint_field(&fields, FIELD_MAX_ASSOCIATIONS);
+    out->assoc_idle_s = uint_field(&fields, FIELD_ASSOC_IDLE);
+    out->dns_idle_s = uint_field(&fields, FIELD_DNS_IDLE);
+    out->renew_s = uint_field(&fields, FIELD_RENEW);
+    out->grace_s = uint_field(&fields, FIELD_GRACE);
+    if (!channel || !handle || out->suite == 0 || out->max_senders == 0 || out->max_senders > SG_SENDERS_MAX)
         return SG_ERR_MALFORMED;
     return SG_OK;
 }

@@ -9,7 +9,7 @@
 #include "core/rbuf.h"
 #include "core/wbuf.h"
 
-enum { SG_BLOCK_MAX = 2 + 4096, SG_HANDLE_BYTES = 16, SG_CHANNEL_ID_BYTES = 8, SG_SUITES_MAX = 16 };
+enum { SG_BLOCK_MAX = 2 + 4096, SG_HANDLE_BYTES = 16, SG_CHANNEL_ID_BYTES = 8, SG_SUITES_MAX = 16, SG_AGENT_MAX = 64 };
 enum sg_verb { SG_VERB_OPEN = 1, SG_VERB_RESUME = 2 };
 
 struct sg_open_request {
@@ -18,7 +18,7 @@ struct sg_open_request {
     uint16_t suites[SG_SUITES_MAX]; /* best first */
     bool has_handle;
     uint8_t handle[SG_HANDLE_BYTES];
-    char agent[65];
+    char agent[SG_AGENT_MAX + 1];
 };
 
 struct sg_open_reply {

@@ -36,19 +36,23 @@ static void encode(struct sg_wbuf *w, enum what what, const struct decoded *in)
         sg_open_refusal_encode(w, in->reply.reason);
 }
 
-/* Fields that fill the block exactly, each type once, none unknown and critical. */
+/* Fields that fill the block exactly, each type once, none unknown and critical, known ones of their length. */
 static bool is_well_formed(const uint8_t *bytes, size_t len)
 {
+    static const uint8_t fixed[] = {0, 1, 0, 16, 0, 8, 2, 2, 4, 4, 4, 4, 4, 2}; /* lengths, by type */
     static uint8_t seen[0x8000];
     memset(seen, 0, sizeof seen);
     size_t at = 2;
     while (at + 4 <= len) {
         unsigned raw = (unsigned)bytes[at] << 8 | bytes[at + 1];
         unsigned type = raw & 0x7fff;
+        size_t value_len = (size_t)bytes[at + 2] << 8 | bytes[at + 3];
         bool is_known = type >= 1 && type <= 13;
         if (seen[type]++ || ((raw & 0x8000) && !is_known))
             return false;
-        at += 4 + ((size_t)bytes[at + 2] << 8 | bytes[at + 3]);
+        if (is_known && type != 2 && type != 4 && value_len != fixed[type])
+            return false;
+        at += 4 + value_len;
     }
     return at == len && len == 2 + ((size_t)bytes[0] << 8 | bytes[1]) && len <= SG_BLOCK_MAX;
 }

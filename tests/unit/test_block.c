@@ -75,6 +75,8 @@ static void form_is_enforced(void **state)
     const uint8_t odd_suites[] = {0, 12, 0x80, 1, 0, 1, 1, 0x80, 2, 0, 3, 0, 1, 0};
     const uint8_t resume_without_handle[] = {0, 11, 0x80, 1, 0, 1, 2, 0x80, 2, 0, 2, 0, 1};
     const uint8_t agent_not_ascii[] = {0, 16, OPEN_FIELDS, 0, 4, 0, 1, 0x1b};
+    const uint8_t known_elsewhere[] = {0, 17, OPEN_FIELDS, 0, 13, 0, 2, 0, 7};
+    const uint8_t known_elsewhere_long[] = {0, 18, OPEN_FIELDS, 0, 13, 0, 3, 0, 7, 0};
     const uint8_t too_long[] = {0x10, 0x01};
     assert_int_equal(request(good, sizeof good, &out), SG_OK);
     assert_int_equal(request(unknown, sizeof unknown, &out), SG_OK);
@@ -91,6 +93,8 @@ static void form_is_enforced(void **state)
     assert_int_equal(request(odd_suites, sizeof odd_suites, &out), SG_ERR_MALFORMED);
     assert_int_equal(request(resume_without_handle, sizeof resume_without_handle, &out), SG_ERR_MALFORMED);
     assert_int_equal(request(agent_not_ascii, sizeof agent_not_ascii, &out), SG_ERR_MALFORMED);
+    assert_int_equal(request(known_elsewhere, sizeof known_elsewhere, &out), SG_OK);
+    assert_int_equal(request(known_elsewhere_long, sizeof known_elsewhere_long, &out), SG_ERR_MALFORMED);
     assert_int_equal(request(too_long, sizeof too_long, &out), SG_ERR_MALFORMED);
 }
 
