@@ -1,0 +1,336 @@
+/* `sealgram client`: reads options and invites, then runs the client. */
+#include "cli/cli.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <sodium.h>
+
+#include "client/client.h"
+#include "net/invite.h"
+#include "net/log.h"
+#include "net/rundir.h"
+
+enum { LISTENERS_MAX = 64, INVITES_MAX = 64, LINE_MAX_BYTES = 4096 };
+
+enum key {
+    KEY_CA = 256,
+    KEY_CERT,
+    KEY_KEY,
+    KEY_STATUS,
+    KEY_NO_SOCKS,
+    KEY_SOCKS_USER,
+    KEY_SOCKS_PASSWORD,
+};
+
+struct arguments {
+    struct sg_client_options options;
+    struct sg_endpoint socks[LISTENERS_MAX];
+    struct sg_client_forward forwards[LISTENERS_MAX];
+    struct sg_invite invites[INVITES_MAX];
+    bool no_socks;
+    const char *invite_arg;
+    const char *password_file;
+    char password[256];
+    int verbosity;
+};
+
+/* LISTEN of an option: an IP address and a port, which may be 0. */
+static bool parse_listen(const char *text, struct sg_endpoint *out)
+{
+    struct sg_target target;
+    if (sg_target_parse(text, true, &target) != SG_OK || target.atyp == SG_ATYP_NAME)
+        return false;
+    *out = sg_target_endpoint(&target);
+    return true;
+}
+
+static void add_socks(struct argp_state *state, struct arguments *args, const char *text)
+{
+    if (args->options.socks_count == LISTENERS_MAX)
+        argp_error(state, "--socks: more than %d", LISTENERS_MAX);
+    if (!parse_listen(text, &args->socks[args->options.socks_count]))
+        argp_error(state, "--socks %s: not of the form ADDR:PORT, as in 127.0.0.1:1080", text);
+    args->options.socks_count++;
+}
+
+/* PROTO:LISTEN=TARGET. The target's name points into a copy of the text, which lives as long as the program. */
+static void add_forward(struct argp_state *state, struct arguments *args, const char *text)
+{
+    struct sg_client_forward *forward = &args->forwards[args->options.forward_count];
+    if (args->options.forward_count == LISTENERS_MAX)
+        argp_error(state, "--forward: more than %d", LISTENERS_MAX);
+    forward->udp = strncmp(text, "udp:", 4) == 0;
+    if (!forward->udp && strncmp(text, "tcp:", 4) != 0)
+        argp_error(state, "--forward %s: must begin with udp: or tcp:", text);
+    char listen[128];
+    const char *equals = strchr(text, '=');
+    size_t len = equals ? (size_t)(equals - text) - 4 : 0;
+    if (!equals || len >= sizeof listen)
+        argp_error(state, "--forward %s: not of the form udp:LISTEN=TARGET or tcp:LISTEN=TARGET", text);
+    memcpy(listen, text + 4, len);
+    listen[len] = '\0';
+    if (!parse_listen(listen, &forward->listen))
+        argp_error(state, "--forward %s: LISTEN is not of the form ADDR:PORT, as in 127.0.0.1:5353", text);
+    if (sg_target_parse(equals + 1, false, &forward->target) != SG_OK)
+        argp_error(state, "--forward %s: TARGET is not of the form HOST:PORT, as in 9.9.9.9:53", text);
+    args->options.forward_count++;
+}
+
+/* --- invites and passwords --- */
+
+static void strip_line_end(char *line)
+{
+    line[strcspn(line, "\r\n")] = '\0';
+}
+
+static void warn_if_readable(FILE *file, const char *name)
+{
+    struct stat st;
+    if (fstat(fileno(file), &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 077))
+        sg_log(SG_LOG_WARN, "%s holds an invite and others may read it (mode %04o): chmod 600 %s", name,
+               (unsigned)st.st_mode & 07777, name);
+}
+
+/* One invite, as where says it was found. */
+static bool add_invite(struct arguments *args, const char *text, const char *where)
+{
+    char problem[SG_INVITE_TEXT_MAX];
+    if (args->options.invite_count == INVITES_MAX) {
+        sg_log(SG_LOG_ERROR, "%s: more than %d invites", where, INVITES_MAX);
+        return false;
+    }
+    if (!sg_invite_parse(text, &args->invites[args->options.invite_count], problem)) {
+        sg_log(SG_LOG_ERROR, "%s: %s", where, problem);
+        return false;
+    }
+    args->options.invite_count++;
+    return true;
+}
+
+/* Invites one a line; empty lines and lines that begin with # do not count. */
+static bool read_invites(struct arguments *args, FILE *file, const char *name)
+{
+    char line[LINE_MAX_BYTES];
+    char where[LINE_MAX_BYTES];
+    bool good = true;
+    size_t before = args->options.invite_count;
+    for (unsigned number = 1; good && fgets(line, sizeof line, file); number++) {
+        strip_line_end(line);
+        const char *text = line + strspn(line, " \t");
+        snprintf(where, sizeof where, "%s:%u", name, number);
+        if (*text && *text != '#')
+            good = add_invite(args, text, where);
+    }
+    sodium_memzero(line, sizeof line);
+    if (good && ferror(file)) {
+        sg_log(SG_LOG_ERROR, "%s: %s", name, strerror(errno));
+        return false;
+    }
+    if (good && args->options.invite_count == before)
+        sg_log(SG_LOG_ERROR, "%s: no invite in it", name);
+    return good && args->options.invite_count > before;
+}
+
+static bool take_invite(struct arguments *args, const char *text)
+{
+    if (strcmp(text, "-") == 0)
+        return read_invites(args, stdin, "standard input");
+    if (text[0] != '@') {
+        sg_log(SG_LOG_INFO, "an invite on the command line shows in `ps`: @FILE keeps it secret");
+        return add_invite(args, text, "INVITE");
+    }
+    FILE *file = fopen(text + 1, "re");
+    if (!file) {
+        sg_log(SG_LOG_ERROR, "%s: %s", text + 1, strerror(errno));
+        return false;
+    }
+    warn_if_readable(file, text + 1);
+    bool good = read_invites(args, file, text + 1);
+    fclose(file);
+    return good;
+}
+
+/* The password of local applications: the first line of a file that only its owner reads. */
+static bool read_password(struct arguments *args)
+{
+    struct stat st;
+    bool good = false;
+    FILE *file = fopen(args->password_file, "re");
+    if (!file || fstat(fileno(file), &st) != 0) {
+        sg_log(SG_LOG_ERROR, "%s: %s", args->password_file, strerror(errno));
+        goto out;
+    }
+    if (S_ISREG(st.st_mode) && (st.st_mode & 077)) {
+        sg_log(SG_LOG_ERROR, "%s: others may read it (mode %04o): chmod 600 %s", args->password_file,
+               (unsigned)st.st_mode & 07777, args->password_file);
+        goto out;
+    }
+    char line[258];
+    if (!fgets(line, sizeof line, file))
+        line[0] = '\0';
+    strip_line_end(line);
+    good = line[0] != '\0' && strlen(line) < sizeof args->password;
+    if (good)
+        memcpy(args->password, line, strlen(line) + 1);
+    else
+        sg_log(SG_LOG_ERROR, "%s: the first line must be a password of 1 to 255 bytes", args->password_file);
+    sodium_memzero(line, sizeof line);
+    args->options.socks_password = args->password;
+out:
+    if (file)
+        fclose(file);
+    return good;
+}
+
+/* --- the command line --- */
+
+static error_t parse_option(int key, char *value, struct argp_state *state);
+
+static const struct argp_option option_list[] = {
+    {"socks", 's', "ADDR:PORT", 0, "SOCKS5 for local applications (127.0.0.1:1080); may be given several times", 0},
+    {"no-socks", KEY_NO_SOCKS, NULL, 0, "forwards only", 0},
+    {"socks-user", KEY_SOCKS_USER, "NAME", 0, "local applications must log in as NAME", 0},
+    {"socks-password-file", KEY_SOCKS_PASSWORD, "FILE", 0, "with the password in the first line of FILE", 0},
+    {"forward", 'f', "PROTO:LISTEN=TARGET", 0,
+     "udp: or tcp: carry what comes to LISTEN (ADDR:PORT) to TARGET (HOST:PORT); may be given several times", 0},
+    {"ca", KEY_CA, "FILE", 0, "CA certificates that know a server whose invite has no pin (the system's)", 0},
+    {"cert", KEY_CERT, "FILE", 0, "own certificate, for servers that ask for one", 0},
+    {"key", KEY_KEY, "FILE", 0, "its private key", 0},
+    {"status-socket", KEY_STATUS, "PATH", 0, "where `sealgram status` asks", 0},
+    {"verbose", 'v', NULL, 0, "log more; twice: everything", 0},
+    {"quiet", 'q', NULL, 0, "log errors only", 0},
+    {0},
+};
+
+static const struct argp argp = {
+    .options = option_list,
+    .parser = parse_option,
+    .args_doc = "INVITE|@FILE|-",
+    .doc =
+        "Carries the traffic of local applications to a Sealgram server, each datagram sealed.\v"
+        "INVITE is the line that `sealgram invite` prints; @FILE reads it from a file, - from standard input. Several "
+        "in a file are tried in order. Prints one line `ready ...` once datagrams can be carried. Exit code: 0 after "
+        "SIGTERM or SIGINT, 1 after an error, 2 for a wrong command line.",
+};
+
+static void take_argument(struct argp_state *state, struct arguments *args, char *value)
+{
+    if (args->invite_arg)
+        argp_error(state, "one INVITE is enough: put several into a file and give @FILE");
+    args->invite_arg = value;
+}
+
+/* What only the whole of the options can tell. */
+static void check_options(struct argp_state *state, struct arguments *args)
+{
+    struct sg_client_options *options = &args->options;
+    if (!args->invite_arg)
+        argp_error(state, "INVITE is missing: the line that `sealgram invite` printed, or @FILE");
+    if (!options->socks_user != !args->password_file)
+        argp_error(state, "--socks-user and --socks-password-file belong together");
+    if (!options->certificate != !options->key)
+        argp_error(state, "--cert and --key belong together");
+    if (args->no_socks && (options->socks_count > 0 || options->forward_count == 0))
+        argp_error(state, "--no-socks goes with --forward, and not with --socks");
+    if (options->socks_count == 0 && !args->no_socks && !parse_listen("127.0.0.1:1080", &args->socks[0]))
+        argp_error(state, "no address to listen on");
+    if (options->socks_count == 0 && !args->no_socks)
+        options->socks_count = 1;
+    for (size_t i = 0; i < options->socks_count; i++) {
+        char text[SG_ENDPOINT_TEXT_MAX];
+        sg_endpoint_format(&args->socks[i], text);
+        if (!options->socks_user && !sg_client_is_local(&args->socks[i].ip))
+            argp_error(state,
+                       "--socks %s: not a loopback address, so everyone who reaches it could use it: set "
+                       "--socks-user and --socks-password-file",
+                       text);
+    }
+}
+
+static error_t parse_option(int key, char *value, struct argp_state *state)
+{
+    struct arguments *args = state->input;
+    switch (key) {
+    case 's':
+        add_socks(state, args, value);
+        return 0;
+    case 'f':
+        add_forward(state, args, value);
+        return 0;
+    case 'v':
+        args->verbosity++;
+        return 0;
+    case 'q':
+        args->verbosity = -1;
+        return 0;
+    case KEY_NO_SOCKS:
+        args->no_socks = true;
+        return 0;
+    case KEY_SOCKS_USER:
+        if (strlen(value) < 1 || strlen(value) > 255)
+            argp_error(state, "--socks-user: must have 1 to 255 bytes");
+        args->options.socks_user = value;
+        return 0;
+    case KEY_SOCKS_PASSWORD:
+        args->password_file = value;
+        return 0;
+    case KEY_CA:
+        args->options.ca_file = value;
+        return 0;
+    case KEY_CERT:
+        args->options.certificate = value;
+        return 0;
+    case KEY_KEY:
+        args->options.key = value;
+        return 0;
+    case KEY_STATUS:
+        args->options.status_socket = value;
+        return 0;
+    case ARGP_KEY_ARG:
+        take_argument(state, args, value);
+        return 0;
+    case ARGP_KEY_END:
+        check_options(state, args);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static enum sg_log_level log_level(int verbosity)
+{
+    if (verbosity < 0)
+        return SG_LOG_ERROR;
+    return verbosity == 0 ? SG_LOG_INFO : SG_LOG_DEBUG;
+}
+
+int sg_cmd_client(int argc, char **argv)
+{
+    static struct arguments args;
+    char status_path[SG_RUNDIR_PATH_MAX];
+    int exit_code = SG_EXIT_FAILED;
+
+    if (argp_parse(&argp, argc, argv, 0, NULL, &args) != 0)
+        return SG_EXIT_USAGE;
+    sg_log_set_level(log_level(args.verbosity));
+    args.options.socks = args.socks;
+    args.options.forwards = args.forwards;
+    args.options.invites = args.invites;
+    if (!take_invite(&args, args.invite_arg) || (args.password_file && !read_password(&args)))
+        goto out;
+    if (!args.options.status_socket) {
+        if (sg_rundir_status_path("client", status_path))
+            args.options.status_socket = status_path;
+        else
+            sg_log(SG_LOG_WARN, "no status socket: %s", strerror(errno));
+    }
+    exit_code = sg_client_run(&args.options);
+out:
+    sodium_memzero(&args, sizeof args);
+    return exit_code;
+}

@@ -1,0 +1,31 @@
+/* `sealgram renew-cert`: a new certificate with the same key, so that pins stay right. */
+#include <stdio.h>
+
+#include "cli/cli.h"
+#include "cli/dir_args.h"
+#include "net/cert.h"
+#include "server/config.h"
+
+int sg_cmd_renew_cert(int argc, char **argv)
+{
+    struct sg_dir_args args = {.wants_user = false};
+    char error[SG_CERT_ERROR_MAX];
+    int code = SG_EXIT_CONFIG;
+    sg_dir_args_parse(&args, NULL,
+                      "Makes a new certificate, valid for 10 years, with the key of the server in DIR.\v"
+                      "Invites stay valid: they pin the key. Restart the server to use it.",
+                      argc, argv);
+    struct sg_config *config = sg_cli_load_dir(args.dir);
+    if (!config)
+        return SG_EXIT_CONFIG;
+    if (!config->host)
+        sg_cli_error("%s: host: is missing: the name or address that clients connect to", config->file);
+    else if (sg_cert_make(config->key, config->certificate, config->host, error) != SG_OK)
+        sg_cli_error("%s", error);
+    else
+        code = SG_EXIT_OK;
+    if (code == SG_EXIT_OK)
+        fprintf(stderr, "sealgram: %s is new; restart the server to use it\n", config->certificate);
+    sg_config_free(config);
+    return code;
+}

@@ -1,0 +1,79 @@
+/* `sealgram server`: runs a server, or checks its configuration. */
+#include <argp.h>
+#include <stdio.h>
+
+#include "cli/cli.h"
+#include "net/log.h"
+#include "server/config.h"
+#include "server/server.h"
+
+enum { KEY_CHECK = 256 };
+
+struct arguments {
+    const char *config;
+    bool check;
+    enum sg_log_level level;
+};
+
+static error_t parse_option(int key, char *value, struct argp_state *state)
+{
+    struct arguments *args = state->input;
+    switch (key) {
+    case 'c':
+        args->config = value;
+        return 0;
+    case 'v':
+        args->level = SG_LOG_DEBUG;
+        return 0;
+    case 'q':
+        args->level = SG_LOG_ERROR;
+        return 0;
+    case KEY_CHECK:
+        args->check = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        argp_error(state, "'%s': the configuration is named with -c", value);
+        return 0;
+    case ARGP_KEY_END:
+        if (!args->config)
+            argp_error(state, "-c FILE is missing: the server.yaml that `sealgram init` made");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_option options[] = {
+    {"config", 'c', "FILE", 0, "the configuration, server.yaml", 0},
+    {"check", KEY_CHECK, NULL, 0, "check configuration, certificate and users, then end", 0},
+    {"verbose", 'v', NULL, 0, "log more", 0},
+    {"quiet", 'q', NULL, 0, "log errors only", 0},
+    {0},
+};
+
+static const struct argp argp = {
+    .options = options,
+    .parser = parse_option,
+    .doc = "Runs a server until SIGTERM or SIGINT. Prints one line `ready ADDR:PORT...` once it serves.\v"
+           "Exit code: 0 after a signal, 1 if it cannot start, 2 for a wrong command line, 3 for an unusable "
+           "configuration.",
+};
+
+int sg_cmd_server(int argc, char **argv)
+{
+    struct arguments args = {.level = SG_LOG_INFO};
+    char error[SG_CONFIG_ERROR_MAX];
+    if (argp_parse(&argp, argc, argv, 0, NULL, &args) != 0)
+        return SG_EXIT_USAGE;
+    sg_log_set_level(args.level);
+    struct sg_config *config = sg_config_load(args.config, error);
+    if (!config) {
+        sg_log(SG_LOG_ERROR, "%s", error);
+        return SG_EXIT_CONFIG;
+    }
+    int code = args.check ? sg_server_check(config) : sg_server_run(config);
+    if (args.check && code == 0)
+        printf("configuration ok: %s\n", args.config);
+    sg_config_free(config);
+    return code;
+}

@@ -1,0 +1,214 @@
+/*
+ * The data path of the client towards its server: plaintexts of flows are sealed in batches or put on the stream, what arrives
+ * by UDP is opened in batches and given to its flow or to the session.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <sodium.h>
+
+#include "client/client.h"
+#include "client/uplink_state.h"
+#include "core/datagram.h"
+#include "core/detect.h"
+#include "core/guard.h"
+#include "core/plaintext.h"
+#include "net/clock.h"
+#include "net/control_stream.h"
+#include "net/log.h"
+#include "net/sockaddr.h"
+
+void sg_uplink_random(void *ctx, uint8_t *out, size_t len)
+{
+    (void)ctx;
+    randombytes_buf(out, len);
+}
+
+void sg_uplink_send(struct sg_uplink *uplink, struct sg_record *plaintexts, const size_t *data_len, unsigned count,
+                    uint64_t now_ms)
+{
+    struct sg_record records[SG_UDP_BATCH];
+    size_t bytes[SG_UDP_BATCH];
+    unsigned run = 0;
+    if (count == 0)
+        return;
+    for (unsigned i = 0; i < count; i++) {
+        size_t record_bytes = plaintexts[i].len + SG_RECORD_OVERHEAD;
+        if (sg_session_route(&uplink->session, record_bytes) == SG_ROUTE_STREAM) {
+            sg_control_stream_queue(&uplink->waiting, &uplink->up, plaintexts[i].bytes + SG_RECORD_HEADER_BYTES,
+                                    plaintexts[i].len, now_ms);
+            continue;
+        }
+        records[run] = plaintexts[i];
+        bytes[run++] = data_len[i];
+    }
+    size_t sealed = run > 0 ? sg_seal_batch(&uplink->sender, records, run) : 0;
+    for (size_t i = 0; i < sealed; i++)
+        sg_udp_tx_add(&uplink->tx, uplink->udp_fd, NULL, NULL, records[i].bytes, records[i].len, &uplink->up, bytes[i]);
+    for (size_t i = sealed; i < run; i++) /* the key is at its limit: what cannot be sealed goes inside TLS */
+        sg_control_stream_queue(&uplink->waiting, &uplink->up, records[i].bytes + SG_RECORD_HEADER_BYTES,
+                                records[i].len, now_ms);
+    sg_udp_tx_flush(&uplink->tx);
+    if (sealed > 0)
+        uplink->session.udp_out_ms = now_ms;
+    sg_control_stream_pump(uplink->bev, &uplink->waiting, &uplink->up, now_ms);
+    sg_uplink_arm(uplink, now_ms);
+}
+
+/* --- what core/session.c asks of us --- */
+
+static void op_send_stream(void *ctx, const struct sg_msg *msg)
+{
+    sg_uplink_write(ctx, msg);
+}
+
+static void op_send_udp(void *ctx, const struct sg_path_addr *addr, const struct sg_msg *msg, size_t record_bytes)
+{
+    struct sg_uplink *uplink = ctx;
+    uint8_t *plaintext = uplink->scratch + SG_RECORD_HEADER_BYTES;
+    struct sg_wbuf w = sg_wbuf_init(plaintext, SG_CONTROL_SMALL_MAX);
+    (void)addr;
+    if (uplink->udp_fd < 0)
+        return;
+    sg_session_message_encode(&w, msg);
+    size_t len = sg_wbuf_len(&w);
+    if (record_bytes > len + SG_RECORD_OVERHEAD && record_bytes <= SG_UDP_PAYLOAD_MAX) {
+        memset(plaintext + len, 0, record_bytes - SG_RECORD_OVERHEAD - len);
+        len = record_bytes - SG_RECORD_OVERHEAD;
+    }
+    struct sg_record record = {.bytes = uplink->scratch, .len = len};
+    if (sg_seal_batch(&uplink->sender, &record, 1) != 1)
+        return;
+    sg_udp_tx_add(&uplink->tx, uplink->udp_fd, NULL, NULL, record.bytes, record.len, NULL, 0);
+    sg_udp_tx_flush(&uplink->tx);
+}
+
+static size_t op_kernel_max(void *ctx, const struct sg_path_addr *addr)
+{
+    struct sg_uplink *uplink = ctx;
+    (void)addr;
+    struct sg_endpoint server = sg_socket_peer(uplink->udp_fd);
+    return server.ip.family == 0 ? 0 : sg_udp_route_payload(&server);
+}
+
+static void op_on_route(void *ctx)
+{
+    struct sg_uplink *uplink = ctx;
+    sg_log(SG_LOG_INFO, "path: %s", sg_session_on_udp(&uplink->session) ? "udp" : "stream");
+    if (sg_session_on_udp(&uplink->session))
+        sg_uplink_tell_ready(uplink, "udp");
+}
+
+const struct sg_session_ops sg_uplink_session_ops = {
+    .send_stream = op_send_stream,
+    .send_udp = op_send_udp,
+    .kernel_max = op_kernel_max,
+    .on_route = op_on_route,
+    .random = sg_uplink_random,
+};
+
+/* --- UDP from the server --- */
+
+static void act_on_record(struct sg_uplink *uplink, const struct sg_record *record, size_t record_bytes,
+                          uint64_t now_ms)
+{
+    uint8_t *plaintext = record->bytes + SG_RECORD_HEADER_BYTES;
+    struct sg_arrival arrival = {.record_bytes = record_bytes, .newest = record->newest};
+    if (sg_plaintext_association(plaintext, record->len) != 0) {
+        sg_flow_deliver(uplink, plaintext, record->len, now_ms);
+        return;
+    }
+    enum sg_reason reason = sg_session_on_message(&uplink->session, plaintext, record->len, &arrival, now_ms);
+    if (reason == SG_REASON_NONE)
+        uplink->down.session++;
+    else
+        sg_ledger_drop(&uplink->down, reason);
+}
+
+static enum sg_reason check_packet(const struct sg_uplink *uplink, const struct sg_udp_packet *packet)
+{
+    if (sg_detect(packet->bytes, packet->len) != SG_DETECT_SEALED)
+        return SG_REASON_JUNK;
+    if (packet->len < SG_RECORD_OVERHEAD + SG_ASSOC_BYTES + 1)
+        return SG_REASON_LENGTH;
+    if (memcmp(packet->bytes + SG_RECORD_CHANNEL_OFFSET, uplink->limits.channel_id, SG_CHANNEL_ID_BYTES) != 0)
+        return SG_REASON_UNKNOWN_CHANNEL;
+    return SG_REASON_NONE;
+}
+
+static void on_udp_readable(evutil_socket_t fd, short what, void *ctx)
+{
+    struct sg_uplink *uplink = ctx;
+    struct sg_record records[SG_UDP_BATCH];
+    size_t record_bytes[SG_UDP_BATCH];
+    unsigned count = 0;
+    uint64_t now_ms = sg_now_ms();
+    (void)what;
+    int got = sg_udp_recv(&uplink->rx, fd); /* -1 is an ICMP error: the probes find out what it means */
+    for (int i = 0; i < got; i++) {
+        struct sg_udp_packet *packet = &uplink->rx.packets[i];
+        uplink->down.received++;
+        uplink->down.received_bytes += packet->len;
+        enum sg_reason reason = check_packet(uplink, packet);
+        if (reason != SG_REASON_NONE) {
+            sg_ledger_drop(&uplink->down, reason);
+            continue;
+        }
+        record_bytes[count] = packet->len;
+        records[count++] = (struct sg_record){.bytes = packet->bytes, .len = packet->len};
+    }
+    if (count > 0)
+        sg_open_batch(&uplink->receiver, records, count);
+    for (unsigned i = 0; i < count; i++) {
+        if (records[i].err == SG_OK)
+            act_on_record(uplink, &records[i], record_bytes[i], now_ms);
+        else
+            sg_ledger_drop(&uplink->down, sg_reason_of_open(records[i].err));
+    }
+    sg_udp_tx_flush(&uplink->tx);
+    sg_uplink_arm(uplink, now_ms);
+}
+
+/* --- the socket --- */
+
+bool sg_uplink_open_udp(struct sg_uplink *uplink)
+{
+    struct sg_endpoint server = uplink->bound;
+    struct sg_endpoint any = {0};
+    struct sockaddr_storage ss;
+    char text[SG_ENDPOINT_TEXT_MAX];
+
+    if (sg_ip_is_unspecified(&server.ip))
+        server.ip = uplink->peer.ip;
+    sg_endpoint_format(&server, text);
+    /* a server must not make us send to hosts that only we can reach */
+    if (sg_guard_class(&server.ip) != NULL && !sg_guard_same_class(&server.ip, &uplink->peer.ip)) {
+        sg_log(SG_LOG_WARN, "the server names %s for UDP, which is not of its own class of address: not used", text);
+        return false;
+    }
+    any.ip.family = server.ip.family;
+    uplink->udp_fd = sg_udp_open(&any, SG_UDP_DONTFRAG | SG_UDP_BIG);
+    socklen_t len = sg_sockaddr_from(&server, &ss);
+    if (uplink->udp_fd >= 0 && connect(uplink->udp_fd, (struct sockaddr *)&ss, len) == 0) {
+        event_assign(&uplink->udp_readable, uplink->base, uplink->udp_fd, EV_READ | EV_PERSIST, on_udp_readable,
+                     uplink);
+        event_add(&uplink->udp_readable, NULL);
+        return true;
+    }
+    sg_log(SG_LOG_WARN, "cannot send UDP to %s: %s", text, strerror(errno));
+    if (uplink->udp_fd >= 0)
+        close(uplink->udp_fd);
+    uplink->udp_fd = -1;
+    return false;
+}
+
+void sg_uplink_close_udp(struct sg_uplink *uplink)
+{
+    if (uplink->udp_fd < 0)
+        return;
+    event_del(&uplink->udp_readable);
+    close(uplink->udp_fd);
+    uplink->udp_fd = -1;
+}

@@ -1,0 +1,381 @@
+/*
+ * Flows: what local applications see of the data path. A UDP ASSOCIATE has a relay socket of its own, a forward one socket for
+ * all sources. A flow gets an association number when it first sends in a session, and a new one whenever the old has ended,
+ * so that a restarted server or an expired association costs the application no more than a datagram.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "client/client.h"
+#include "client/uplink_state.h"
+#include "core/datagram.h"
+#include "core/plaintext.h"
+#include "core/socks5.h"
+#include "net/clock.h"
+#include "net/log.h"
+#include "net/sockaddr.h"
+
+enum { REFUSED_BACKOFF_MS = 1000 };
+
+/* --- numbers --- */
+
+static void drop_number(struct sg_flow *flow)
+{
+    if (flow->numbered)
+        sg_assoc_close(&flow->uplink->assocs, &flow->node);
+    flow->numbered = false;
+}
+
+/* Gives the flow a number if it has none. NONE, or why it may not send now. */
+static enum sg_reason ensure_number(struct sg_flow *flow, uint64_t now_ms)
+{
+    struct sg_uplink *uplink = flow->uplink;
+    if (uplink->state != SG_UPLINK_UP)
+        return SG_REASON_NO_SESSION;
+    if (now_ms < flow->refused_until_ms)
+        return SG_REASON_LIMIT;
+    if (flow->refused_until_ms != 0) {
+        flow->refused_until_ms = 0;
+        drop_number(flow);
+    }
+    if (flow->numbered)
+        return SG_REASON_NONE;
+    if (uplink->next_number == UINT32_MAX ||
+        sg_assoc_open(&uplink->assocs, &flow->node, uplink->next_number, now_ms) != SG_OK)
+        return SG_REASON_LIMIT;
+    uplink->next_number++;
+    flow->numbered = true;
+    return SG_REASON_NONE;
+}
+
+/* --- up: from the application --- */
+
+/* Plaintexts that are to be sent together. */
+struct outgoing {
+    struct sg_record records[SG_UDP_BATCH];
+    size_t data_len[SG_UDP_BATCH];
+    unsigned count;
+};
+
+static void add_plaintext(struct outgoing *out, uint8_t *plaintext, size_t len, size_t data_len)
+{
+    out->records[out->count] = (struct sg_record){.bytes = plaintext - SG_RECORD_HEADER_BYTES, .len = len};
+    out->data_len[out->count++] = data_len;
+}
+
+static void write_number(uint8_t *at, uint32_t number)
+{
+    struct sg_wbuf w = sg_wbuf_init(at, SG_ASSOC_BYTES);
+    sg_wbuf_u32(&w, number);
+}
+
+/* A datagram of a UDP ASSOCIATE: its SOCKS header becomes the plaintext's in place. */
+static enum sg_reason take_socks(struct sg_flow *flow, struct sg_udp_packet *packet, struct outgoing *out,
+                                 uint64_t now_ms)
+{
+    struct sg_socks5_udp header;
+    if (!sg_ip_equal(&packet->peer.ip, &flow->app.ip) || (flow->app.port != 0 && flow->app.port != packet->peer.port))
+        return SG_REASON_PLAIN_SOURCE;
+    enum sg_err err = sg_socks5_udp_decode(packet->bytes, packet->len, &header);
+    if (err != SG_OK)
+        return err == SG_ERR_UNSUPPORTED && header.frag != 0 ? SG_REASON_FRAGMENT : SG_REASON_MALFORMED;
+    flow->app = packet->peer;
+    enum sg_reason reason = ensure_number(flow, now_ms);
+    if (reason != SG_REASON_NONE)
+        return reason;
+    /* RSV RSV FRAG are three bytes, the number is four: it starts one byte earlier */
+    uint8_t *plaintext = packet->bytes - 1;
+    write_number(plaintext, flow->node.number);
+    sg_assoc_touch_up(&flow->uplink->assocs, &flow->node, header.target.port, now_ms);
+    add_plaintext(out, plaintext, packet->len + 1, packet->len - header.data_offset);
+    return SG_REASON_NONE;
+}
+
+static void on_socks_readable(evutil_socket_t fd, short what, void *ctx)
+{
+    struct sg_flow *flow = ctx;
+    struct sg_uplink *uplink = flow->uplink;
+    struct outgoing out = {.count = 0};
+    uint64_t now_ms = sg_now_ms();
+    (void)what;
+    int got = sg_udp_recv(&uplink->rx, fd);
+    for (int i = 0; i < got; i++) {
+        struct sg_udp_packet *packet = &uplink->rx.packets[i];
+        uplink->up.received++;
+        uplink->up.received_bytes += packet->len;
+        enum sg_reason reason = take_socks(flow, packet, &out, now_ms);
+        if (reason != SG_REASON_NONE)
+            sg_ledger_drop(&uplink->up, reason);
+        if (reason == SG_REASON_NO_SESSION)
+            sg_uplink_wake(uplink, now_ms);
+    }
+    sg_uplink_send(uplink, out.records, out.data_len, out.count, now_ms);
+}
+
+static struct sg_flow **source_bucket(struct sg_forward *forward, const struct sg_endpoint *source)
+{
+    uint32_t hash = source->port;
+    for (unsigned i = 0; i < sizeof source->ip.bytes; i++)
+        hash = hash * 31 + source->ip.bytes[i];
+    return &forward->flows[hash % SG_FORWARD_BUCKETS];
+}
+
+static void link_flow(struct sg_flow *flow, struct sg_flow **head)
+{
+    flow->next = *head;
+    flow->link = head;
+    if (flow->next)
+        flow->next->link = &flow->next;
+    *head = flow;
+}
+
+static void free_flow(struct sg_flow *flow)
+{
+    drop_number(flow);
+    *flow->link = flow->next;
+    if (flow->next)
+        flow->next->link = flow->link;
+    if (flow->fd >= 0) {
+        event_del(&flow->readable);
+        close(flow->fd);
+    }
+    free(flow);
+}
+
+/* The flow of a source at a forward, made if it is new and the session can number it. */
+static struct sg_flow *forward_flow(struct sg_forward *forward, const struct sg_udp_packet *packet,
+                                    enum sg_reason *reason, uint64_t now_ms)
+{
+    struct sg_flow **bucket = source_bucket(forward, &packet->peer);
+    struct sg_flow *flow = *bucket;
+    while (flow && !sg_endpoint_equal(&flow->app, &packet->peer))
+        flow = flow->next;
+    bool fresh = !flow;
+    if (fresh) {
+        *reason = SG_REASON_LIMIT;
+        flow = calloc(1, sizeof *flow);
+        if (!flow)
+            return NULL;
+        flow->uplink = forward->uplink;
+        flow->forward = forward;
+        flow->fd = -1;
+        flow->app = packet->peer;
+        flow->app_local = packet->local;
+        link_flow(flow, bucket);
+    }
+    *reason = ensure_number(flow, now_ms);
+    if (*reason == SG_REASON_NONE)
+        return flow;
+    if (!flow->numbered)
+        free_flow(flow); /* a flow of a forward exists while it has a number */
+    return NULL;
+}
+
+static enum sg_reason take_forward(struct sg_forward *forward, struct sg_udp_packet *packet, struct outgoing *out,
+                                   uint64_t now_ms)
+{
+    enum sg_reason reason = SG_REASON_NONE;
+    struct sg_flow *flow = forward_flow(forward, packet, &reason, now_ms);
+    if (!flow)
+        return reason;
+    uint8_t *address = packet->bytes - forward->target_len;
+    memcpy(address, forward->target, forward->target_len);
+    write_number(address - SG_ASSOC_BYTES, flow->node.number);
+    sg_assoc_touch_up(&forward->uplink->assocs, &flow->node, forward->target_port, now_ms);
+    add_plaintext(out, address - SG_ASSOC_BYTES, SG_ASSOC_BYTES + forward->target_len + packet->len, packet->len);
+    return SG_REASON_NONE;
+}
+
+static void on_forward_readable(evutil_socket_t fd, short what, void *ctx)
+{
+    struct sg_forward *forward = ctx;
+    struct sg_uplink *uplink = forward->uplink;
+    struct outgoing out = {.count = 0};
+    uint64_t now_ms = sg_now_ms();
+    (void)what;
+    int got = sg_udp_recv(&uplink->rx, fd);
+    for (int i = 0; i < got; i++) {
+        struct sg_udp_packet *packet = &uplink->rx.packets[i];
+        uplink->up.received++;
+        uplink->up.received_bytes += packet->len;
+        enum sg_reason reason = take_forward(forward, packet, &out, now_ms);
+        if (reason != SG_REASON_NONE)
+            sg_ledger_drop(&uplink->up, reason);
+        if (reason == SG_REASON_NO_SESSION)
+            sg_uplink_wake(uplink, now_ms);
+    }
+    sg_uplink_send(uplink, out.records, out.data_len, out.count, now_ms);
+}
+
+/* --- down: to the application --- */
+
+void sg_flow_deliver(struct sg_uplink *uplink, uint8_t *plaintext, size_t len, uint64_t now_ms)
+{
+    struct sg_datagram d;
+    if (sg_plaintext_decode(plaintext, len, &d) != SG_OK || d.address.atyp == SG_ATYP_NAME) {
+        sg_ledger_drop(&uplink->down, SG_REASON_MALFORMED);
+        return;
+    }
+    struct sg_flow *flow = (struct sg_flow *)sg_assoc_find(&uplink->assocs, d.association);
+    if (!flow || flow->app.port == 0) {
+        sg_ledger_drop(&uplink->down, SG_REASON_ASSOC_CLOSED);
+        return;
+    }
+    sg_assoc_touch_down(&uplink->assocs, &flow->node, now_ms);
+    if (flow->forward) {
+        sg_udp_tx_add(&uplink->tx, flow->forward->fd, &flow->app, &flow->app_local, d.data, d.data_len, &uplink->down,
+                      d.data_len);
+        return;
+    }
+    uint8_t *socks = plaintext + 1; /* RSV RSV FRAG, then the address as it stands */
+    memset(socks, 0, 3);
+    sg_udp_tx_add(&uplink->tx, flow->fd, &flow->app, NULL, socks, len - 1, &uplink->down, d.data_len);
+}
+
+static void end_number(struct sg_flow *flow)
+{
+    if (flow->forward)
+        free_flow(flow);
+    else
+        drop_number(flow);
+}
+
+void sg_flow_closed(struct sg_uplink *uplink, uint32_t number)
+{
+    struct sg_flow *flow = (struct sg_flow *)sg_assoc_find(&uplink->assocs, number);
+    if (flow)
+        end_number(flow);
+}
+
+void sg_flow_refused(struct sg_uplink *uplink, const struct sg_msg *msg, uint64_t now_ms)
+{
+    char text[SG_TARGET_TEXT_MAX];
+    struct sg_flow *flow = (struct sg_flow *)sg_assoc_find(&uplink->assocs, msg->refused.association);
+    sg_target_format(&msg->refused.target, text);
+    sg_log(SG_LOG_INFO, "server refused a datagram to %s: %s", text, sg_reason_text(msg->refused.reason));
+    if (flow && msg->refused.scope == SG_REFUSED_ASSOCIATION)
+        flow->refused_until_ms = now_ms + REFUSED_BACKOFF_MS;
+}
+
+static void lose_number(void *ctx, struct sg_assoc_node *node)
+{
+    (void)ctx;
+    end_number((struct sg_flow *)node);
+}
+
+void sg_flow_session_lost(struct sg_uplink *uplink)
+{
+    sg_assoc_each(&uplink->assocs, lose_number, NULL);
+}
+
+void sg_flow_expire(struct sg_uplink *uplink, uint64_t now_ms)
+{
+    struct sg_assoc_node *node = NULL;
+    while ((node = sg_assoc_expired(&uplink->assocs, now_ms)))
+        end_number((struct sg_flow *)node);
+}
+
+static void write_numbers(struct sg_uplink *uplink, enum sg_msg_type type, const uint8_t *bytes, unsigned count)
+{
+    struct sg_msg msg = {.type = type};
+    msg.numbers.reason = SG_REASON_NORMAL;
+    msg.numbers.count = (uint16_t)count;
+    msg.numbers.bytes = bytes;
+    if (count > 0)
+        sg_uplink_write(uplink, &msg);
+}
+
+void sg_flow_send_alive(struct sg_uplink *uplink, uint64_t now_ms)
+{
+    uint8_t bytes[4 * SG_CONTROL_NUMBERS_MAX];
+    unsigned count = 0;
+    for (struct sg_flow *flow = uplink->flows; flow; flow = flow->next) {
+        if (!flow->numbered)
+            continue;
+        write_number(bytes + (size_t)4 * count, flow->node.number);
+        sg_assoc_touch_alive(&uplink->assocs, &flow->node, now_ms);
+        if (++count == SG_CONTROL_NUMBERS_MAX) {
+            write_numbers(uplink, SG_MSG_ALIVE, bytes, count);
+            count = 0;
+        }
+    }
+    write_numbers(uplink, SG_MSG_ALIVE, bytes, count);
+}
+
+/* --- making and ending --- */
+
+enum sg_err sg_flow_associate(struct sg_uplink *uplink, const struct sg_endpoint *local, const struct sg_endpoint *peer,
+                              const struct sg_target *request, struct sg_flow **out, struct sg_endpoint *bound)
+{
+    struct sg_endpoint bind_to = {.ip = local->ip};
+    struct sg_flow *flow = calloc(1, sizeof *flow);
+    if (!flow)
+        return SG_ERR_NOMEM;
+    flow->fd = sg_udp_open(&bind_to, SG_UDP_BIG);
+    if (flow->fd < 0) {
+        free(flow);
+        return SG_ERR_SYSTEM;
+    }
+    flow->uplink = uplink;
+    flow->app = (struct sg_endpoint){.ip = peer->ip, .port = request->port};
+    link_flow(flow, &uplink->flows);
+    event_assign(&flow->readable, uplink->base, flow->fd, EV_READ | EV_PERSIST, on_socks_readable, flow);
+    event_add(&flow->readable, NULL);
+    *bound = sg_socket_local(flow->fd);
+    *out = flow;
+    return SG_OK;
+}
+
+void sg_flow_release(struct sg_flow *flow)
+{
+    if (flow->numbered) {
+        uint8_t number[4];
+        write_number(number, flow->node.number);
+        write_numbers(flow->uplink, SG_MSG_CLOSED, number, 1);
+    }
+    free_flow(flow);
+}
+
+enum sg_err sg_uplink_add_forward(struct sg_uplink *uplink, const struct sg_endpoint *listen,
+                                  const struct sg_target *target, struct sg_endpoint *bound)
+{
+    struct sg_forward *forward = calloc(1, sizeof *forward);
+    if (!forward)
+        return SG_ERR_NOMEM;
+    forward->fd = sg_udp_open(listen, SG_UDP_PKTINFO | SG_UDP_BIG);
+    if (forward->fd < 0) {
+        int error = errno;
+        free(forward);
+        errno = error;
+        return SG_ERR_SYSTEM;
+    }
+    struct sg_wbuf w = sg_wbuf_init(forward->target, sizeof forward->target);
+    sg_target_encode(&w, target);
+    forward->target_len = sg_wbuf_len(&w);
+    forward->target_port = target->port;
+    forward->uplink = uplink;
+    forward->next = uplink->forwards;
+    uplink->forwards = forward;
+    event_assign(&forward->readable, uplink->base, forward->fd, EV_READ | EV_PERSIST, on_forward_readable, forward);
+    event_add(&forward->readable, NULL);
+    *bound = sg_socket_local(forward->fd);
+    return SG_OK;
+}
+
+void sg_flow_free_all(struct sg_uplink *uplink)
+{
+    while (uplink->flows)
+        free_flow(uplink->flows);
+    while (uplink->forwards) {
+        struct sg_forward *forward = uplink->forwards;
+        uplink->forwards = forward->next;
+        for (unsigned i = 0; i < SG_FORWARD_BUCKETS; i++)
+            while (forward->flows[i])
+                free_flow(forward->flows[i]);
+        event_del(&forward->readable);
+        close(forward->fd);
+        free(forward);
+    }
+}

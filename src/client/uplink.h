@@ -1,0 +1,51 @@
+/*
+ * The client's session with its server: one channel for all datagrams. Connects, reconnects with jittered backoff, moves to
+ * UDP when it answers, and carries the associations of local applications.
+ */
+#ifndef SG_CLIENT_UPLINK_H
+#define SG_CLIENT_UPLINK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/addr.h"
+#include "core/err.h"
+
+struct sg_client;
+struct sg_uplink;
+struct sg_flow;
+struct json_t;
+
+/* NULL with errno on failure. Starting connects; free closes the session in good order. */
+struct sg_uplink *sg_uplink_new(struct sg_client *client);
+void sg_uplink_start(struct sg_uplink *uplink);
+void sg_uplink_free(struct sg_uplink *uplink);
+
+/* True while a channel is open. When it is not, requests of applications are answered 01 at once; asking wakes a
+ * waiting reconnect. */
+bool sg_uplink_is_up(struct sg_uplink *uplink);
+
+/* Told once each time: the session can carry datagrams (path "udp" or "stream"), or the server cannot be used at all
+ * (fatal: wrong pin, credentials refused). Implemented by client.c. */
+void sg_client_on_ready(struct sg_client *client, const char *path);
+void sg_client_on_fatal(struct sg_client *client, const char *text);
+
+/*
+ * UDP ASSOCIATE of a local application: a relay socket on the address where its TCP connection arrived (local); only
+ * datagrams from the IP of peer are taken, and from request's port if it is not 0 (else the first sender latches).
+ * On success *bound is where the application must send. The flow lives until sg_flow_release, which tells the server too.
+ */
+SG_MUST_CHECK enum sg_err sg_flow_associate(struct sg_uplink *uplink, const struct sg_endpoint *local,
+                                            const struct sg_endpoint *peer, const struct sg_target *request,
+                                            struct sg_flow **out, struct sg_endpoint *bound);
+void sg_flow_release(struct sg_flow *flow);
+
+/* A UDP forward: datagrams to the listen address go to target, each source address as an association of its own.
+ * errno tells why it failed (SG_ERR_SYSTEM). Lives as long as the uplink; *bound is the actual address. */
+SG_MUST_CHECK enum sg_err sg_uplink_add_forward(struct sg_uplink *uplink, const struct sg_endpoint *listen,
+                                                const struct sg_target *target, struct sg_endpoint *bound);
+
+/* Adds "session", "ledger" and so on to the status document (jansson object). */
+void sg_uplink_status(const struct sg_uplink *uplink, struct json_t *status);
+
+#endif

@@ -1,0 +1,164 @@
+/* Reading and writing invites. What a user may have mistyped is named; what is secret is not repeated. */
+#include "net/invite.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <sodium.h>
+
+static const char scheme[] = "sealgram://";
+static const char pin_key[] = "pin=sha256:";
+
+static bool problem_is(char problem[static SG_INVITE_TEXT_MAX], const char *text)
+{
+    snprintf(problem, SG_INVITE_TEXT_MAX, "%s", text);
+    return false;
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* Undoes percent-encoding (RFC 3986 section 2.1) into a terminated text. False: bad escape, NUL, or too long. */
+static bool decode_part(const char *from, const char *end, char *out, size_t size)
+{
+    size_t len = 0;
+    while (from < end) {
+        int c = (unsigned char)*from++;
+        if (c == '%') {
+            int high = end - from >= 2 ? hex_digit(from[0]) : -1;
+            int low = high >= 0 ? hex_digit(from[1]) : -1;
+            if (low < 0)
+                return false;
+            c = high * 16 + low;
+            from += 2;
+        }
+        if (c == 0 || len + 1 >= size)
+            return false;
+        out[len++] = (char)c;
+    }
+    out[len] = '\0';
+    return true;
+}
+
+static bool parse_port(const char *text, const char *end, uint16_t *out)
+{
+    unsigned long value = 0;
+    if (text == end || end - text > 5)
+        return false;
+    for (; text < end; text++) {
+        if (*text < '0' || *text > '9')
+            return false;
+        value = value * 10 + (unsigned long)(*text - '0');
+    }
+    *out = (uint16_t)value;
+    return value >= 1 && value <= 65535;
+}
+
+/* HOST, HOST:PORT or [IPV6]:PORT. */
+static bool parse_authority(const char *from, const char *end, struct sg_invite *out,
+                            char problem[static SG_INVITE_TEXT_MAX])
+{
+    const char *host_end = NULL, *port = NULL;
+    if (from < end && *from == '[') {
+        host_end = memchr(from, ']', (size_t)(end - from));
+        if (!host_end)
+            return problem_is(problem, "the host's '[' has no ']'");
+        from++;
+        port = host_end + 1;
+    } else {
+        host_end = memchr(from, ':', (size_t)(end - from));
+        if (!host_end)
+            host_end = end;
+        port = host_end;
+    }
+    size_t len = (size_t)(host_end - from);
+    if (len == 0 || len >= sizeof out->host || memchr(from, '@', len) || memchr(from, '/', len))
+        return problem_is(problem, "there is no host, or it is too long");
+    memcpy(out->host, from, len);
+    out->host[len] = '\0';
+    for (size_t i = 0; i < len; i++)
+        if (out->host[i] <= ' ' || out->host[i] > '~')
+            return problem_is(problem, "the host has a character that no host has");
+    out->port = SG_DEFAULT_PORT;
+    if (port == end)
+        return true;
+    if (*port != ':' || !parse_port(port + 1, end, &out->port))
+        return problem_is(problem, "the port is not a number from 1 to 65535");
+    return true;
+}
+
+static bool parse_query(const char *from, struct sg_invite *out, char problem[static SG_INVITE_TEXT_MAX])
+{
+    size_t len = 0;
+    if (*from == '\0')
+        return true;
+    if (strncmp(from, pin_key, strlen(pin_key)) != 0)
+        return problem_is(problem, "after '?' only pin=sha256:... is known");
+    from += strlen(pin_key);
+    if (sodium_base642bin(out->pin, sizeof out->pin, from, strlen(from), NULL, &len, NULL,
+                          sodium_base64_VARIANT_URLSAFE_NO_PADDING) != 0 ||
+        len != sizeof out->pin)
+        return problem_is(problem, "the pin is not complete: it has 43 characters after sha256:");
+    out->has_pin = true;
+    return true;
+}
+
+bool sg_invite_parse(const char *text, struct sg_invite *out, char problem[static SG_INVITE_TEXT_MAX])
+{
+    memset(out, 0, sizeof *out);
+    problem[0] = '\0';
+    if (strncmp(text, scheme, strlen(scheme)) != 0)
+        return problem_is(problem, "an invite begins with sealgram://");
+    const char *from = text + strlen(scheme);
+    const char *end = from + strcspn(from, "/?");
+    const char *at = memchr(from, '@', (size_t)(end - from));
+    if (!at)
+        return problem_is(problem, "there is no USER before '@'");
+    const char *colon = memchr(from, ':', (size_t)(at - from));
+    if (!decode_part(from, colon ? colon : at, out->user, sizeof out->user) || out->user[0] == '\0')
+        return problem_is(problem, "the user name is empty, too long or badly encoded");
+    if (colon && (!decode_part(colon + 1, at, out->password, sizeof out->password) || out->password[0] == '\0'))
+        return problem_is(problem, "the token is empty, too long or badly encoded");
+    if (!parse_authority(at + 1, end, out, problem))
+        return false;
+    if (*end == '/')
+        end++;
+    if (*end != '\0' && *end != '?')
+        return problem_is(problem, "after the port comes /?pin=sha256:... or nothing");
+    return *end == '\0' || parse_query(end + 1, out, problem);
+}
+
+/* Percent-encodes what is not unreserved (RFC 3986 section 2.3). */
+static void encode_part(const char *from, char *out, size_t size)
+{
+    static const char unreserved[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~";
+    size_t len = 0;
+    for (; *from && len + 4 < size; from++) {
+        if (strchr(unreserved, *from))
+            out[len++] = *from;
+        else
+            len += (size_t)snprintf(out + len, size - len, "%%%02X", (unsigned char)*from);
+    }
+    out[len] = '\0';
+}
+
+void sg_invite_format(const struct sg_invite *invite, char out[static SG_INVITE_LINE_MAX])
+{
+    char user[65 * 3 + 4], password[256 * 3 + 4], pin[64];
+    bool v6 = strchr(invite->host, ':') != NULL;
+    encode_part(invite->user, user, sizeof user);
+    encode_part(invite->password, password, sizeof password);
+    sodium_bin2base64(pin, sizeof pin, invite->pin, sizeof invite->pin, sodium_base64_VARIANT_URLSAFE_NO_PADDING);
+    snprintf(out, SG_INVITE_LINE_MAX, "%s%s%s%s@%s%s%s:%u/%s%s", scheme, user, password[0] ? ":" : "", password,
+             v6 ? "[" : "", invite->host, v6 ? "]" : "", invite->port, invite->has_pin ? "?pin=sha256:" : "",
+             invite->has_pin ? pin : "");
+    sodium_memzero(password, sizeof password);
+}

@@ -1,0 +1,29 @@
+/*
+ * Invites: `sealgram://USER:TOKEN@HOST:PORT/?pin=sha256:...`, all that a client needs. Without TOKEN the client shows a certificate,
+ * without a pin the server must.
+ */
+#ifndef SG_NET_INVITE_H
+#define SG_NET_INVITE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { SG_INVITE_TEXT_MAX = 160, SG_INVITE_LINE_MAX = 1536, SG_INVITE_PIN_BYTES = 32, SG_DEFAULT_PORT = 1443 };
+
+struct sg_invite {
+    char user[65];
+    char password[256]; /* a token or a password; empty: none */
+    char host[256];     /* name or IP, without brackets */
+    uint16_t port;
+    bool has_pin;
+    uint8_t pin[SG_INVITE_PIN_BYTES]; /* SHA-256 of the server's SubjectPublicKeyInfo */
+};
+
+/* Parses one line. False, and problem says what is wrong (never the token). */
+bool sg_invite_parse(const char *text, struct sg_invite *out, char problem[static SG_INVITE_TEXT_MAX]);
+
+/* The line of an invite, terminated. */
+void sg_invite_format(const struct sg_invite *invite, char out[static SG_INVITE_LINE_MAX]);
+
+#endif

@@ -1,0 +1,110 @@
+/* A TCP listener over evconnlistener. */
+#include "net/listener.h"
+
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+#include <event2/listener.h>
+
+#include "net/log.h"
+#include "net/sockaddr.h"
+
+enum { BACKLOG = 1024, PAUSE_MS = 100 };
+
+struct sg_listener {
+    struct evconnlistener *listener;
+    struct event *resume;
+    sg_accept_fn *fn;
+    void *ctx;
+};
+
+static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *addr, int len, void *ctx)
+{
+    struct sg_listener *l = ctx;
+    int on = 1;
+    (void)listener;
+    (void)addr;
+    (void)len;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    l->fn(l->ctx, fd);
+}
+
+/* Out of descriptors: what exists goes on, and a connection in the backlog waits until one is free. */
+static void on_error(struct evconnlistener *listener, void *ctx)
+{
+    static const struct timeval pause = {.tv_usec = PAUSE_MS * 1000};
+    struct sg_listener *l = ctx;
+    int error = EVUTIL_SOCKET_ERROR();
+    sg_log(SG_LOG_WARN, "cannot accept connections for the moment: %s", strerror(error));
+    evconnlistener_disable(listener);
+    evtimer_add(l->resume, &pause);
+}
+
+static void on_resume(evutil_socket_t fd, short what, void *ctx)
+{
+    struct sg_listener *l = ctx;
+    (void)fd;
+    (void)what;
+    evconnlistener_enable(l->listener);
+}
+
+static int open_socket(const struct sg_endpoint *at)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sg_sockaddr_from(at, &ss);
+    int on = 1;
+    int fd = socket(ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
+        (at->ip.family == 6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) != 0) ||
+        bind(fd, (struct sockaddr *)&ss, len) != 0 || listen(fd, BACKLOG) != 0) {
+        int error = errno;
+        close(fd);
+        errno = error;
+        return -1;
+    }
+    return fd;
+}
+
+struct sg_listener *sg_listener_new(struct event_base *base, const struct sg_endpoint *at, struct sg_endpoint *bound,
+                                    sg_accept_fn *fn, void *ctx)
+{
+    struct sg_listener *l = calloc(1, sizeof *l);
+    int fd = l ? open_socket(at) : -1;
+    int error = errno;
+    if (fd < 0)
+        goto failed;
+    l->fn = fn;
+    l->ctx = ctx;
+    l->resume = evtimer_new(base, on_resume, l);
+    l->listener = evconnlistener_new(base, on_accept, l, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
+    if (!l->listener || !l->resume) {
+        error = ENOMEM;
+        if (!l->listener)
+            close(fd);
+        goto failed;
+    }
+    evconnlistener_set_error_cb(l->listener, on_error);
+    *bound = sg_socket_local(fd);
+    return l;
+failed:
+    sg_listener_free(l);
+    errno = error;
+    return NULL;
+}
+
+void sg_listener_free(struct sg_listener *listener)
+{
+    if (!listener)
+        return;
+    if (listener->resume)
+        event_free(listener->resume);
+    if (listener->listener)
+        evconnlistener_free(listener->listener);
+    free(listener);
+}

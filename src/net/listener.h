@@ -1,0 +1,19 @@
+/* A TCP listener: accepted sockets are non-blocking and NODELAY; running out of descriptors pauses it, no more. */
+#ifndef SG_NET_LISTENER_H
+#define SG_NET_LISTENER_H
+
+#include "core/addr.h"
+
+struct event_base;
+struct sg_listener;
+
+/* The callback owns fd. */
+typedef void sg_accept_fn(void *ctx, int fd);
+
+/* Listens at an address (IPv6 is only IPv6); *bound is the actual one (port 0 asks for any). NULL with errno. */
+struct sg_listener *sg_listener_new(struct event_base *base, const struct sg_endpoint *at, struct sg_endpoint *bound,
+                                    sg_accept_fn *fn, void *ctx);
+/* Accepts NULL. */
+void sg_listener_free(struct sg_listener *listener);
+
+#endif

@@ -1,0 +1,413 @@
+/*
+ * A table of keys, each with the reader of its type, is all that this file knows about the format; libfyaml parses and tells the
+ * line of every node.
+ */
+#include "server/config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <libfyaml.h>
+
+struct reader {
+    struct sg_config *config;
+    const char *path;
+    char *error; /* SG_CONFIG_ERROR_MAX; empty as long as all is well */
+};
+
+struct key {
+    const char *name;
+    bool (*read)(struct reader *reader, struct fy_node *node, const struct key *key);
+    size_t offset;          /* of the value in struct sg_config */
+    size_t count_offset;    /* lists: of the number of entries */
+    uint32_t min, max;      /* numbers */
+    const struct key *keys; /* mappings */
+};
+
+static int line_of(struct fy_node *node)
+{
+    struct fy_token *token = fy_node_get_scalar_token(node);
+    const struct fy_mark *mark = token ? fy_token_start_mark(token) : NULL;
+    return mark ? mark->line + 1 : 0;
+}
+
+/* Records the first fault; returns false, for `return refuse(...)`. */
+static bool refuse(struct reader *reader, int line, const char *key, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+static bool refuse(struct reader *reader, int line, const char *key, const char *format, ...)
+{
+    va_list args;
+    char reason[256];
+    va_start(args, format);
+    vsnprintf(reason, sizeof reason, format, args);
+    va_end(args);
+    if (reader->error[0] == '\0')
+        snprintf(reader->error, SG_CONFIG_ERROR_MAX, "%s:%d: %s: %s", reader->path, line, key, reason);
+    return false;
+}
+
+static void *value_at(struct reader *reader, size_t offset)
+{
+    return (char *)reader->config + offset;
+}
+
+static const char *scalar_of(struct fy_node *node)
+{
+    return node && fy_node_is_scalar(node) && !fy_node_is_alias(node) ? fy_node_get_scalar0(node) : NULL;
+}
+
+/* The line of a node that may be a list or a mapping: that of its first scalar. */
+static int first_line(struct fy_node *node)
+{
+    void *at = NULL;
+    if (!node)
+        return 0;
+    if (fy_node_is_sequence(node))
+        return first_line(fy_node_sequence_iterate(node, &at));
+    if (fy_node_is_mapping(node)) {
+        struct fy_node_pair *pair = fy_node_mapping_iterate(node, &at);
+        return pair ? first_line(fy_node_pair_key(pair)) : 0;
+    }
+    return line_of(node);
+}
+
+static bool read_text(struct reader *reader, struct fy_node *node, const struct key *key)
+{
+    const char *text = scalar_of(node);
+    char **out = value_at(reader, key->offset);
+    if (!text || text[0] == '\0')
+        return refuse(reader, first_line(node), key->name, "must be a text");
+    free(*out);
+    *out = strdup(text);
+    return *out || refuse(reader, line_of(node), key->name, "out of memory");
+}
+
+/* A path; a relative one is taken from the directory of the configuration file. */
+static bool read_path(struct reader *reader, struct fy_node *node, const struct key *key)
+{
+    char **out = value_at(reader, key->offset);
+    char *joined = NULL;
+    if (!read_text(reader, node, key))
+        return false;
+    const char *slash = strrchr(reader->path, '/');
+    if ((*out)[0] == '/' || !slash)
+        return true;
+    if (asprintf(&joined, "%.*s/%s", (int)(slash - reader->path), reader->path, *out) < 0)
+        return refuse(reader, line_of(node), key->name, "out of memory");
+    free(*out);
+    *out = joined;
+    return true;
+}
+
+static bool read_number(struct reader *reader, struct fy_node *node, const struct key *key)
+{
+    const char *text = scalar_of(node);
+    char *end = NULL;
+    errno = 0;
+    unsigned long value = text && text[0] >= '0' && text[0] <= '9' ? strtoul(text, &end, 10) : 0;
+    if (!end || *end != '\0')
+        return refuse(reader, first_line(node), key->name, "must be a whole number");
+    if (errno != 0 || value < key->min || value > key->max)
+        return refuse(reader, line_of(node), key->name, "must be from %u to %u", key->min, key->max);
+    *(uint32_t *)value_at(reader, key->offset) = (uint32_t)value;
+    return true;
+}
+
+static bool read_seconds(struct reader *reader, struct fy_node *node, const struct key *key)
+{
+    uint64_t *out = value_at(reader, key->offset);
+    struct sg_config scratch;
+    struct reader into = {.config = &scratch, .path = reader->path, .error = reader->error};
+    struct key number = *key;
+    number.offset = offsetof(struct sg_config, limits.sessions);
+    if (!read_number(&into, node, &number))
+        return false;
+    *out = (uint64_t)scratch.limits.sessions * 1000;
+    return true;
+}
+
+static bool read_bool(struct reader *reader, struct fy_node *node, const struct key *key)
+{
+    const char *text = scalar_of(node);
+    bool *out = value_at(reader, key->offset);
+    if (text && strcmp(text, "true") == 0)
+        *out = true;
+    else if (text && strcmp(text, "false") == 0)
+        *out = false;
+    else
+        return refuse(reader, first_line(node), key->name, "must be true or false");
+    return true;
+}
+
+static bool parse_endpoint(const char *text, struct sg_endpoint *out)
+{
+    struct sg_target target;
+    if (!text || sg_target_parse(text, false, &target) != SG_OK || target.atyp == SG_ATYP_NAME)
+        return false;
+    *out = sg_target_endpoint(&target);
+    return true;
+}
+
+static bool read_endpoint(struct reader *reader, struct fy_node *node, const struct key *key)
+{
+    if (!parse_endpoint(scalar_of(node), value_at(reader, key->offset)))
+        return refuse(reader, first_line(node), key->name, "must be ADDRESS:PORT, with an IP address");
+    return true;
+}
+
+static bool read_listen(struct reader *reader, struct fy_node *node, const struct key *key)
+{
+    struct sg_config *config = reader->config;
+    void *at = NULL;
+    struct fy_node *item = NULL;
+    if (!fy_node_is_sequence(node))
+        return refuse(reader, first_line(node), key->name, "must be a list of ADDRESS:PORT");
+    config->listen_count = 0;
+    while ((item = fy_node_sequence_iterate(node, &at))) {
+        struct sg_endpoint ep;
+        if (!parse_endpoint(scalar_of(item), &ep))
+            return refuse(reader, first_line(item), key->name, "must be ADDRESS:PORT, with an IP address");
+        for (unsigned i = 0; i < config->listen_count; i++)
+            if (sg_endpoint_equal(&config->listen[i], &ep))
+                return refuse(reader, line_of(item), key->name, "%s is there twice", scalar_of(item));
+        if (config->listen_count == SG_CONFIG_LISTEN_MAX)
+            return refuse(reader, line_of(item), key->name, "more than %d entries", SG_CONFIG_LISTEN_MAX);
+        config->listen[config->listen_count++] = ep;
+    }
+    return true;
+}
+
+static bool read_nets(struct reader *reader, struct fy_node *node, const struct key *key)
+{
+    struct sg_cidr *nets = value_at(reader, key->offset);
+    unsigned *count = value_at(reader, key->count_offset);
+    void *at = NULL;
+    struct fy_node *item = NULL;
+    if (!fy_node_is_sequence(node))
+        return refuse(reader, first_line(node), key->name, "must be a list of networks (ADDRESS/BITS)");
+    *count = 0;
+    while ((item = fy_node_sequence_iterate(node, &at))) {
+        const char *text = scalar_of(item);
+        if (*count == SG_CONFIG_NETS_MAX)
+            return refuse(reader, first_line(item), key->name, "more than %d entries", SG_CONFIG_NETS_MAX);
+        if (!text || sg_cidr_parse(text, &nets[*count]) != SG_OK)
+            return refuse(reader, first_line(item), key->name, "'%s' is not a network: ADDRESS/BITS without host bits",
+                          text ? text : "?");
+        ++*count;
+    }
+    return true;
+}
+
+static bool read_mapping(struct reader *reader, struct fy_node *node, const struct key *key);
+
+#define AT(member) offsetof(struct sg_config, member)
+
+static const struct key plain_socks_keys[] = {
+    {.name = "from", .read = read_nets, .offset = AT(plain_socks), .count_offset = AT(plain_socks_count)},
+    {.name = NULL},
+};
+
+static const struct key plain_udp_keys[] = {
+    {.name = "from", .read = read_nets, .offset = AT(plain_udp), .count_offset = AT(plain_udp_count)},
+    {.name = NULL},
+};
+
+#define NUMBER(key_name, member, low, high)                                                                            \
+    {                                                                                                                  \
+        .name = (key_name), .read = read_number, .offset = AT(member), .min = (low), .max = (high)                     \
+    }
+
+static const struct key limit_keys[] = {
+    NUMBER("sessions", limits.sessions, 1, 65536),
+    NUMBER("sessions_per_user", limits.sessions_per_user, 1, 65536),
+    NUMBER("associations", limits.associations, 1, 1000000),
+    NUMBER("associations_per_user", limits.associations_per_user, 1, 1000000),
+    NUMBER("connections", limits.connections, 1, 1000000),
+    NUMBER("connections_per_user", limits.connections_per_user, 1, 1000000),
+    NUMBER("unauthenticated", limits.unauthenticated, 1, 65536),
+    NUMBER("unauthenticated_per_address", limits.unauthenticated_per_address, 1, 65536),
+    NUMBER("handshake_seconds", limits.handshake_seconds, 1, 300),
+    NUMBER("password_threads", limits.password_threads, 1, 16),
+    NUMBER("password_queue", limits.password_queue, 1, 4096),
+    {.name = NULL},
+};
+
+static const struct key timeout_keys[] = {
+    {.name = "association_seconds",
+     .read = read_seconds,
+     .offset = AT(timeouts.association_ms),
+     .min = 1,
+     .max = 86400},
+    {.name = "dns_seconds", .read = read_seconds, .offset = AT(timeouts.dns_ms), .min = 1, .max = 86400},
+    {.name = NULL},
+};
+
+static const struct key top_keys[] = {
+    {.name = "listen", .read = read_listen},
+    {.name = "advertise", .read = read_endpoint, .offset = AT(advertise)},
+    {.name = "host", .read = read_text, .offset = AT(host)},
+    {.name = "certificate", .read = read_path, .offset = AT(certificate)},
+    {.name = "key", .read = read_path, .offset = AT(key)},
+    {.name = "users", .read = read_path, .offset = AT(users)},
+    {.name = "client_ca", .read = read_path, .offset = AT(client_ca)},
+    {.name = "status_socket", .read = read_path, .offset = AT(status_socket)},
+    {.name = "allow", .read = read_nets, .offset = AT(allow), .count_offset = AT(allow_count)},
+    {.name = "plain_socks", .read = read_mapping, .keys = plain_socks_keys},
+    {.name = "plain_udp", .read = read_mapping, .keys = plain_udp_keys},
+    {.name = "allow_anyone_without_authentication", .read = read_bool, .offset = AT(allow_anyone)},
+    {.name = "limits", .read = read_mapping, .keys = limit_keys},
+    {.name = "timeouts", .read = read_mapping, .keys = timeout_keys},
+    {.name = NULL},
+};
+
+static bool read_pair(struct reader *reader, struct fy_node_pair *pair, const struct key *keys)
+{
+    struct fy_node *key_node = fy_node_pair_key(pair);
+    struct fy_node *value = fy_node_pair_value(pair);
+    const char *name = scalar_of(key_node);
+    for (const struct key *key = keys; key->name; key++) {
+        if (!name || strcmp(key->name, name) != 0)
+            continue;
+        if (!value || fy_node_is_null(value))
+            return refuse(reader, line_of(key_node), key->name, "has no value");
+        return key->read(reader, value, key);
+    }
+    return refuse(reader, first_line(key_node), name ? name : "?", "unknown key");
+}
+
+static bool read_mapping(struct reader *reader, struct fy_node *node, const struct key *key)
+{
+    void *at = NULL;
+    struct fy_node_pair *pair = NULL;
+    if (!fy_node_is_mapping(node))
+        return refuse(reader, first_line(node), key->name, "must be a mapping of keys to values");
+    while ((pair = fy_node_mapping_iterate(node, &at)))
+        if (!read_pair(reader, pair, key->keys))
+            return false;
+    return true;
+}
+
+static struct sg_config *make_default(void)
+{
+    struct sg_config *config = calloc(1, sizeof *config);
+    if (!config)
+        return NULL;
+    config->limits.sessions = 512;
+    config->limits.sessions_per_user = 64;
+    config->limits.associations = 16384;
+    config->limits.associations_per_user = 16384;
+    config->limits.connections = 4096;
+    config->limits.connections_per_user = 1024;
+    config->limits.unauthenticated = 512;
+    config->limits.unauthenticated_per_address = 64;
+    config->limits.handshake_seconds = 10;
+    config->limits.password_threads = 2;
+    config->limits.password_queue = 64;
+    config->timeouts.association_ms = 120000;
+    config->timeouts.dns_ms = 17000;
+    config->plain_udp_count = 2;
+    if (sg_cidr_parse("127.0.0.0/8", &config->plain_udp[0]) != SG_OK ||
+        sg_cidr_parse("::1/128", &config->plain_udp[1]) != SG_OK) {
+        free(config);
+        return NULL;
+    }
+    return config;
+}
+
+/* What must be there when all keys were read. */
+static bool check_whole(struct reader *reader)
+{
+    const struct sg_config *config = reader->config;
+    const char *missing = config->listen_count == 0 ? "listen"
+                          : !config->certificate    ? "certificate"
+                          : !config->key            ? "key"
+                          : !config->users          ? "users"
+                                                    : NULL;
+    if (missing)
+        return refuse(reader, 1, missing, "is missing");
+    return true;
+}
+
+/* libfyaml's own diagnosis of a file that is no YAML, as FILE:LINE: yaml: reason. */
+static void note_syntax_error(struct reader *reader, struct fy_diag *diag)
+{
+    void *at = NULL;
+    struct fy_diag_error *first = fy_diag_errors_iterate(diag, &at);
+    if (first)
+        (void)refuse(reader, first->line > 0 ? first->line : 1, "yaml", "%s", first->msg);
+    else
+        (void)refuse(reader, 1, "yaml", "is not a YAML document");
+}
+
+static bool read_document(struct reader *reader, struct fy_diag *diag)
+{
+    static const struct key top = {.name = "the file", .read = read_mapping, .keys = top_keys};
+    struct fy_parse_cfg cfg = {.flags = FYPCF_QUIET | FYPCF_COLLECT_DIAG, .diag = diag};
+    struct fy_document *document = fy_document_build_from_file(&cfg, reader->path);
+    if (!document) {
+        note_syntax_error(reader, diag);
+        return false;
+    }
+    struct fy_node *root = fy_document_root(document);
+    bool good = root ? read_mapping(reader, root, &top) : refuse(reader, 1, "yaml", "the file is empty");
+    fy_document_destroy(document);
+    return good && check_whole(reader);
+}
+
+struct sg_config *sg_config_load(const char *path, char error[static SG_CONFIG_ERROR_MAX])
+{
+    struct reader reader = {.path = path, .error = error};
+    struct fy_diag *diag = NULL;
+    bool good = false;
+    error[0] = '\0';
+    if (access(path, R_OK) != 0) {
+        snprintf(error, SG_CONFIG_ERROR_MAX, "%s: %s", path, strerror(errno));
+        return NULL;
+    }
+    reader.config = make_default();
+    struct fy_diag_cfg diag_cfg;
+    fy_diag_cfg_default(&diag_cfg);
+    diag_cfg.fp = NULL;
+    diag = fy_diag_create(&diag_cfg);
+    if (reader.config && diag) {
+        fy_diag_set_collect_errors(diag, true);
+        reader.config->file = strdup(path);
+        good = read_document(&reader, diag);
+    } else {
+        snprintf(error, SG_CONFIG_ERROR_MAX, "%s: out of memory", path);
+    }
+    fy_diag_destroy(diag);
+    if (good)
+        return reader.config;
+    sg_config_free(reader.config);
+    return NULL;
+}
+
+void sg_config_free(struct sg_config *config)
+{
+    if (!config)
+        return;
+    free(config->file);
+    free(config->host);
+    free(config->certificate);
+    free(config->key);
+    free(config->users);
+    free(config->client_ca);
+    free(config->status_socket);
+    free(config);
+}
+
+bool sg_config_is_exposed(const struct sg_config *config)
+{
+    struct sg_cidr v4, v6;
+    if (sg_cidr_parse("127.0.0.0/8", &v4) != SG_OK || sg_cidr_parse("::1/128", &v6) != SG_OK)
+        return true;
+    for (unsigned i = 0; i < config->listen_count; i++)
+        if (!sg_cidr_contains(&v4, &config->listen[i].ip) && !sg_cidr_contains(&v6, &config->listen[i].ip))
+            return true;
+    return false;
+}

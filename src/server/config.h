@@ -1,0 +1,51 @@
+/*
+ * The server's configuration file, YAML. Loaded whole or not at all: an unknown key, a wrong type or an unusable value is refused
+ * with FILE:LINE: KEY: reason. docs/man/server.yaml.5 lists the keys.
+ */
+#ifndef SG_SERVER_CONFIG_H
+#define SG_SERVER_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/addr.h"
+
+enum { SG_CONFIG_LISTEN_MAX = 16, SG_CONFIG_NETS_MAX = 64, SG_CONFIG_ERROR_MAX = 768 };
+
+struct sg_config {
+    char *file; /* where it was read from */
+    struct sg_endpoint listen[SG_CONFIG_LISTEN_MAX];
+    unsigned listen_count;
+    struct sg_endpoint advertise;             /* UDP endpoint told to clients; family 0: where they connected to */
+    char *host;                               /* name or address that invites carry */
+    char *certificate, *key, *users;          /* paths; relative ones are taken from the file's directory */
+    char *client_ca;                          /* or NULL */
+    char *status_socket;                      /* or NULL: the default */
+    struct sg_cidr allow[SG_CONFIG_NETS_MAX]; /* targets that are refused otherwise */
+    unsigned allow_count;
+    struct sg_cidr plain_socks[SG_CONFIG_NETS_MAX]; /* clients that may speak SOCKS5 in the clear */
+    unsigned plain_socks_count;
+    struct sg_cidr plain_udp[SG_CONFIG_NETS_MAX]; /* clients that may have plain UDP associations */
+    unsigned plain_udp_count;
+    bool allow_anyone; /* nobody needs to authenticate */
+    struct {
+        uint32_t sessions, sessions_per_user;
+        uint32_t associations, associations_per_user;
+        uint32_t connections, connections_per_user;
+        uint32_t unauthenticated, unauthenticated_per_address;
+        uint32_t handshake_seconds;
+        uint32_t password_threads, password_queue;
+    } limits;
+    struct {
+        uint64_t association_ms, dns_ms;
+    } timeouts;
+};
+
+/* Loads a file. NULL, and error has the line to show, when anything in it is wrong. */
+struct sg_config *sg_config_load(const char *path, char error[static SG_CONFIG_ERROR_MAX]);
+void sg_config_free(struct sg_config *config);
+
+/* True if an address to listen on is one that other machines reach. */
+bool sg_config_is_exposed(const struct sg_config *config);
+
+#endif

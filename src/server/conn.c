@@ -1,0 +1,445 @@
+/*
+ * Connections before their request. Whatever they do, they have ten seconds in all and count against caps, in all and per
+ * address; nothing is answered that policy does not allow.
+ */
+#include "server/conn.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+
+#include "core/socks5.h"
+#include "net/finish.h"
+#include "net/log.h"
+#include "net/sockaddr.h"
+#include "net/tls.h"
+#include "server/auth.h"
+#include "server/channel_conn.h"
+#include "server/config.h"
+#include "server/server.h"
+#include "server/tunnel.h"
+#include "server/usage.h"
+#include "server/users.h"
+#include "server/worker.h"
+
+enum { FIRST_BYTE_TLS = 0x16, FIRST_BYTE_SOCKS5 = 0x05, INPUT_MAX = 4096 };
+
+struct sg_conn {
+    struct sg_conn *next, **link;
+    struct sg_worker *worker;
+    struct sg_endpoint peer, local;
+    int fd; /* until bev has it */
+    struct event *first_byte;
+    struct event *deadline;
+    struct bufferevent *bev;
+    struct sg_socks5_server socks;
+    bool is_tls;
+    bool upgraded; /* TLS came after a method in the clear */
+    bool plain_allowed;
+    struct sg_auth_job *job; /* a password that is being checked */
+    char user[SG_USER_NAME_MAX + 1];
+    bool is_known; /* user is authenticated */
+};
+
+static void free_conn(struct sg_conn *conn)
+{
+    *conn->link = conn->next;
+    if (conn->next)
+        conn->next->link = conn->link;
+    conn->worker->conn_count--;
+    if (conn->job)
+        sg_auth_cancel(conn->job);
+    if (conn->first_byte)
+        event_free(conn->first_byte);
+    if (conn->deadline)
+        event_free(conn->deadline);
+    if (conn->bev)
+        bufferevent_free(conn->bev);
+    if (conn->fd >= 0)
+        close(conn->fd);
+    free(conn);
+}
+
+void sg_conns_free_all(struct sg_worker *worker)
+{
+    while (worker->conns)
+        free_conn(worker->conns);
+}
+
+/* Sends what was written, then closes. */
+static void finish_conn(struct sg_conn *conn)
+{
+    struct bufferevent *bev = conn->bev;
+    conn->bev = NULL;
+    free_conn(conn);
+    sg_finish(bev);
+}
+
+/* --- the request --- */
+
+/* Who may use plain SOCKS and plain UDP: addresses in the list. */
+static bool is_listed(const struct sg_cidr *nets, unsigned count, const struct sg_ip *ip)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (sg_cidr_contains(&nets[i], ip))
+            return true;
+    return false;
+}
+
+static void refuse_request(struct sg_conn *conn, uint8_t rep)
+{
+    uint8_t bytes[SG_SOCKS5_REPLY_MAX];
+    struct sg_wbuf w = sg_wbuf_init(bytes, sizeof bytes);
+    sg_socks5_reply_encode(&w, rep, NULL);
+    bufferevent_write(conn->bev, bytes, sg_wbuf_len(&w));
+    finish_conn(conn);
+}
+
+/* Fills the hand-over and takes the bufferevent out of conn. False: memory is short, answered and gone. */
+static bool hand_over(struct sg_conn *conn, struct sg_handover *out)
+{
+    struct sg_server *server = conn->worker->server;
+    *out = (struct sg_handover){.bev = conn->bev, .peer = conn->peer, .local = conn->local};
+    memcpy(out->user, conn->user, sizeof conn->user);
+    sg_server_user_digest(server, conn->user, out->credential_digest);
+    out->usage = sg_usage_acquire(server->usage, conn->user);
+    if (!out->usage) {
+        refuse_request(conn, SG_SOCKS5_REP_GENERAL);
+        return false;
+    }
+    conn->bev = NULL;
+    bufferevent_setcb(out->bev, NULL, NULL, NULL, NULL);
+    return true;
+}
+
+static void on_request(struct sg_conn *conn)
+{
+    struct sg_worker *worker = conn->worker;
+    const struct sg_config *config = worker->server->config;
+    const struct sg_target *target = &conn->socks.target;
+    bool sealgram = conn->is_tls && sg_tls_alpn(conn->bev) == SG_TLS_ALPN_SEALGRAM;
+    bool udp_allowed = is_listed(config->plain_udp, config->plain_udp_count, &conn->peer.ip);
+    struct sg_handover handover;
+
+    switch (conn->socks.command) {
+    case SG_SOCKS5_CMD_CONNECT:
+        if (hand_over(conn, &handover)) {
+            sg_connect_start(worker, &handover, target);
+            free_conn(conn);
+        }
+        return;
+    case SG_SOCKS5_CMD_BIND:
+        if (hand_over(conn, &handover)) {
+            sg_bind_start(worker, &handover, target);
+            free_conn(conn);
+        }
+        return;
+    case SG_SOCKS5_CMD_UDP_ASSOCIATE:
+        if (!udp_allowed) {
+            refuse_request(conn, SG_SOCKS5_REP_POLICY);
+        } else if (hand_over(conn, &handover)) {
+            sg_plain_assoc_start(worker, &handover, target);
+            free_conn(conn);
+        }
+        return;
+    case SG_SOCKS5_CMD_CHANNEL:
+        if (!sealgram) {
+            refuse_request(conn, SG_SOCKS5_REP_COMMAND);
+        } else if (hand_over(conn, &handover)) {
+            sg_channel_conn_start(worker, &handover);
+            free_conn(conn);
+        }
+        return;
+    default: /* any byte can come from the network */
+        refuse_request(conn, SG_SOCKS5_REP_COMMAND);
+        return;
+    }
+}
+
+/* --- SOCKS5 --- */
+
+static void work_on_input(struct sg_conn *conn);
+
+/* The verdict on user and password, now or later. */
+static void on_verdict(void *ctx, bool good)
+{
+    struct sg_conn *conn = ctx;
+    uint8_t bytes[SG_SOCKS5_REPLY_MAX];
+    struct sg_wbuf w = sg_wbuf_init(bytes, sizeof bytes);
+    conn->job = NULL;
+    conn->is_known = good;
+    enum sg_socks5_event event = sg_socks5_server_auth_result(&conn->socks, good, &w);
+    bufferevent_write(conn->bev, bytes, sg_wbuf_len(&w));
+    if (event == SG_SOCKS5_SEND_REPLY) {
+        work_on_input(conn);
+        return;
+    }
+    char text[SG_ENDPOINT_TEXT_MAX];
+    sg_endpoint_format(&conn->peer, text);
+    sg_log(SG_LOG_WARN, "credentials refused from %s", text);
+    conn->worker->refused_auth++;
+    finish_conn(conn);
+}
+
+/* True if the verdict is still to come, or has come and conn may be gone. */
+static void check_login(struct sg_conn *conn)
+{
+    size_t len = conn->socks.user_len;
+    memset(conn->user, 0, sizeof conn->user);
+    if (len <= SG_USER_NAME_MAX)
+        memcpy(conn->user, conn->socks.user, len);
+    struct sg_auth_request request = {
+        .user = conn->user,
+        .password = conn->socks.password,
+        .password_len = conn->socks.password_len,
+        .peer = conn->peer.ip,
+    };
+    bool good = false;
+    conn->job = sg_auth_check(conn->worker->server->auth, &request, &good, on_verdict, conn);
+    if (!conn->job)
+        on_verdict(conn, good);
+}
+
+static void start_tls(struct sg_conn *conn);
+
+static void upgrade_to_tls(struct sg_conn *conn, const uint8_t *reply, size_t len)
+{
+    /* the reply goes out in the clear by itself: a fresh socket always has room for two bytes */
+    int fd = bufferevent_getfd(conn->bev);
+    if (evbuffer_get_length(bufferevent_get_input(conn->bev)) > 0 ||
+        send(fd, reply, len, MSG_NOSIGNAL) != (ssize_t)len) {
+        free_conn(conn);
+        return;
+    }
+    bufferevent_disable(conn->bev, EV_READ | EV_WRITE);
+    bufferevent_setfd(conn->bev, -1);
+    bufferevent_free(conn->bev);
+    conn->bev = NULL;
+    conn->fd = fd;
+    conn->upgraded = true;
+    start_tls(conn);
+}
+
+/* One message of the input. True if there may be another one to work on. */
+static bool work_on_message(struct sg_conn *conn)
+{
+    uint8_t input[SG_SOCKS5_INPUT_MAX];
+    uint8_t reply[SG_SOCKS5_REPLY_MAX];
+    struct evbuffer *buffer = bufferevent_get_input(conn->bev);
+    struct sg_wbuf w = sg_wbuf_init(reply, sizeof reply);
+    size_t consumed = 0;
+    ev_ssize_t have = evbuffer_copyout(buffer, input, sizeof input);
+    enum sg_socks5_event event =
+        sg_socks5_server_input(&conn->socks, input, have > 0 ? (size_t)have : 0, &consumed, &w);
+    evbuffer_drain(buffer, consumed);
+    switch (event) {
+    case SG_SOCKS5_NEED_MORE:
+        return false;
+    case SG_SOCKS5_SEND_REPLY:
+        bufferevent_write(conn->bev, reply, sg_wbuf_len(&w));
+        return true;
+    case SG_SOCKS5_UPGRADE_TLS:
+        upgrade_to_tls(conn, reply, sg_wbuf_len(&w));
+        return false;
+    case SG_SOCKS5_AUTH_NEEDED:
+        check_login(conn);
+        return false;
+    case SG_SOCKS5_REQUEST:
+        on_request(conn);
+        return false;
+    case SG_SOCKS5_FAILED:
+        if (!conn->is_tls && conn->socks.reason == SG_REASON_NOT_OFFERED)
+            conn->worker->refused_first++;
+        bufferevent_write(conn->bev, reply, sg_wbuf_len(&w));
+        finish_conn(conn);
+        return false;
+    }
+    return false;
+}
+
+static void work_on_input(struct sg_conn *conn)
+{
+    while (work_on_message(conn)) {
+        /* greeting, credentials and request may come in one flight */
+    }
+}
+
+static void on_input(struct bufferevent *bev, void *ctx)
+{
+    (void)bev;
+    work_on_input(ctx);
+}
+
+/* --- TLS --- */
+
+/* The methods that this connection may use inside TLS. */
+static unsigned methods_in_tls(const struct sg_conn *conn)
+{
+    bool nobody_needed = conn->is_known || conn->worker->server->config->allow_anyone;
+    return SG_SOCKS5_MAY_PASSWORD | (nobody_needed ? SG_SOCKS5_MAY_NONE : 0);
+}
+
+static void on_handshake(struct sg_conn *conn)
+{
+    char name[SG_TLS_NAME_MAX + 1];
+    conn->worker->tls_handshakes++;
+    if (sg_tls_client_name(conn->bev, name) && sg_server_user_has_certificate(conn->worker->server, name)) {
+        memcpy(conn->user, name, sizeof conn->user);
+        conn->is_known = true;
+    }
+    if (!conn->upgraded) {
+        sg_socks5_server_init(&conn->socks, methods_in_tls(conn));
+        return;
+    }
+    if (sg_socks5_server_tls_started(&conn->socks, conn->is_known) != SG_OK) {
+        conn->worker->refused_auth++;
+        free_conn(conn);
+    }
+}
+
+static void on_event(struct bufferevent *bev, short what, void *ctx)
+{
+    struct sg_conn *conn = ctx;
+    if (what & BEV_EVENT_CONNECTED) {
+        on_handshake(conn);
+        return;
+    }
+    if (conn->is_tls && !(what & BEV_EVENT_EOF)) {
+        char text[SG_TLS_TEXT_MAX];
+        char peer[SG_ENDPOINT_TEXT_MAX];
+        sg_endpoint_format(&conn->peer, peer);
+        (void)sg_tls_error_text(bev, what, text);
+        sg_log(SG_LOG_DEBUG, "connection from %s ended: %s", peer, text);
+    }
+    free_conn(conn);
+}
+
+static void enable(struct sg_conn *conn)
+{
+    bufferevent_setcb(conn->bev, on_input, NULL, on_event, conn);
+    bufferevent_setwatermark(conn->bev, EV_READ, 0, INPUT_MAX);
+    if (bufferevent_enable(conn->bev, EV_READ | EV_WRITE) != 0)
+        free_conn(conn);
+}
+
+static void start_tls(struct sg_conn *conn)
+{
+    int fd = conn->fd;
+    conn->fd = -1;
+    conn->is_tls = true;
+    conn->bev = sg_tls_accept(conn->worker->base, conn->worker->server->tls, fd);
+    if (conn->bev)
+        enable(conn);
+    else
+        free_conn(conn);
+}
+
+/* SOCKS5 in the clear: the upgrade is always offered, plain methods only where policy allows them. */
+static void start_plain(struct sg_conn *conn)
+{
+    const struct sg_config *config = conn->worker->server->config;
+    int fd = conn->fd;
+    unsigned may = SG_SOCKS5_MAY_TLS_PASSWORD;
+    if (config->client_ca)
+        may |= SG_SOCKS5_MAY_TLS_NONE;
+    if (is_listed(config->plain_socks, config->plain_socks_count, &conn->peer.ip))
+        may |= config->allow_anyone ? SG_SOCKS5_MAY_PASSWORD | SG_SOCKS5_MAY_NONE : SG_SOCKS5_MAY_PASSWORD;
+    sg_socks5_server_init(&conn->socks, may);
+    conn->bev = bufferevent_socket_new(conn->worker->base, fd, BEV_OPT_CLOSE_ON_FREE);
+    if (!conn->bev) {
+        free_conn(conn);
+        return;
+    }
+    conn->fd = -1;
+    enable(conn);
+}
+
+/* --- the first byte --- */
+
+static void on_first_byte(evutil_socket_t fd, short what, void *ctx)
+{
+    struct sg_conn *conn = ctx;
+    uint8_t byte = 0;
+    (void)what;
+    ssize_t got = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
+        event_add(conn->first_byte, NULL);
+        return;
+    }
+    event_free(conn->first_byte);
+    conn->first_byte = NULL;
+    if (got == 1 && byte == FIRST_BYTE_TLS) {
+        start_tls(conn);
+    } else if (got == 1 && byte == FIRST_BYTE_SOCKS5) {
+        start_plain(conn);
+    } else {
+        conn->worker->refused_first += got == 1;
+        free_conn(conn);
+    }
+}
+
+static void on_deadline(evutil_socket_t fd, short what, void *ctx)
+{
+    struct sg_conn *conn = ctx;
+    (void)fd;
+    (void)what;
+    conn->worker->refused_deadline++;
+    free_conn(conn);
+}
+
+/* One address for IPv4, one /64 for IPv6: what one host has. */
+static bool same_host(const struct sg_ip *a, const struct sg_ip *b)
+{
+    return a->family == b->family && memcmp(a->bytes, b->bytes, a->family == 6 ? 8 : 4) == 0;
+}
+
+static bool is_over_cap(const struct sg_worker *worker, const struct sg_ip *peer)
+{
+    const struct sg_config *config = worker->server->config;
+    unsigned from_peer = 0;
+    if (worker->conn_count >= config->limits.unauthenticated ||
+        worker->conn_count + worker->tunnel_count >= config->limits.connections)
+        return true;
+    for (const struct sg_conn *c = worker->conns; c; c = c->next)
+        from_peer += same_host(&c->peer.ip, peer);
+    return from_peer >= config->limits.unauthenticated_per_address;
+}
+
+void sg_conn_accept(struct sg_worker *worker, int fd)
+{
+    struct sg_endpoint peer = sg_socket_peer(fd);
+    struct timeval limit = {.tv_sec = worker->server->config->limits.handshake_seconds};
+    worker->accepted++;
+    struct sg_conn *conn = NULL;
+    if (is_over_cap(worker, &peer.ip)) {
+        worker->refused_caps++;
+        close(fd);
+        return;
+    }
+    conn = calloc(1, sizeof *conn);
+    if (!conn) {
+        close(fd);
+        return;
+    }
+    conn->worker = worker;
+    conn->fd = fd;
+    conn->peer = peer;
+    conn->local = sg_socket_local(fd);
+    conn->next = worker->conns;
+    conn->link = &worker->conns;
+    if (conn->next)
+        conn->next->link = &conn->next;
+    worker->conns = conn;
+    worker->conn_count++;
+    conn->first_byte = event_new(worker->base, fd, EV_READ, on_first_byte, conn);
+    conn->deadline = evtimer_new(worker->base, on_deadline, conn);
+    if (!conn->first_byte || !conn->deadline || event_add(conn->first_byte, NULL) != 0 ||
+        evtimer_add(conn->deadline, &limit) != 0)
+        free_conn(conn);
+}

@@ -1,0 +1,93 @@
+/* CONNECT: the name is resolved, policy looks at every address, the permitted ones are dialled, the streams are joined. */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "core/guard.h"
+#include "core/socks5.h"
+#include "net/dial.h"
+#include "net/resolver.h"
+#include "net/sockaddr.h"
+#include "server/server.h"
+#include "server/tunnel.h"
+#include "server/worker.h"
+
+struct connecting {
+    uint16_t port;
+    struct sg_resolve *resolve;
+    struct sg_dial *dial;
+};
+
+static void dispose(struct sg_tunnel *tunnel)
+{
+    struct connecting *connecting = tunnel->state;
+    if (connecting->resolve)
+        sg_resolve_cancel(connecting->resolve);
+    if (connecting->dial)
+        sg_dial_cancel(connecting->dial);
+    free(connecting);
+    tunnel->state = NULL;
+}
+
+static const struct sg_tunnel_setup setup = {.dispose = dispose};
+
+static void on_dialled(void *ctx, int fd, int error)
+{
+    struct sg_tunnel *tunnel = ctx;
+    struct connecting *connecting = tunnel->state;
+    connecting->dial = NULL;
+    if (fd < 0) {
+        sg_tunnel_fail(tunnel, sg_socks5_rep_of_errno(error));
+        return;
+    }
+    struct sg_endpoint bound = sg_socket_local(fd);
+    sg_tunnel_reply(tunnel, SG_SOCKS5_REP_SUCCEEDED, &bound);
+    sg_tunnel_join(tunnel, fd);
+}
+
+static void dial(struct sg_tunnel *tunnel, const struct sg_ip *ips, size_t count)
+{
+    struct connecting *connecting = tunnel->state;
+    struct sg_ip allowed[SG_RESOLVE_MAX_IPS];
+    size_t allowed_count = 0;
+    for (size_t i = 0; i < count && i < SG_RESOLVE_MAX_IPS; i++) {
+        struct sg_endpoint to = {.ip = sg_ip_unmap(&ips[i]), .port = connecting->port};
+        if (sg_guard_check(&tunnel->worker->server->guard, &to, NULL) == SG_OK)
+            allowed[allowed_count++] = to.ip;
+    }
+    if (allowed_count == 0) {
+        sg_tunnel_fail(tunnel, SG_SOCKS5_REP_POLICY);
+        return;
+    }
+    connecting->dial =
+        sg_dial_start(tunnel->worker->base, allowed, allowed_count, connecting->port, on_dialled, tunnel);
+    if (!connecting->dial)
+        sg_tunnel_fail(tunnel, SG_SOCKS5_REP_GENERAL);
+}
+
+static void on_resolved(void *ctx, enum sg_err err, const struct sg_ip *ips, size_t count)
+{
+    struct sg_tunnel *tunnel = ctx;
+    struct connecting *connecting = tunnel->state;
+    connecting->resolve = NULL;
+    if (err != SG_OK)
+        sg_tunnel_fail(tunnel, SG_SOCKS5_REP_NO_HOST);
+    else
+        dial(tunnel, ips, count);
+}
+
+void sg_connect_start(struct sg_worker *worker, const struct sg_handover *handover, const struct sg_target *target)
+{
+    struct connecting *connecting = calloc(1, sizeof *connecting);
+    struct sg_tunnel *tunnel = sg_tunnel_new(worker, handover, &setup, connecting);
+    if (!tunnel)
+        return;
+    connecting->port = target->port;
+    if (target->atyp != SG_ATYP_NAME) {
+        dial(tunnel, &target->ip, 1);
+        return;
+    }
+    connecting->resolve =
+        sg_resolver_start(worker->resolver, (const char *)target->name, target->name_len, on_resolved, tunnel);
+    if (!connecting->resolve)
+        sg_tunnel_fail(tunnel, SG_SOCKS5_REP_GENERAL);
+}

@@ -1,0 +1,256 @@
+/*
+ * The worker's UDP ports: what arrives is told apart by the detector, records are opened in runs of one channel and given to
+ * their session, plain datagrams to plain.c, all else is junk. Also the making and the end of the data path as a whole.
+ */
+#include "server/datapath.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <jansson.h>
+#include <sodium.h>
+
+#include "core/datagram.h"
+#include "core/detect.h"
+#include "core/plaintext.h"
+#include "net/clock.h"
+#include "net/ledger_json.h"
+#include "net/log.h"
+#include "net/sockaddr.h"
+#include "server/config.h"
+#include "server/plain.h"
+#include "server/server.h"
+#include "server/session.h"
+#include "server/users.h"
+#include "server/worker.h"
+
+/* Arena slots: to send, to receive, and a few sender ids of the client; what is not used costs no memory. */
+enum { SLOTS_PER_SESSION = 4 };
+
+void sg_datapath_random(void *ctx, uint8_t *out, size_t len)
+{
+    (void)ctx;
+    randombytes_buf(out, len);
+}
+
+struct sg_server_session *sg_datapath_find(const struct sg_datapath *datapath, const uint8_t id[static 8])
+{
+    uint32_t slot = (uint32_t)id[1] << 16 | (uint32_t)id[2] << 8 | id[3];
+    if (id[0] != datapath->worker->index || slot >= datapath->slot_count)
+        return NULL;
+    struct sg_server_session *session = datapath->slots[slot];
+    return session && memcmp(session->channel_id, id, sizeof session->channel_id) == 0 ? session : NULL;
+}
+
+/* A run: records of one session that arrived from one address, as positions in the received batch. */
+struct run {
+    struct sg_server_session *session;
+    struct sg_record records[SG_UDP_BATCH];
+    size_t record_bytes[SG_UDP_BATCH];
+    struct sg_path_addr addr;
+    unsigned count;
+};
+
+/* Acts on one opened record. */
+static void act(struct run *run, unsigned i, uint64_t now_ms)
+{
+    struct sg_server_session *session = run->session;
+    struct sg_ledger *up = &session->datapath->up;
+    const struct sg_record *record = &run->records[i];
+    uint8_t *plaintext = record->bytes + SG_RECORD_HEADER_BYTES;
+    struct sg_arrival arrival = {.addr = &run->addr, .record_bytes = run->record_bytes[i], .newest = record->newest};
+
+    if (sg_plaintext_association(plaintext, record->len) != 0) {
+        sg_server_session_up(session, plaintext, record->len, now_ms);
+    } else {
+        enum sg_reason reason = sg_session_on_message(&session->core, plaintext, record->len, &arrival, now_ms);
+        if (reason == SG_REASON_NONE)
+            up->session++;
+        else
+            sg_ledger_drop(up, reason);
+    }
+    /* last, so that a RESPONSE makes its address the path before it could count as a new candidate */
+    sg_session_on_record(&session->core, &arrival, now_ms);
+}
+
+static void finish_run(struct sg_datapath *datapath, struct run *run, uint64_t now_ms)
+{
+    if (run->count == 0)
+        return;
+    sg_open_batch(&run->session->receiver, run->records, run->count);
+    for (unsigned i = 0; i < run->count; i++) {
+        if (run->records[i].err == SG_OK)
+            act(run, i, now_ms);
+        else
+            sg_ledger_drop(&datapath->up, sg_reason_of_open(run->records[i].err));
+    }
+    sg_udp_tx_flush(&datapath->tx);
+    sg_server_session_arm(run->session, now_ms);
+    run->count = 0;
+}
+
+static void add_record(struct sg_port *port, struct run *run, struct sg_udp_packet *packet, uint64_t now_ms)
+{
+    struct sg_datapath *datapath = port->datapath;
+    if (packet->len < SG_RECORD_OVERHEAD + SG_ASSOC_BYTES + 1 || packet->len > SG_UDP_PAYLOAD_MAX) {
+        sg_ledger_drop(&datapath->up, SG_REASON_LENGTH);
+        return;
+    }
+    struct sg_server_session *session = sg_datapath_find(datapath, packet->bytes + SG_RECORD_CHANNEL_OFFSET);
+    if (!session) {
+        sg_ledger_drop(&datapath->up, SG_REASON_UNKNOWN_CHANNEL);
+        return;
+    }
+    struct sg_path_addr addr = {.remote = packet->peer, .local = packet->local, .port_index = port->index};
+    if (run->count > 0 && (run->session != session || !sg_path_addr_equal(&run->addr, &addr)))
+        finish_run(datapath, run, now_ms);
+    run->session = session;
+    run->addr = addr;
+    run->record_bytes[run->count] = packet->len;
+    run->records[run->count++] = (struct sg_record){.bytes = packet->bytes, .len = packet->len};
+}
+
+static void count_overflow(struct sg_port *port)
+{
+    const struct sg_udp_rx *rx = &port->datapath->rx;
+    if (!rx->has_overflow)
+        return;
+    /* the kernel's count: these never reached us, so they stand beside the ledger's sum, received included */
+    uint32_t lost = rx->overflow - port->overflow;
+    port->overflow = rx->overflow;
+    port->datapath->up.received += lost;
+    port->datapath->up.drops[SG_REASON_KERNEL] += lost;
+}
+
+static void on_port_readable(evutil_socket_t fd, short what, void *ctx)
+{
+    struct sg_port *port = ctx;
+    struct sg_datapath *datapath = port->datapath;
+    uint64_t now_ms = sg_now_ms();
+    struct run run;
+    (void)what;
+    run.count = 0;
+    int got = sg_udp_recv(&datapath->rx, fd);
+    count_overflow(port);
+    for (int i = 0; i < got; i++) {
+        struct sg_udp_packet *packet = &datapath->rx.packets[i];
+        datapath->up.received++;
+        datapath->up.received_bytes += packet->len;
+        switch (sg_detect(packet->bytes, packet->len)) {
+        case SG_DETECT_SEALED:
+            add_record(port, &run, packet, now_ms);
+            break;
+        case SG_DETECT_PLAIN:
+            sg_plain_receive(port, packet, now_ms);
+            break;
+        case SG_DETECT_NEITHER:
+            sg_ledger_drop(&datapath->up, SG_REASON_JUNK);
+            break;
+        }
+    }
+    finish_run(datapath, &run, now_ms);
+    sg_udp_tx_flush(&datapath->tx);
+}
+
+static bool open_port(struct sg_datapath *datapath, const struct sg_endpoint *listen)
+{
+    char text[SG_ENDPOINT_TEXT_MAX];
+    sg_endpoint_format(listen, text);
+    if (datapath->port_count == SG_DATAPATH_PORTS) {
+        sg_log(SG_LOG_ERROR, "more than %d listen addresses", SG_DATAPATH_PORTS);
+        return false;
+    }
+    struct sg_port *port = &datapath->ports[datapath->port_count];
+    port->fd = sg_udp_open(listen, SG_UDP_PKTINFO | SG_UDP_DONTFRAG | SG_UDP_BIG);
+    if (port->fd < 0) {
+        sg_log(SG_LOG_ERROR, "cannot listen on udp %s (listen): %s", text, strerror(errno));
+        return false;
+    }
+    port->datapath = datapath;
+    port->index = (uint16_t)datapath->port_count++;
+    port->bound = sg_socket_local(port->fd);
+    event_assign(&port->readable, datapath->base, port->fd, EV_READ | EV_PERSIST, on_port_readable, port);
+    return event_add(&port->readable, NULL) == 0;
+}
+
+struct sg_datapath *sg_datapath_new(struct sg_worker *worker)
+{
+    const struct sg_config *config = worker->server->config;
+    struct sg_datapath *datapath = calloc(1, sizeof *datapath);
+    if (!datapath)
+        return NULL;
+    datapath->worker = worker;
+    datapath->base = worker->base;
+    datapath->slot_count = config->limits.sessions;
+    datapath->slots = calloc(datapath->slot_count, sizeof(struct sg_server_session *));
+    bool locked = true;
+    datapath->aead = sg_aead_ctx_new();
+    datapath->arena = sg_arena_new((size_t)datapath->slot_count * SLOTS_PER_SESSION, &locked);
+    if (!datapath->slots || !datapath->aead || !datapath->arena || sg_udp_rx_init(&datapath->rx) != SG_OK) {
+        sg_log(SG_LOG_ERROR, "out of memory for %u sessions", datapath->slot_count);
+        goto failed;
+    }
+    if (!locked)
+        sg_log(SG_LOG_WARN, "keys cannot be locked in memory: raise the limit of locked memory (ulimit -l)");
+    for (unsigned i = 0; i < config->listen_count; i++)
+        if (!open_port(datapath, &config->listen[i]))
+            goto failed;
+    return datapath;
+failed:
+    sg_datapath_free(datapath);
+    return NULL;
+}
+
+void sg_datapath_free(struct sg_datapath *datapath)
+{
+    if (!datapath)
+        return;
+    for (uint32_t i = 0; datapath->slots && i < datapath->slot_count; i++)
+        if (datapath->slots[i])
+            sg_server_session_close(datapath->slots[i], SG_REASON_SHUTDOWN);
+    sg_plain_free_all(datapath);
+    for (unsigned i = 0; i < datapath->port_count; i++) {
+        event_del(&datapath->ports[i].readable);
+        close(datapath->ports[i].fd);
+    }
+    sg_udp_rx_dispose(&datapath->rx);
+    sg_aead_ctx_free(datapath->aead);
+    sg_arena_free(datapath->arena);
+    free(datapath->slots);
+    free(datapath);
+}
+
+void sg_datapath_users_changed(struct sg_datapath *datapath)
+{
+    for (uint32_t i = 0; i < datapath->slot_count; i++) {
+        struct sg_server_session *session = datapath->slots[i];
+        if (session &&
+            !sg_server_user_valid(datapath->worker->server, session->who.user, session->who.credential_digest))
+            sg_server_session_close(session, SG_REASON_UNAUTHORIZED);
+    }
+    sg_plain_users_changed(datapath);
+}
+
+void sg_datapath_status(const struct sg_datapath *datapath, struct json_t *status)
+{
+    unsigned on_udp = 0;
+    json_t *suites = json_object();
+    for (uint32_t i = 0; i < datapath->slot_count; i++) {
+        const struct sg_server_session *session = datapath->slots[i];
+        if (!session)
+            continue;
+        on_udp += sg_session_on_udp(&session->core);
+        const char *name = session->suite->name;
+        json_object_set_new(suites, name, json_integer(json_integer_value(json_object_get(suites, name)) + 1));
+    }
+    json_object_set_new(status, "sessions", json_integer(datapath->session_count));
+    json_object_set_new(status, "sessions_opened", json_integer((json_int_t)datapath->sessions_opened));
+    json_object_set_new(status, "sessions_on_udp", json_integer(on_udp));
+    json_object_set_new(status, "associations", json_integer(datapath->association_count));
+    json_object_set_new(status, "plain_associations", json_integer(sg_plain_count(datapath)));
+    json_object_set_new(status, "suites", suites);
+    json_object_set_new(status, "up", sg_ledger_json(&datapath->up));
+    json_object_set_new(status, "down", sg_ledger_json(&datapath->down));
+}

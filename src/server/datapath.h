@@ -1,0 +1,74 @@
+/*
+ * The data path of one worker: its UDP ports, its sessions and plain associations, and the way of each datagram from record to
+ * target and back. docs/architecture.md walks along it. Nothing here is shared between workers.
+ */
+#ifndef SG_SERVER_DATAPATH_H
+#define SG_SERVER_DATAPATH_H
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+
+#include "core/arena.h"
+#include "core/record.h"
+#include "core/reason.h"
+#include "net/udp.h"
+#include "server/outbound.h"
+
+struct json_t;
+struct sg_plain;
+struct sg_server_session;
+struct sg_worker;
+
+enum { SG_DATAPATH_PORTS = 16, SG_DATAPATH_SCRATCH = SG_UDP_HEADROOM + 65536 + SG_UDP_TAILROOM };
+
+/* One UDP socket that records and plain datagrams arrive on. */
+struct sg_port {
+    struct sg_datapath *datapath;
+    int fd;
+    uint16_t index;
+    struct sg_endpoint bound;
+    uint32_t overflow;
+    struct event readable;
+};
+
+struct sg_datapath {
+    struct sg_worker *worker;
+    struct event_base *base;
+    struct sg_port ports[SG_DATAPATH_PORTS];
+    unsigned port_count;
+    struct sg_udp_rx rx;
+    struct sg_udp_tx tx;
+    uint8_t scratch[SG_DATAPATH_SCRATCH]; /* for session messages */
+
+    struct sg_arena *arena;
+    struct sg_aead_ctx *aead;
+    struct sg_server_session **slots; /* by the slot number in the channel id */
+    uint32_t slot_count;
+    uint32_t slot_hint; /* where the search for a free slot starts */
+    uint32_t session_count;
+    uint64_t sessions_opened;
+    uint32_t association_count;
+    struct sg_plain *plain; /* list */
+
+    struct sg_ledger up;   /* records and plain datagrams in, datagrams to targets out */
+    struct sg_ledger down; /* datagrams from targets in, records and plain datagrams out */
+};
+
+/* Opens the UDP ports beside the worker's listeners. NULL after logging why. */
+struct sg_datapath *sg_datapath_new(struct sg_worker *worker);
+/* Tells every session that the server shuts down, and frees all. */
+void sg_datapath_free(struct sg_datapath *datapath);
+
+/* The user file changed: sessions whose user is gone, or whose credential changed, end. */
+void sg_datapath_users_changed(struct sg_datapath *datapath);
+
+/* Adds sessions, associations and both ledgers to the status document. */
+void sg_datapath_status(const struct sg_datapath *datapath, struct json_t *status);
+
+/* Random bytes for ids and tokens (sg_random_fn); ctx is not used. */
+void sg_datapath_random(void *ctx, uint8_t *out, size_t len);
+
+/* The session of a channel id, or NULL. */
+struct sg_server_session *sg_datapath_find(const struct sg_datapath *datapath, const uint8_t id[static 8]);
+
+#endif

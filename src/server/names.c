@@ -1,0 +1,174 @@
+/*
+ * Datagrams to names. Each look-up belongs to one association number and one name; the datagrams wait in it in order. Every
+ * address that comes back is checked against policy; the first that passes is used.
+ */
+#include "server/names.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/guard.h"
+#include "net/clock.h"
+#include "net/resolver.h"
+#include "server/datapath.h"
+#include "server/server.h"
+#include "server/session.h"
+#include "server/worker.h"
+
+enum { WAITS_PER_SESSION = 64, DATAGRAMS_PER_WAIT = 16, BYTES_PER_WAIT = 65536 };
+
+struct waiting_datagram {
+    struct waiting_datagram *next;
+    uint16_t port;
+    size_t len;
+    uint8_t data[];
+};
+
+struct sg_name_wait {
+    struct sg_name_wait *next;
+    struct sg_server_session *session;
+    struct sg_resolve *resolve;
+    uint32_t number;
+    struct waiting_datagram *first, **last;
+    unsigned count;
+    size_t bytes;
+    uint8_t name_len;
+    uint8_t name[255];
+};
+
+static void free_wait(struct sg_name_wait *wait)
+{
+    for (struct waiting_datagram *d = wait->first, *next; d; d = next) {
+        next = d->next;
+        free(d);
+    }
+    free(wait);
+}
+
+static void unlink_wait(struct sg_name_wait *wait)
+{
+    struct sg_name_wait **link = &wait->session->names;
+    while (*link != wait)
+        link = &(*link)->next;
+    *link = wait->next;
+    wait->session->name_count--;
+}
+
+/* The first address that policy passes, or NULL. */
+static const struct sg_ip *pick_address(const struct sg_name_wait *wait, const struct sg_ip *ips, size_t count)
+{
+    const struct sg_guard *guard = &wait->session->datapath->worker->server->guard;
+    for (size_t i = 0; i < count; i++) {
+        struct sg_endpoint target = {.ip = ips[i], .port = wait->first ? wait->first->port : 1};
+        if (sg_guard_check(guard, &target, NULL) == SG_OK)
+            return &ips[i];
+    }
+    return NULL;
+}
+
+static void drop_waiting(struct sg_name_wait *wait, enum sg_reason reason)
+{
+    struct sg_ledger *up = &wait->session->datapath->up;
+    up->queued -= wait->count;
+    up->drops[reason] += wait->count;
+}
+
+static void on_resolved(void *ctx, enum sg_err err, const struct sg_ip *ips, size_t count)
+{
+    struct sg_name_wait *wait = ctx;
+    struct sg_server_session *session = wait->session;
+    struct sg_datapath *datapath = session->datapath;
+    uint64_t now_ms = sg_now_ms();
+    const struct sg_ip *ip = err == SG_OK ? pick_address(wait, ips, count) : NULL;
+    struct sg_target name = {.atyp = SG_ATYP_NAME, .name_len = wait->name_len, .name = wait->name};
+
+    wait->resolve = NULL;
+    unlink_wait(wait);
+    if (!ip) {
+        enum sg_reason reason = err == SG_OK ? SG_REASON_POLICY : SG_REASON_RESOLVE_FAILED;
+        drop_waiting(wait, reason);
+        name.port = wait->first ? wait->first->port : 0;
+        sg_server_session_refuse(session, wait->number, SG_REFUSED_TARGET, reason, &name, now_ms);
+    } else {
+        datapath->up.queued -= wait->count;
+        for (struct waiting_datagram *d = wait->first; d; d = d->next) {
+            struct sg_endpoint target = {.ip = *ip, .port = d->port};
+            name.port = d->port;
+            sg_server_session_forward(session, wait->number, &name, &target, d->data, d->len, now_ms);
+        }
+        sg_udp_tx_flush(&datapath->tx);
+    }
+    free_wait(wait);
+    sg_server_session_arm(session, now_ms);
+}
+
+static struct sg_name_wait *find_wait(const struct sg_server_session *session, uint32_t number,
+                                      const struct sg_target *target)
+{
+    for (struct sg_name_wait *w = session->names; w; w = w->next)
+        if (w->number == number && w->name_len == target->name_len &&
+            memcmp(w->name, target->name, target->name_len) == 0)
+            return w;
+    return NULL;
+}
+
+static struct sg_name_wait *start_wait(struct sg_server_session *session, uint32_t number,
+                                       const struct sg_target *target)
+{
+    if (session->name_count >= WAITS_PER_SESSION)
+        return NULL;
+    struct sg_name_wait *wait = calloc(1, sizeof *wait);
+    if (!wait)
+        return NULL;
+    wait->session = session;
+    wait->number = number;
+    wait->last = &wait->first;
+    wait->name_len = target->name_len;
+    memcpy(wait->name, target->name, target->name_len);
+    wait->resolve = sg_resolver_start(session->datapath->worker->resolver, (const char *)wait->name, wait->name_len,
+                                      on_resolved, wait);
+    if (!wait->resolve) {
+        free(wait);
+        return NULL;
+    }
+    wait->next = session->names;
+    session->names = wait;
+    session->name_count++;
+    return wait;
+}
+
+void sg_names_wait(struct sg_server_session *session, uint32_t number, const struct sg_target *target,
+                   const uint8_t *data, size_t len)
+{
+    struct sg_ledger *up = &session->datapath->up;
+    struct sg_name_wait *wait = find_wait(session, number, target);
+    if (!wait)
+        wait = start_wait(session, number, target);
+    struct waiting_datagram *d = NULL;
+    if (wait && wait->count < DATAGRAMS_PER_WAIT && wait->bytes + len <= BYTES_PER_WAIT)
+        d = malloc(sizeof *d + len);
+    if (!d) {
+        sg_ledger_drop(up, SG_REASON_RESOLVE_WAIT);
+        return;
+    }
+    d->next = NULL;
+    d->port = target->port;
+    d->len = len;
+    memcpy(d->data, data, len);
+    *wait->last = d;
+    wait->last = &d->next;
+    wait->count++;
+    wait->bytes += len;
+    up->queued++;
+}
+
+void sg_names_cancel(struct sg_server_session *session)
+{
+    while (session->names) {
+        struct sg_name_wait *wait = session->names;
+        sg_resolve_cancel(wait->resolve);
+        drop_waiting(wait, SG_REASON_ASSOC_CLOSED);
+        unlink_wait(wait);
+        free_wait(wait);
+    }
+}

@@ -1,0 +1,156 @@
+/*
+ * Sockets towards the targets. The mapping is endpoint-independent (one socket, unconnected, for all targets of a family), the
+ * filtering address-dependent: only addresses that the association has sent to may answer.
+ */
+#include "server/outbound.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "net/udp.h"
+#include "server/datapath.h"
+
+enum { CONTACTED_MAX = 4096, NAMES_MAX = 64 };
+
+void sg_outbound_init(struct sg_outbound *outbound, struct sg_datapath *datapath, const struct sg_outbound_owner *owner)
+{
+    memset(outbound, 0, sizeof *outbound);
+    outbound->datapath = datapath;
+    outbound->owner = owner;
+    outbound->legs[0].fd = outbound->legs[1].fd = -1;
+}
+
+void sg_outbound_dispose(struct sg_outbound *outbound)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        if (outbound->legs[i].fd < 0)
+            continue;
+        event_del(&outbound->legs[i].readable);
+        close(outbound->legs[i].fd);
+        outbound->legs[i].fd = -1;
+    }
+    free(outbound->contacted);
+    outbound->contacted = NULL;
+    for (struct sg_outbound_name *name = outbound->names, *next; name; name = next) {
+        next = name->next;
+        free(name);
+    }
+    outbound->names = NULL;
+}
+
+static bool was_contacted(const struct sg_outbound *outbound, const struct sg_ip *ip)
+{
+    /* newest first: answers come from where the last datagrams went */
+    for (unsigned i = outbound->contacted_count; i-- > 0;)
+        if (sg_ip_equal(&outbound->contacted[i], ip))
+            return true;
+    return false;
+}
+
+/* Remembers an address; past the limit the oldest half is forgotten (its answers are then filtered). */
+static bool remember_contact(struct sg_outbound *outbound, const struct sg_ip *ip)
+{
+    if (was_contacted(outbound, ip))
+        return true;
+    if (outbound->contacted_count == CONTACTED_MAX) {
+        unsigned keep = CONTACTED_MAX / 2;
+        memmove(outbound->contacted, outbound->contacted + keep, keep * sizeof *outbound->contacted);
+        outbound->contacted_count = keep;
+    }
+    if (outbound->contacted_count == outbound->contacted_room) {
+        unsigned room = outbound->contacted_room ? outbound->contacted_room * 2 : 1;
+        struct sg_ip *grown = realloc(outbound->contacted, room * sizeof *grown);
+        if (!grown)
+            return false;
+        outbound->contacted = grown;
+        outbound->contacted_room = room;
+    }
+    outbound->contacted[outbound->contacted_count++] = *ip;
+    return true;
+}
+
+static void drain_errors(struct sg_outbound *outbound, int fd)
+{
+    struct sg_udp_error error;
+    while (sg_udp_read_error(fd, &error))
+        outbound->owner->on_error(outbound, &error.target, error.reason);
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *ctx)
+{
+    struct sg_outbound *outbound = ctx;
+    struct sg_datapath *datapath = outbound->datapath;
+    (void)what;
+    int got = sg_udp_recv(&datapath->rx, fd);
+    if (got <= 0) {
+        drain_errors(outbound, fd);
+        return;
+    }
+    for (int i = 0; i < got; i++) {
+        struct sg_udp_packet *packet = &datapath->rx.packets[i];
+        datapath->down.received++;
+        datapath->down.received_bytes += packet->len;
+        if (was_contacted(outbound, &packet->peer.ip))
+            continue;
+        sg_ledger_drop(&datapath->down, SG_REASON_FILTERED);
+        packet->bytes = NULL;
+        packet->len = 0;
+    }
+    outbound->owner->on_packets(outbound, datapath->rx.packets, (unsigned)got);
+}
+
+static enum sg_reason open_leg(struct sg_outbound *outbound, uint8_t family)
+{
+    struct sg_outbound_leg *leg = &outbound->legs[family == 6];
+    struct sg_endpoint any = {.ip.family = family};
+    int fd = sg_udp_open(&any, SG_UDP_RECVERR);
+    if (fd < 0)
+        return SG_REASON_NO_SOCKET;
+    if (event_assign(&leg->readable, outbound->datapath->base, fd, EV_READ | EV_PERSIST, on_readable, outbound) != 0 ||
+        event_add(&leg->readable, NULL) != 0) {
+        close(fd);
+        return SG_REASON_NO_SOCKET;
+    }
+    leg->fd = fd;
+    return SG_REASON_NONE;
+}
+
+enum sg_reason sg_outbound_send(struct sg_outbound *outbound, const struct sg_endpoint *target, uint8_t *data,
+                                size_t len)
+{
+    const struct sg_outbound_leg *leg = &outbound->legs[target->ip.family == 6];
+    if (leg->fd < 0) {
+        enum sg_reason reason = open_leg(outbound, target->ip.family);
+        if (reason != SG_REASON_NONE)
+            return reason;
+    }
+    if (!remember_contact(outbound, &target->ip))
+        return SG_REASON_NO_SOCKET;
+    sg_udp_tx_add(&outbound->datapath->tx, leg->fd, target, NULL, data, len, &outbound->datapath->up, len);
+    return SG_REASON_NONE;
+}
+
+const struct sg_ip *sg_outbound_name_find(const struct sg_outbound *outbound, const uint8_t *name, size_t len)
+{
+    for (const struct sg_outbound_name *n = outbound->names; n; n = n->next)
+        if (n->len == len && memcmp(n->name, name, len) == 0)
+            return &n->ip;
+    return NULL;
+}
+
+void sg_outbound_name_add(struct sg_outbound *outbound, const uint8_t *name, size_t len, const struct sg_ip *ip)
+{
+    unsigned count = 0;
+    struct sg_outbound_name **link = &outbound->names;
+    for (; *link && count < NAMES_MAX; link = &(*link)->next)
+        count++;
+    if (*link || len > UINT8_MAX)
+        return; /* too many names: the next datagram resolves again */
+    struct sg_outbound_name *entry = malloc(sizeof *entry + len);
+    if (!entry)
+        return;
+    *entry = (struct sg_outbound_name){.ip = *ip, .len = (uint8_t)len};
+    memcpy(entry->name, name, len);
+    *link = entry;
+}

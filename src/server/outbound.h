@@ -1,0 +1,62 @@
+/*
+ * The outbound side of one association: a socket per address family in use, the addresses that it has sent to, and the names
+ * that it resolved. Sealed and plain associations both have one; what comes back goes to their owner.
+ */
+#ifndef SG_SERVER_OUTBOUND_H
+#define SG_SERVER_OUTBOUND_H
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+
+#include "core/addr.h"
+#include "core/reason.h"
+
+struct sg_datapath;
+struct sg_outbound;
+struct sg_udp_packet;
+
+struct sg_outbound_owner {
+    /* A batch came from targets; packets whose len is 0 with bytes NULL were dropped. Work it off before returning. */
+    void (*on_packets)(struct sg_outbound *outbound, struct sg_udp_packet *packets, unsigned count);
+    /* An ICMP error concerns a target. */
+    void (*on_error)(struct sg_outbound *outbound, const struct sg_endpoint *target, enum sg_reason reason);
+};
+
+struct sg_outbound_leg {
+    int fd; /* -1: not in use */
+    struct event readable;
+};
+
+/* A name keeps its first permitted address for the life of the association. */
+struct sg_outbound_name {
+    struct sg_outbound_name *next;
+    struct sg_ip ip;
+    uint8_t len;
+    char name[];
+};
+
+struct sg_outbound {
+    struct sg_datapath *datapath;
+    const struct sg_outbound_owner *owner;
+    struct sg_outbound_leg legs[2]; /* IPv4, IPv6 */
+    struct sg_ip *contacted;
+    unsigned contacted_count, contacted_room;
+    struct sg_outbound_name *names;
+};
+
+void sg_outbound_init(struct sg_outbound *outbound, struct sg_datapath *datapath,
+                      const struct sg_outbound_owner *owner);
+void sg_outbound_dispose(struct sg_outbound *outbound);
+
+/*
+ * Sends one datagram to a numeric target that policy has passed, opening the socket for its family if needed, through the
+ * datapath's batch (flushed by the caller). Counts in the up ledger. NONE, or why it could not even be tried (not counted).
+ */
+enum sg_reason sg_outbound_send(struct sg_outbound *outbound, const struct sg_endpoint *target, uint8_t *data,
+                                size_t len);
+
+/* The address that a name has in this association, or NULL; and to remember one. */
+const struct sg_ip *sg_outbound_name_find(const struct sg_outbound *outbound, const uint8_t *name, size_t len);
+void sg_outbound_name_add(struct sg_outbound *outbound, const uint8_t *name, size_t len, const struct sg_ip *ip);
+
+#endif

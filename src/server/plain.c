@@ -1,0 +1,418 @@
+/*
+ * Plain UDP by policy. An association is keyed by the client's IP address and UDP port; it waits for its first datagram when the
+ * client did not name the port. It lives as long as its TCP connection, at most 60 s before it latched.
+ */
+#include "server/plain.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+
+#include "core/guard.h"
+#include "core/socks5.h"
+#include "net/clock.h"
+#include "net/finish.h"
+#include "net/log.h"
+#include "net/resolver.h"
+#include "net/sockaddr.h"
+#include "server/channel_conn.h"
+#include "server/config.h"
+#include "server/datapath.h"
+#include "server/server.h"
+#include "server/usage.h"
+#include "server/worker.h"
+
+enum { LATCH_MS = 60000, RESOLVES_MAX = 16 };
+
+struct sg_plain {
+    struct sg_plain *next;
+    struct sg_datapath *datapath;
+    struct sg_handover who;
+    struct sg_endpoint client; /* port 0: not latched */
+    struct sg_port *port;      /* where its datagrams arrive; own_port for one that did not get the shared one */
+    struct sg_port own_port;   /* fd -1: not in use */
+    struct sg_ip local;        /* the address that the client sends to */
+    struct sg_outbound outbound;
+    struct sg_plain_resolve *resolves;
+    unsigned resolve_count;
+    uint64_t active_ms;
+    struct event timer;
+};
+
+/* One datagram to a name; a plain client's names are few, so each waits alone. */
+struct sg_plain_resolve {
+    struct sg_plain_resolve *next;
+    struct sg_plain *plain;
+    struct sg_resolve *resolve;
+    uint16_t port;
+    uint8_t name_len;
+    uint8_t name[255];
+    size_t len;
+    uint8_t data[];
+};
+
+static void unlink_resolve(struct sg_plain_resolve *r)
+{
+    struct sg_plain_resolve **link = &r->plain->resolves;
+    while (*link != r)
+        link = &(*link)->next;
+    *link = r->next;
+    r->plain->resolve_count--;
+    r->plain->datapath->up.queued--;
+}
+
+/* Ends an association: everything but its TCP connection. */
+static void free_plain(struct sg_plain *plain)
+{
+    struct sg_datapath *datapath = plain->datapath;
+    struct sg_plain **link = &datapath->plain;
+    while (*link != plain)
+        link = &(*link)->next;
+    *link = plain->next;
+    while (plain->resolves) {
+        struct sg_plain_resolve *r = plain->resolves;
+        sg_resolve_cancel(r->resolve);
+        unlink_resolve(r);
+        sg_ledger_drop(&datapath->up, SG_REASON_ASSOC_CLOSED);
+        free(r);
+    }
+    event_del(&plain->timer);
+    sg_outbound_dispose(&plain->outbound);
+    if (plain->own_port.fd >= 0) {
+        event_del(&plain->own_port.readable);
+        close(plain->own_port.fd);
+    }
+    sg_usage_give(plain->who.usage, SG_USAGE_ASSOCIATION);
+    datapath->association_count--;
+    free(plain);
+}
+
+static void end_plain(struct sg_plain *plain, enum sg_reason reason)
+{
+    struct sg_handover who = plain->who;
+    free_plain(plain);
+    sg_channel_conn_end(&who, reason);
+}
+
+/* --- from targets to the client --- */
+
+static void on_packets(struct sg_outbound *outbound, struct sg_udp_packet *packets, unsigned count)
+{
+    struct sg_plain *plain = (struct sg_plain *)((char *)outbound - offsetof(struct sg_plain, outbound));
+    struct sg_datapath *datapath = plain->datapath;
+    for (unsigned i = 0; i < count; i++) {
+        if (!packets[i].bytes)
+            continue;
+        uint8_t header[SG_ADDR_MAX_BYTES + 3];
+        struct sg_target source = sg_endpoint_target(&packets[i].peer);
+        struct sg_wbuf w = sg_wbuf_init(header, sizeof header);
+        sg_socks5_udp_encode_header(&w, &source);
+        size_t len = sg_wbuf_len(&w);
+        memcpy(packets[i].bytes - len, header, len);
+        if (plain->client.port == 0) {
+            sg_ledger_drop(&datapath->down, SG_REASON_NO_PATH);
+            continue;
+        }
+        sg_udp_tx_add(&datapath->tx, plain->port->fd, &plain->client, &plain->local, packets[i].bytes - len,
+                      packets[i].len + len, &datapath->down, packets[i].len);
+    }
+    sg_udp_tx_flush(&datapath->tx);
+}
+
+static void on_target_error(struct sg_outbound *outbound, const struct sg_endpoint *target, enum sg_reason reason)
+{
+    /* SOCKS5 has no message for it: a plain client learns nothing, and its association lives on */
+    (void)outbound;
+    (void)target;
+    (void)reason;
+}
+
+static const struct sg_outbound_owner outbound_owner = {.on_packets = on_packets, .on_error = on_target_error};
+
+/* --- from the client to targets --- */
+
+static void forward(struct sg_plain *plain, const struct sg_endpoint *target, uint8_t *data, size_t len)
+{
+    struct sg_datapath *datapath = plain->datapath;
+    enum sg_reason reason = SG_REASON_POLICY;
+    if (sg_guard_check(&datapath->worker->server->guard, target, NULL) == SG_OK)
+        reason = sg_outbound_send(&plain->outbound, target, data, len);
+    if (reason != SG_REASON_NONE)
+        sg_ledger_drop(&datapath->up, reason);
+}
+
+static void on_resolved(void *ctx, enum sg_err err, const struct sg_ip *ips, size_t count)
+{
+    struct sg_plain_resolve *r = ctx;
+    struct sg_plain *plain = r->plain;
+    const struct sg_guard *guard = &plain->datapath->worker->server->guard;
+    unlink_resolve(r);
+    bool found = false;
+    for (size_t i = 0; err == SG_OK && i < count && !found; i++) {
+        struct sg_endpoint target = {.ip = ips[i], .port = r->port};
+        found = sg_guard_check(guard, &target, NULL) == SG_OK;
+        if (!found)
+            continue;
+        sg_outbound_name_add(&plain->outbound, r->name, r->name_len, &ips[i]);
+        forward(plain, &target, r->data, r->len);
+        sg_udp_tx_flush(&plain->datapath->tx);
+    }
+    if (!found)
+        sg_ledger_drop(&plain->datapath->up, err == SG_OK ? SG_REASON_POLICY : SG_REASON_RESOLVE_FAILED);
+    free(r);
+}
+
+static void resolve_first(struct sg_plain *plain, const struct sg_target *target, const uint8_t *data, size_t len)
+{
+    struct sg_datapath *datapath = plain->datapath;
+    struct sg_plain_resolve *r = plain->resolve_count < RESOLVES_MAX ? malloc(sizeof *r + len) : NULL;
+    if (!r) {
+        sg_ledger_drop(&datapath->up, SG_REASON_RESOLVE_WAIT);
+        return;
+    }
+    *r = (struct sg_plain_resolve){.plain = plain, .port = target->port, .name_len = target->name_len, .len = len};
+    memcpy(r->name, target->name, target->name_len);
+    memcpy(r->data, data, len);
+    r->resolve = sg_resolver_start(datapath->worker->resolver, (const char *)r->name, r->name_len, on_resolved, r);
+    if (!r->resolve) {
+        free(r);
+        sg_ledger_drop(&datapath->up, SG_REASON_RESOLVE_WAIT);
+        return;
+    }
+    r->next = plain->resolves;
+    plain->resolves = r;
+    plain->resolve_count++;
+    datapath->up.queued++;
+}
+
+static void receive_for(struct sg_plain *plain, struct sg_udp_packet *packet, uint64_t now_ms)
+{
+    struct sg_datapath *datapath = plain->datapath;
+    struct sg_socks5_udp header;
+    enum sg_err err = sg_socks5_udp_decode(packet->bytes, packet->len, &header);
+    if (err != SG_OK) {
+        sg_ledger_drop(&datapath->up,
+                       err == SG_ERR_UNSUPPORTED && header.frag != 0 ? SG_REASON_FRAGMENT : SG_REASON_MALFORMED);
+        return;
+    }
+    plain->client = packet->peer; /* latches; afterwards it is the same */
+    plain->local = packet->local;
+    plain->active_ms = now_ms;
+    uint8_t *data = packet->bytes + header.data_offset;
+    size_t len = packet->len - header.data_offset;
+    struct sg_endpoint target = sg_target_endpoint(&header.target);
+    if (header.target.atyp == SG_ATYP_NAME) {
+        const struct sg_ip *known = sg_outbound_name_find(&plain->outbound, header.target.name, header.target.name_len);
+        if (!known) {
+            resolve_first(plain, &header.target, data, len);
+            return;
+        }
+        target.ip = *known;
+    }
+    forward(plain, &target, data, len);
+}
+
+/* The association of a source on the shared ports: the one keyed by it, else the only one that waits for that address. */
+static struct sg_plain *find_plain(const struct sg_port *port, const struct sg_endpoint *peer)
+{
+    struct sg_plain *waiting = NULL;
+    unsigned waiting_count = 0;
+    for (struct sg_plain *p = port->datapath->plain; p; p = p->next) {
+        if (p->port != port || !sg_ip_equal(&p->client.ip, &peer->ip))
+            continue;
+        if (p->client.port == peer->port)
+            return p;
+        if (p->client.port == 0) {
+            waiting = p;
+            waiting_count++;
+        }
+    }
+    return waiting_count == 1 ? waiting : NULL;
+}
+
+void sg_plain_receive(struct sg_port *port, struct sg_udp_packet *packet, uint64_t now_ms)
+{
+    struct sg_plain *plain = find_plain(port, &packet->peer);
+    if (plain)
+        receive_for(plain, packet, now_ms);
+    else
+        sg_ledger_drop(&port->datapath->up, port->datapath->plain ? SG_REASON_PLAIN_SOURCE : SG_REASON_PLAIN_REFUSED);
+}
+
+/* --- start and end --- */
+
+static void on_own_port(evutil_socket_t fd, short what, void *ctx)
+{
+    struct sg_plain *plain = ctx;
+    struct sg_datapath *datapath = plain->datapath;
+    uint64_t now_ms = sg_now_ms();
+    (void)what;
+    int got = sg_udp_recv(&datapath->rx, fd);
+    for (int i = 0; i < got; i++) {
+        struct sg_udp_packet *packet = &datapath->rx.packets[i];
+        datapath->up.received++;
+        datapath->up.received_bytes += packet->len;
+        if (sg_ip_equal(&packet->peer.ip, &plain->client.ip) &&
+            (plain->client.port == 0 || plain->client.port == packet->peer.port))
+            receive_for(plain, packet, now_ms);
+        else
+            sg_ledger_drop(&datapath->up, SG_REASON_PLAIN_SOURCE);
+    }
+    sg_udp_tx_flush(&datapath->tx);
+}
+
+static void on_tcp_end(struct bufferevent *bev, short what, void *ctx)
+{
+    (void)bev;
+    (void)what;
+    end_plain(ctx, SG_REASON_NONE);
+}
+
+/* Nothing more is said on the connection; what comes is thrown away. */
+static void on_tcp_input(struct bufferevent *bev, void *ctx)
+{
+    (void)ctx;
+    struct evbuffer *input = bufferevent_get_input(bev);
+    evbuffer_drain(input, evbuffer_get_length(input));
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *ctx)
+{
+    struct sg_plain *plain = ctx;
+    (void)fd;
+    (void)what;
+    uint64_t now_ms = sg_now_ms();
+    uint64_t idle_ms = plain->datapath->worker->server->config->timeouts.association_ms;
+    uint64_t limit_ms = plain->client.port == 0 ? LATCH_MS : idle_ms;
+    if (now_ms - plain->active_ms >= limit_ms) {
+        end_plain(plain, SG_REASON_IDLE);
+        return;
+    }
+    uint64_t wait_ms = limit_ms - (now_ms - plain->active_ms);
+    struct timeval tv = {.tv_sec = (time_t)(wait_ms / 1000), .tv_usec = (suseconds_t)(wait_ms % 1000 * 1000)};
+    evtimer_add(&plain->timer, &tv);
+}
+
+/* The shared port that the TCP connection's address leads to, or NULL. */
+static struct sg_port *shared_port(struct sg_datapath *datapath, const struct sg_endpoint *local)
+{
+    for (unsigned i = 0; i < datapath->port_count; i++) {
+        struct sg_port *port = &datapath->ports[i];
+        static const struct sg_ip zero;
+        bool any = memcmp(port->bound.ip.bytes, zero.bytes, sizeof zero.bytes) == 0;
+        if (port->bound.port == local->port && port->bound.ip.family == local->ip.family &&
+            (any || sg_ip_equal(&port->bound.ip, &local->ip)))
+            return port;
+    }
+    return NULL;
+}
+
+static bool is_taken(const struct sg_port *port, const struct sg_endpoint *client)
+{
+    for (const struct sg_plain *p = port->datapath->plain; p; p = p->next)
+        if (p->port == port && sg_ip_equal(&p->client.ip, &client->ip) && p->client.port == client->port)
+            return true;
+    return false;
+}
+
+/* A relay port of its own, on the address that the client connected to. */
+static bool open_own_port(struct sg_plain *plain)
+{
+    struct sg_endpoint bind_to = {.ip = plain->who.local.ip};
+    plain->own_port.fd = sg_udp_open(&bind_to, SG_UDP_PKTINFO);
+    if (plain->own_port.fd < 0)
+        return false;
+    plain->own_port.datapath = plain->datapath;
+    plain->own_port.bound = sg_socket_local(plain->own_port.fd);
+    event_assign(&plain->own_port.readable, plain->datapath->base, plain->own_port.fd, EV_READ | EV_PERSIST,
+                 on_own_port, plain);
+    event_add(&plain->own_port.readable, NULL);
+    plain->port = &plain->own_port;
+    return true;
+}
+
+static void write_reply(struct bufferevent *bev, uint8_t rep, const struct sg_endpoint *bound)
+{
+    uint8_t bytes[64];
+    struct sg_wbuf w = sg_wbuf_init(bytes, sizeof bytes);
+    sg_socks5_reply_encode(&w, rep, bound);
+    bufferevent_write(bev, bytes, sg_wbuf_len(&w));
+}
+
+/* The new association, on a port, linked; or NULL when limits or sockets do not allow it. */
+static struct sg_plain *make_plain(struct sg_worker *worker, const struct sg_handover *who, uint16_t client_port)
+{
+    struct sg_datapath *datapath = worker->datapath;
+    if (datapath->association_count >= worker->server->config->limits.associations ||
+        !sg_usage_take(who->usage, SG_USAGE_ASSOCIATION))
+        return NULL;
+    struct sg_plain *plain = calloc(1, sizeof *plain);
+    if (!plain) {
+        sg_usage_give(who->usage, SG_USAGE_ASSOCIATION);
+        return NULL;
+    }
+    plain->datapath = datapath;
+    plain->who = *who;
+    plain->own_port.fd = -1;
+    plain->client = (struct sg_endpoint){.ip = who->peer.ip, .port = client_port};
+    plain->active_ms = sg_now_ms();
+    plain->port = shared_port(datapath, &who->local);
+    sg_outbound_init(&plain->outbound, datapath, &outbound_owner);
+    evtimer_assign(&plain->timer, datapath->base, on_timer, plain);
+    bool placed = (plain->port && !is_taken(plain->port, &plain->client)) || open_own_port(plain);
+    plain->next = datapath->plain;
+    datapath->plain = plain;
+    datapath->association_count++;
+    if (!placed) {
+        free_plain(plain);
+        return NULL;
+    }
+    return plain;
+}
+
+void sg_plain_assoc_start(struct sg_worker *worker, const struct sg_handover *handover, const struct sg_target *request)
+{
+    struct sg_handover who = *handover;
+    struct sg_plain *plain = make_plain(worker, &who, request->port);
+    if (!plain) {
+        struct sg_endpoint none = {0};
+        write_reply(who.bev, SG_SOCKS5_REP_GENERAL, &none);
+        sg_channel_conn_end(&who, SG_REASON_LIMIT);
+        return;
+    }
+    struct sg_endpoint bound = {.ip = who.local.ip, .port = plain->port->bound.port};
+    bufferevent_set_timeouts(who.bev, NULL, NULL);
+    bufferevent_setcb(who.bev, on_tcp_input, NULL, on_tcp_end, plain);
+    bufferevent_enable(who.bev, EV_READ | EV_WRITE);
+    write_reply(who.bev, SG_SOCKS5_REP_SUCCEEDED, &bound);
+    struct timeval tv = {.tv_sec = LATCH_MS / 1000};
+    evtimer_add(&plain->timer, &tv);
+    sg_log(SG_LOG_INFO, "plain association of %s", who.user[0] ? who.user : "-");
+}
+
+unsigned sg_plain_count(const struct sg_datapath *datapath)
+{
+    unsigned count = 0;
+    for (const struct sg_plain *p = datapath->plain; p; p = p->next)
+        count++;
+    return count;
+}
+
+void sg_plain_users_changed(struct sg_datapath *datapath)
+{
+    for (struct sg_plain *p = datapath->plain, *next; p; p = next) {
+        next = p->next;
+        if (!sg_server_user_valid(datapath->worker->server, p->who.user, p->who.credential_digest))
+            end_plain(p, SG_REASON_UNAUTHORIZED);
+    }
+}
+
+void sg_plain_free_all(struct sg_datapath *datapath)
+{
+    while (datapath->plain)
+        end_plain(datapath->plain, SG_REASON_SHUTDOWN);
+}

@@ -1,0 +1,519 @@
+/*
+ * Sessions: opening and closing, what a datagram up goes through, what comes back down, and the control messages about
+ * associations. The path itself (challenges, sizes, pulse) is core/session.c.
+ */
+#include "server/session.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/datagram.h"
+#include "core/guard.h"
+#include "core/keys.h"
+#include "core/plaintext.h"
+#include "net/clock.h"
+#include "net/control_stream.h"
+#include "net/log.h"
+#include "net/sockaddr.h"
+#include "net/tls.h"
+#include "server/channel_conn.h"
+#include "server/config.h"
+#include "server/datapath.h"
+#include "server/names.h"
+#include "server/server.h"
+#include "server/usage.h"
+#include "server/worker.h"
+
+enum { CLOSED_SPACING_MS = 100 };
+
+static void write_message(struct sg_server_session *session, const struct sg_msg *msg)
+{
+    sg_control_stream_write(session->who.bev, msg);
+}
+
+/* --- what core/session.c asks of us --- */
+
+static void op_send_stream(void *ctx, const struct sg_msg *msg)
+{
+    write_message(ctx, msg);
+}
+
+static void op_send_udp(void *ctx, const struct sg_path_addr *addr, const struct sg_msg *msg, size_t record_bytes)
+{
+    struct sg_server_session *session = ctx;
+    struct sg_datapath *datapath = session->datapath;
+    uint8_t *plaintext = datapath->scratch + SG_RECORD_HEADER_BYTES;
+    struct sg_wbuf w = sg_wbuf_init(plaintext, sizeof datapath->scratch - SG_RECORD_OVERHEAD);
+    sg_session_message_encode(&w, msg);
+    size_t len = sg_wbuf_len(&w);
+    if (record_bytes > len + SG_RECORD_OVERHEAD && record_bytes <= SG_UDP_PAYLOAD_MAX) {
+        memset(plaintext + len, 0, record_bytes - SG_RECORD_OVERHEAD - len);
+        len = record_bytes - SG_RECORD_OVERHEAD;
+    }
+    struct sg_record record = {.bytes = datapath->scratch, .len = len};
+    if (sg_seal_batch(&session->sender, &record, 1) != 1)
+        return;
+    /* after what is under way: the scratch buffer is sent before it is used again */
+    sg_udp_tx_add(&datapath->tx, datapath->ports[addr->port_index].fd, &addr->remote, &addr->local, record.bytes,
+                  record.len, NULL, 0);
+    sg_udp_tx_flush(&datapath->tx);
+}
+
+static size_t op_kernel_max(void *ctx, const struct sg_path_addr *addr)
+{
+    (void)ctx;
+    return sg_udp_route_payload(&addr->remote);
+}
+
+static void op_on_route(void *ctx)
+{
+    struct sg_server_session *session = ctx;
+    if (!sg_session_on_udp(&session->core))
+        return;
+    char text[SG_ENDPOINT_TEXT_MAX];
+    sg_endpoint_format(&session->core.server_path.current.remote, text);
+    sg_log(SG_LOG_DEBUG, "session of %s: path udp %s", session->who.user, text);
+}
+
+static const struct sg_session_ops session_ops = {
+    .send_stream = op_send_stream,
+    .send_udp = op_send_udp,
+    .kernel_max = op_kernel_max,
+    .on_route = op_on_route,
+    .random = sg_datapath_random,
+};
+
+/* --- associations --- */
+
+static void close_assoc(struct sg_server_assoc *assoc)
+{
+    struct sg_server_session *session = assoc->session;
+    sg_assoc_close(&session->assocs, &assoc->node);
+    sg_outbound_dispose(&assoc->outbound);
+    sg_usage_give(session->who.usage, SG_USAGE_ASSOCIATION);
+    session->datapath->association_count--;
+    free(assoc);
+}
+
+static void close_node(void *ctx, struct sg_assoc_node *node)
+{
+    (void)ctx;
+    close_assoc((struct sg_server_assoc *)node);
+}
+
+/* A number that the client holds for open is not: tell it, in one message per 100 ms. */
+static void note_closed(struct sg_server_session *session, uint32_t number)
+{
+    if (session->closed_count == SG_CONTROL_NUMBERS_MAX)
+        return; /* the client will send to it again, or not */
+    for (unsigned i = 0; i < session->closed_count; i++)
+        if (session->closed[i] == number)
+            return;
+    session->closed[session->closed_count++] = number;
+}
+
+static void write_closed(struct sg_server_session *session, enum sg_reason reason, const uint32_t *numbers,
+                         unsigned count)
+{
+    uint8_t bytes[4 * SG_CONTROL_NUMBERS_MAX];
+    struct sg_wbuf w = sg_wbuf_init(bytes, sizeof bytes);
+    for (unsigned i = 0; i < count; i++)
+        sg_wbuf_u32(&w, numbers[i]);
+    struct sg_msg msg = {.type = SG_MSG_CLOSED};
+    msg.numbers.reason = (uint16_t)reason;
+    msg.numbers.count = (uint16_t)count;
+    msg.numbers.bytes = bytes;
+    write_message(session, &msg);
+}
+
+static void send_noted(struct sg_server_session *session, uint64_t now_ms)
+{
+    if (session->closed_count == 0 || now_ms < session->closed_ms + CLOSED_SPACING_MS)
+        return;
+    write_closed(session, SG_REASON_ASSOC_CLOSED, session->closed, session->closed_count);
+    session->closed_count = 0;
+    session->closed_ms = now_ms;
+}
+
+static void expire_assocs(struct sg_server_session *session, uint64_t now_ms)
+{
+    uint32_t numbers[SG_CONTROL_NUMBERS_MAX];
+    unsigned count = 0;
+    struct sg_assoc_node *node = NULL;
+    while (count < SG_CONTROL_NUMBERS_MAX && (node = sg_assoc_expired(&session->assocs, now_ms))) {
+        numbers[count++] = node->number;
+        close_assoc((struct sg_server_assoc *)node);
+    }
+    if (count > 0)
+        write_closed(session, SG_REASON_IDLE, numbers, count);
+}
+
+void sg_server_session_refuse(struct sg_server_session *session, uint32_t number, enum sg_refused_scope scope,
+                              enum sg_reason reason, const struct sg_target *target, uint64_t now_ms)
+{
+    if (now_ms < session->refused_ms + CLOSED_SPACING_MS)
+        return;
+    session->refused_ms = now_ms;
+    struct sg_msg msg = {.type = SG_MSG_REFUSED};
+    msg.refused.association = number;
+    msg.refused.scope = (uint8_t)scope;
+    msg.refused.reason = (uint16_t)reason;
+    msg.refused.target = *target;
+    write_message(session, &msg);
+}
+
+/* Seals a run of records of one association and hands it to the batch; what cannot be sealed goes by the stream. */
+static void send_records(struct sg_server_session *session, struct sg_record *records, const size_t *data_len,
+                         unsigned count, uint64_t now_ms)
+{
+    struct sg_datapath *datapath = session->datapath;
+    const struct sg_path_addr *to = &session->core.server_path.current;
+    size_t sealed = sg_seal_batch(&session->sender, records, count);
+    for (size_t i = 0; i < sealed; i++)
+        sg_udp_tx_add(&datapath->tx, datapath->ports[to->port_index].fd, &to->remote, &to->local, records[i].bytes,
+                      records[i].len, &datapath->down, data_len[i]);
+    for (size_t i = sealed; i < count; i++)
+        sg_control_stream_queue(&session->waiting, &session->datapath->down, records[i].bytes + SG_RECORD_HEADER_BYTES,
+                                records[i].len, now_ms);
+    sg_udp_tx_flush(&datapath->tx);
+}
+
+static void on_packets(struct sg_outbound *outbound, struct sg_udp_packet *packets, unsigned count)
+{
+    struct sg_server_assoc *assoc =
+        (struct sg_server_assoc *)((char *)outbound - offsetof(struct sg_server_assoc, outbound));
+    struct sg_server_session *session = assoc->session;
+    struct sg_record records[SG_UDP_BATCH];
+    size_t data_len[SG_UDP_BATCH];
+    unsigned run = 0;
+    uint64_t now_ms = sg_now_ms();
+
+    for (unsigned i = 0; i < count; i++) {
+        if (!packets[i].bytes)
+            continue;
+        uint8_t *plaintext = sg_plaintext_prepend(packets[i].bytes, assoc->node.number, &packets[i].peer);
+        size_t len = (size_t)(packets[i].bytes - plaintext) + packets[i].len;
+        if (sg_session_route(&session->core, len + SG_RECORD_OVERHEAD) == SG_ROUTE_STREAM) {
+            sg_control_stream_queue(&session->waiting, &session->datapath->down, plaintext, len, now_ms);
+            continue;
+        }
+        records[run] = (struct sg_record){.bytes = plaintext - SG_RECORD_HEADER_BYTES, .len = len};
+        data_len[run++] = packets[i].len;
+    }
+    send_records(session, records, data_len, run, now_ms);
+    session->core.udp_out_ms = now_ms;
+    sg_assoc_touch_down(&session->assocs, &assoc->node, now_ms);
+    sg_server_session_pump(session, now_ms);
+}
+
+static void on_target_error(struct sg_outbound *outbound, const struct sg_endpoint *endpoint, enum sg_reason reason)
+{
+    struct sg_server_assoc *assoc =
+        (struct sg_server_assoc *)((char *)outbound - offsetof(struct sg_server_assoc, outbound));
+    struct sg_target target = sg_endpoint_target(endpoint);
+    sg_server_session_refuse(assoc->session, assoc->node.number, SG_REFUSED_TARGET, reason, &target, sg_now_ms());
+}
+
+static const struct sg_outbound_owner outbound_owner = {.on_packets = on_packets, .on_error = on_target_error};
+
+/* Creates an association under the user's and the server's limits. NULL, and the number is used up: the client must back off. */
+static struct sg_server_assoc *create_assoc(struct sg_server_session *session, uint32_t number, enum sg_reason *reason,
+                                            uint64_t now_ms)
+{
+    struct sg_datapath *datapath = session->datapath;
+    *reason = SG_REASON_LIMIT;
+    struct sg_server_assoc *assoc = NULL;
+    if (datapath->association_count >= datapath->worker->server->config->limits.associations ||
+        !sg_usage_take(session->who.usage, SG_USAGE_ASSOCIATION))
+        goto refused;
+    assoc = calloc(1, sizeof *assoc);
+    if (!assoc || sg_assoc_open(&session->assocs, &assoc->node, number, now_ms) != SG_OK) {
+        free(assoc);
+        sg_usage_give(session->who.usage, SG_USAGE_ASSOCIATION);
+        goto refused;
+    }
+    assoc->session = session;
+    sg_outbound_init(&assoc->outbound, datapath, &outbound_owner);
+    datapath->association_count++;
+    return assoc;
+refused:
+    sg_assoc_use_up(&session->assocs, number);
+    return NULL;
+}
+
+/* Drops a datagram up for a reason and tells the client. */
+static void refuse_datagram(struct sg_server_session *session, uint32_t number, enum sg_refused_scope scope,
+                            enum sg_reason reason, const struct sg_target *target, uint64_t now_ms)
+{
+    sg_ledger_drop(&session->datapath->up, reason);
+    sg_server_session_refuse(session, number, scope, reason, target, now_ms);
+}
+
+void sg_server_session_forward(struct sg_server_session *session, uint32_t number, const struct sg_target *name,
+                               const struct sg_endpoint *target, uint8_t *data, size_t len, uint64_t now_ms)
+{
+    struct sg_target shown = name ? *name : sg_endpoint_target(target);
+    enum sg_reason reason = SG_REASON_NONE;
+    if (sg_guard_check(&session->datapath->worker->server->guard, target, NULL) != SG_OK) {
+        refuse_datagram(session, number, SG_REFUSED_TARGET, SG_REASON_POLICY, &shown, now_ms);
+        return;
+    }
+    struct sg_server_assoc *assoc = (struct sg_server_assoc *)sg_assoc_find(&session->assocs, number);
+    if (!assoc && sg_assoc_state(&session->assocs, number) == SG_ASSOC_IS_USED) {
+        sg_ledger_drop(&session->datapath->up, SG_REASON_ASSOC_CLOSED);
+        note_closed(session, number);
+        return;
+    }
+    bool created = !assoc;
+    if (!assoc)
+        assoc = create_assoc(session, number, &reason, now_ms);
+    if (assoc)
+        reason = sg_outbound_send(&assoc->outbound, target, data, len);
+    if (reason != SG_REASON_NONE) {
+        if (created && assoc)
+            close_assoc(assoc);
+        refuse_datagram(session, number, created ? SG_REFUSED_ASSOCIATION : SG_REFUSED_TARGET, reason, &shown, now_ms);
+        return;
+    }
+    sg_assoc_touch_up(&session->assocs, &assoc->node, target->port, now_ms);
+    if (name && !sg_outbound_name_find(&assoc->outbound, name->name, name->name_len))
+        sg_outbound_name_add(&assoc->outbound, name->name, name->name_len, &target->ip);
+}
+
+void sg_server_session_up(struct sg_server_session *session, uint8_t *plaintext, size_t len, uint64_t now_ms)
+{
+    struct sg_datagram d;
+    struct sg_ledger *up = &session->datapath->up;
+    if (sg_plaintext_decode(plaintext, len, &d) != SG_OK) {
+        sg_ledger_drop(up, SG_REASON_MALFORMED);
+        return;
+    }
+    struct sg_endpoint target = sg_target_endpoint(&d.address);
+    if (d.address.atyp != SG_ATYP_NAME) {
+        sg_server_session_forward(session, d.association, NULL, &target, d.data, d.data_len, now_ms);
+        return;
+    }
+    struct sg_server_assoc *assoc = (struct sg_server_assoc *)sg_assoc_find(&session->assocs, d.association);
+    const struct sg_ip *known =
+        assoc ? sg_outbound_name_find(&assoc->outbound, d.address.name, d.address.name_len) : NULL;
+    if (known) {
+        target.ip = *known;
+        sg_server_session_forward(session, d.association, &d.address, &target, d.data, d.data_len, now_ms);
+    } else if (!assoc && sg_assoc_state(&session->assocs, d.association) == SG_ASSOC_IS_USED) {
+        sg_ledger_drop(up, SG_REASON_ASSOC_CLOSED);
+        note_closed(session, d.association);
+    } else {
+        sg_names_wait(session, d.association, &d.address, d.data, d.data_len);
+    }
+}
+
+/* --- the control stream --- */
+
+static void take_datagram(struct sg_server_session *session, const struct sg_msg *msg, uint64_t now_ms)
+{
+    struct sg_datapath *datapath = session->datapath;
+    datapath->up.received++;
+    datapath->up.received_bytes += msg->datagram.len;
+    if (msg->datagram.len > SG_UDP_PAYLOAD_MAX + SG_PLAINTEXT_HEADER_MAX) {
+        sg_ledger_drop(&datapath->up, SG_REASON_TOO_BIG);
+        return;
+    }
+    memcpy(datapath->scratch, msg->datagram.bytes, msg->datagram.len);
+    sg_server_session_up(session, datapath->scratch, msg->datagram.len, now_ms);
+    sg_udp_tx_flush(&datapath->tx);
+}
+
+enum sg_reason sg_server_session_message(struct sg_server_session *session, const struct sg_msg *msg, uint64_t now_ms)
+{
+    if (sg_session_on_stream(&session->core, msg))
+        return SG_REASON_NONE;
+    switch (msg->type) {
+    case SG_MSG_DATAGRAM:
+        take_datagram(session, msg, now_ms);
+        return SG_REASON_NONE;
+    case SG_MSG_CLOSE:
+        return SG_REASON_NORMAL;
+    case SG_MSG_CLOSED:
+        for (unsigned i = 0; i < msg->numbers.count; i++) {
+            struct sg_assoc_node *node = sg_assoc_find(&session->assocs, sg_msg_number(msg, i));
+            if (node)
+                close_assoc((struct sg_server_assoc *)node);
+        }
+        return SG_REASON_NONE;
+    case SG_MSG_ALIVE:
+        for (unsigned i = 0; i < msg->numbers.count; i++) {
+            uint32_t number = sg_msg_number(msg, i);
+            struct sg_assoc_node *node = sg_assoc_find(&session->assocs, number);
+            if (node)
+                sg_assoc_touch_alive(&session->assocs, node, now_ms);
+            else
+                note_closed(session, number);
+        }
+        return SG_REASON_NONE;
+    case SG_MSG_PATH:
+    case SG_MSG_PING:
+    case SG_MSG_PONG:
+    case SG_MSG_REFUSED:
+    case SG_MSG_PROBE:
+    case SG_MSG_PROBE_ANSWER:
+    case SG_MSG_CHALLENGE:
+    case SG_MSG_RESPONSE:
+    case SG_MSG_KEEPALIVE:
+        return SG_REASON_PROTOCOL;
+    }
+    return SG_REASON_PROTOCOL;
+}
+
+void sg_server_session_pump(struct sg_server_session *session, uint64_t now_ms)
+{
+    sg_control_stream_pump(session->who.bev, &session->waiting, &session->datapath->down, now_ms);
+}
+
+/* --- time --- */
+
+static void on_timer(evutil_socket_t fd, short what, void *ctx)
+{
+    struct sg_server_session *session = ctx;
+    uint64_t now_ms = sg_now_ms();
+    (void)fd;
+    (void)what;
+    session->armed_ms = SG_NEVER;
+    enum sg_reason reason = sg_session_tick(&session->core, now_ms);
+    if (reason != SG_REASON_NONE) {
+        sg_server_session_close(session, reason);
+        return;
+    }
+    expire_assocs(session, now_ms);
+    send_noted(session, now_ms);
+    sg_server_session_pump(session, now_ms);
+    sg_server_session_arm(session, now_ms);
+}
+
+void sg_server_session_arm(struct sg_server_session *session, uint64_t now_ms)
+{
+    send_noted(session, now_ms);
+    uint64_t next = sg_session_next_timeout(&session->core);
+    uint64_t assocs = sg_assoc_next_timeout(&session->assocs);
+    if (assocs < next)
+        next = assocs;
+    if (session->closed_count > 0 && session->closed_ms + CLOSED_SPACING_MS < next)
+        next = session->closed_ms + CLOSED_SPACING_MS;
+    if (next >= session->armed_ms)
+        return; /* a timer that fires early looks again; datagrams only ever move the time out */
+    session->armed_ms = next;
+    uint64_t wait_ms = next > now_ms ? next - now_ms : 0;
+    struct timeval tv = {.tv_sec = (time_t)(wait_ms / 1000), .tv_usec = (suseconds_t)(wait_ms % 1000 * 1000)};
+    evtimer_add(&session->timer, &tv);
+}
+
+/* --- opening and closing --- */
+
+static bool take_slot(struct sg_datapath *datapath, struct sg_server_session *session)
+{
+    for (uint32_t i = 0; i < datapath->slot_count; i++) {
+        uint32_t slot = (datapath->slot_hint + i) % datapath->slot_count;
+        if (datapath->slots[slot])
+            continue;
+        datapath->slots[slot] = session;
+        datapath->slot_hint = slot + 1;
+        session->slot = slot;
+        return true;
+    }
+    return false;
+}
+
+/* Channel id: worker (1 byte), slot (3 bytes), 4 random bytes. Opaque to everybody else. */
+static void draw_ids(struct sg_server_session *session)
+{
+    struct sg_wbuf w = sg_wbuf_init(session->channel_id, 4);
+    sg_wbuf_u8(&w, (uint8_t)session->datapath->worker->index);
+    sg_wbuf_u24(&w, session->slot);
+    sg_datapath_random(NULL, session->channel_id + 4, 4);
+    sg_datapath_random(NULL, session->handle, sizeof session->handle);
+}
+
+static enum sg_err make_keys(struct sg_server_session *session)
+{
+    struct sg_datapath *datapath = session->datapath;
+    uint8_t secret[SG_KEY_BYTES];
+    struct sg_direction_keys keys;
+    enum sg_err err = sg_tls_export(session->who.bev, session->channel_id, sg_aead_id(session->suite), secret);
+    if (err == SG_OK)
+        err = sg_keys_derive(secret, &keys);
+    if (err == SG_OK)
+        err = sg_sender_init(&session->sender, datapath->arena, datapath->aead, session->suite, keys.s2c,
+                             session->channel_id, &sg_limits_default, sg_datapath_random, NULL);
+    if (err == SG_OK)
+        err = sg_receiver_init(&session->receiver, datapath->arena, datapath->aead, session->suite, keys.c2s,
+                               session->channel_id, &sg_limits_default);
+    sg_keys_wipe(&keys);
+    return err;
+}
+
+static void free_session(struct sg_server_session *session)
+{
+    sg_names_cancel(session);
+    sg_assoc_each(&session->assocs, close_node, NULL);
+    sg_assoc_table_dispose(&session->assocs);
+    sg_control_stream_discard(&session->waiting, &session->datapath->down);
+    sg_sender_dispose(&session->sender);
+    sg_receiver_dispose(&session->receiver);
+    event_del(&session->timer);
+    if (session->datapath->slots[session->slot] == session) {
+        session->datapath->slots[session->slot] = NULL;
+        session->datapath->session_count--;
+    }
+    free(session);
+}
+
+enum sg_reason sg_server_session_open(struct sg_datapath *datapath, const struct sg_handover *who, uint16_t suite,
+                                      struct sg_server_session **out)
+{
+    const struct sg_config *config = datapath->worker->server->config;
+    uint64_t now_ms = sg_now_ms();
+    *out = NULL;
+    if (!sg_usage_take(who->usage, SG_USAGE_SESSION))
+        return SG_REASON_LIMIT;
+    struct sg_server_session *session = calloc(1, sizeof *session);
+    if (!session ||
+        sg_assoc_table_init(&session->assocs, config->timeouts.association_ms, config->timeouts.dns_ms) != SG_OK) {
+        free(session);
+        sg_usage_give(who->usage, SG_USAGE_SESSION);
+        return SG_REASON_BUSY;
+    }
+    session->datapath = datapath;
+    session->who = *who;
+    session->armed_ms = SG_NEVER;
+    session->suite = sg_aead_find(suite, SG_BACKEND_AUTO);
+    sg_session_init(&session->core, SG_ROLE_SERVER, &session_ops, session, now_ms);
+    evtimer_assign(&session->timer, datapath->base, on_timer, session);
+
+    enum sg_reason reason = SG_REASON_LIMIT;
+    if (take_slot(datapath, session)) {
+        datapath->session_count++;
+        draw_ids(session);
+        reason = make_keys(session) == SG_OK ? SG_REASON_NONE : SG_REASON_LIMIT;
+    }
+    if (reason != SG_REASON_NONE) {
+        free_session(session);
+        sg_usage_give(who->usage, SG_USAGE_SESSION);
+        return reason;
+    }
+    datapath->sessions_opened++;
+    *out = session;
+    return SG_REASON_NONE;
+}
+
+void sg_server_session_close(struct sg_server_session *session, enum sg_reason reason)
+{
+    struct sg_handover who = session->who;
+    if (reason != SG_REASON_NONE) {
+        struct sg_msg msg = {.type = SG_MSG_CLOSE};
+        msg.reason = (uint16_t)reason;
+        write_message(session, &msg);
+    }
+    sg_log(SG_LOG_INFO, "session of %s ended: %s", who.user, sg_reason_text(reason));
+    free_session(session);
+    sg_usage_give(who.usage, SG_USAGE_SESSION);
+    sg_channel_conn_end(&who, reason);
+}

@@ -1,0 +1,135 @@
+/* What CONNECT and BIND have in common: the worker's list, replies, the relay, and the end. */
+#include "server/tunnel.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+
+#include "core/socks5.h"
+#include "net/finish.h"
+#include "net/relay.h"
+#include "server/server.h"
+#include "server/usage.h"
+#include "server/worker.h"
+
+enum { EARLY_MAX = 256 * 1024 };
+
+/* Ends a tunnel; its client's leg is finished (an answer may still be in it), or already gone. */
+static void end_tunnel(struct sg_tunnel *tunnel)
+{
+    *tunnel->link = tunnel->next;
+    if (tunnel->next)
+        tunnel->next->link = tunnel->link;
+    if (tunnel->state)
+        tunnel->setup->dispose(tunnel);
+    if (tunnel->relay)
+        sg_relay_free(tunnel->relay);
+    if (tunnel->who.bev)
+        sg_finish(tunnel->who.bev);
+    sg_usage_give(tunnel->who.usage, SG_USAGE_CONNECTION);
+    sg_usage_release(tunnel->who.usage);
+    tunnel->worker->tunnel_count--;
+    free(tunnel);
+}
+
+static void on_client_gone(struct bufferevent *bev, short what, void *ctx)
+{
+    struct sg_tunnel *tunnel = ctx;
+    if (what & BEV_EVENT_EOF) {
+        /* half-closed early, with its request already said: what it waits for still comes */
+        bufferevent_disable(bev, EV_READ);
+        return;
+    }
+    bufferevent_free(tunnel->who.bev);
+    tunnel->who.bev = NULL;
+    end_tunnel(tunnel);
+}
+
+static void write_reply(struct bufferevent *bev, uint8_t rep, const struct sg_endpoint *bound)
+{
+    uint8_t bytes[SG_SOCKS5_REPLY_MAX];
+    struct sg_wbuf w = sg_wbuf_init(bytes, sizeof bytes);
+    sg_socks5_reply_encode(&w, rep, bound);
+    bufferevent_write(bev, bytes, sg_wbuf_len(&w));
+}
+
+struct sg_tunnel *sg_tunnel_new(struct sg_worker *worker, const struct sg_handover *handover,
+                                const struct sg_tunnel_setup *setup, void *state)
+{
+    bool taken = sg_usage_take(handover->usage, SG_USAGE_CONNECTION);
+    struct sg_tunnel *tunnel = taken && state ? calloc(1, sizeof *tunnel) : NULL;
+    if (!tunnel) {
+        write_reply(handover->bev, SG_SOCKS5_REP_GENERAL, NULL);
+        sg_finish(handover->bev);
+        if (taken)
+            sg_usage_give(handover->usage, SG_USAGE_CONNECTION);
+        sg_usage_release(handover->usage);
+        free(state);
+        return NULL;
+    }
+    *tunnel = (struct sg_tunnel){.worker = worker, .who = *handover, .setup = setup, .state = state};
+    tunnel->next = worker->tunnels;
+    tunnel->link = &worker->tunnels;
+    if (tunnel->next)
+        tunnel->next->link = &tunnel->next;
+    worker->tunnels = tunnel;
+    worker->tunnel_count++;
+    /* early data waits in the input; nothing is read from it until the legs are joined */
+    bufferevent_set_timeouts(handover->bev, NULL, NULL);
+    bufferevent_setcb(handover->bev, NULL, NULL, on_client_gone, tunnel);
+    bufferevent_setwatermark(handover->bev, EV_READ, 0, EARLY_MAX);
+    bufferevent_enable(handover->bev, EV_READ | EV_WRITE);
+    return tunnel;
+}
+
+void sg_tunnel_reply(struct sg_tunnel *tunnel, uint8_t rep, const struct sg_endpoint *bound)
+{
+    write_reply(tunnel->who.bev, rep, bound);
+}
+
+void sg_tunnel_fail(struct sg_tunnel *tunnel, uint8_t rep)
+{
+    sg_tunnel_reply(tunnel, rep, NULL);
+    end_tunnel(tunnel);
+}
+
+static void on_relay_end(void *ctx)
+{
+    struct sg_tunnel *tunnel = ctx;
+    tunnel->relay = NULL;
+    end_tunnel(tunnel);
+}
+
+void sg_tunnel_join(struct sg_tunnel *tunnel, int fd)
+{
+    struct bufferevent *to = bufferevent_socket_new(tunnel->worker->base, fd, BEV_OPT_CLOSE_ON_FREE);
+    if (!to) {
+        close(fd);
+        end_tunnel(tunnel);
+        return;
+    }
+    tunnel->setup->dispose(tunnel);
+    tunnel->state = NULL;
+    struct bufferevent *client = tunnel->who.bev;
+    tunnel->who.bev = NULL;
+    tunnel->relay = sg_relay_start(client, to, on_relay_end, tunnel);
+    if (!tunnel->relay)
+        end_tunnel(tunnel);
+}
+
+void sg_tunnels_users_changed(struct sg_worker *worker)
+{
+    for (struct sg_tunnel *t = worker->tunnels, *next; t; t = next) {
+        next = t->next;
+        if (!sg_server_user_valid(worker->server, t->who.user, t->who.credential_digest))
+            end_tunnel(t);
+    }
+}
+
+void sg_tunnels_free_all(struct sg_worker *worker)
+{
+    while (worker->tunnels)
+        end_tunnel(worker->tunnels);
+}

@@ -1,0 +1,49 @@
+/*
+ * TCP relays of users: CONNECT (connect.c) and BIND (bind.c). Both start from an authenticated connection, answer with reply
+ * codes, and end as two joined streams in the worker's list, so that a user who is removed loses them.
+ */
+#ifndef SG_SERVER_TUNNEL_H
+#define SG_SERVER_TUNNEL_H
+
+#include <stdint.h>
+
+#include "core/addr.h"
+#include "server/channel_conn.h"
+
+struct bufferevent;
+struct sg_relay;
+struct sg_tunnel;
+struct sg_worker;
+
+/* What a tunnel does before it relays; freed by dispose when the tunnel ends or starts to relay. */
+struct sg_tunnel_setup {
+    void (*dispose)(struct sg_tunnel *tunnel);
+};
+
+struct sg_tunnel {
+    struct sg_tunnel *next, **link;
+    struct sg_worker *worker;
+    struct sg_handover who; /* bev is the client's leg until it relays */
+    const struct sg_tunnel_setup *setup;
+    void *state; /* of the setup */
+    struct sg_relay *relay;
+};
+
+/* The client asked for CONNECT or BIND: both take the handover over in any case. */
+void sg_connect_start(struct sg_worker *worker, const struct sg_handover *handover, const struct sg_target *target);
+void sg_bind_start(struct sg_worker *worker, const struct sg_handover *handover, const struct sg_target *target);
+
+/* For connect.c and bind.c. A tunnel in the worker's list, state of setup; NULL: limits or memory, answered and ended. */
+struct sg_tunnel *sg_tunnel_new(struct sg_worker *worker, const struct sg_handover *handover,
+                                const struct sg_tunnel_setup *setup, void *state);
+void sg_tunnel_reply(struct sg_tunnel *tunnel, uint8_t rep, const struct sg_endpoint *bound);
+/* Answers with a code that is not 00 and ends the tunnel. */
+void sg_tunnel_fail(struct sg_tunnel *tunnel, uint8_t rep);
+/* The connected socket of the other leg (taken over): relays until the end. */
+void sg_tunnel_join(struct sg_tunnel *tunnel, int fd);
+
+/* Ends the tunnels of users who are not valid any more; of all. */
+void sg_tunnels_users_changed(struct sg_worker *worker);
+void sg_tunnels_free_all(struct sg_worker *worker);
+
+#endif

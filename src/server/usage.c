@@ -1,0 +1,87 @@
+/* Users in use, in a list: there are as many as have something open at this moment. One lock, taken outside the data path. */
+#include "server/usage.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct sg_usage {
+    struct sg_usage *next;
+    struct sg_usage_table *table;
+    unsigned refs;
+    _Atomic uint32_t counts[SG_USAGE_KINDS];
+    char user[65];
+};
+
+struct sg_usage_table {
+    pthread_mutex_t lock;
+    uint32_t limits[SG_USAGE_KINDS];
+    struct sg_usage *first;
+};
+
+struct sg_usage_table *sg_usage_table_new(const uint32_t limits[static SG_USAGE_KINDS])
+{
+    struct sg_usage_table *table = calloc(1, sizeof *table);
+    if (!table)
+        return NULL;
+    memcpy(table->limits, limits, sizeof table->limits);
+    pthread_mutex_init(&table->lock, NULL);
+    return table;
+}
+
+void sg_usage_table_free(struct sg_usage_table *table)
+{
+    if (!table)
+        return;
+    pthread_mutex_destroy(&table->lock);
+    free(table);
+}
+
+struct sg_usage *sg_usage_acquire(struct sg_usage_table *table, const char *user)
+{
+    pthread_mutex_lock(&table->lock);
+    struct sg_usage *usage = table->first;
+    while (usage && strcmp(usage->user, user) != 0)
+        usage = usage->next;
+    if (!usage && (usage = calloc(1, sizeof *usage))) {
+        strncpy(usage->user, user, sizeof usage->user - 1);
+        usage->table = table;
+        usage->next = table->first;
+        table->first = usage;
+    }
+    if (usage)
+        usage->refs++;
+    pthread_mutex_unlock(&table->lock);
+    return usage;
+}
+
+void sg_usage_release(struct sg_usage *usage)
+{
+    if (!usage)
+        return;
+    struct sg_usage_table *table = usage->table;
+    pthread_mutex_lock(&table->lock);
+    if (--usage->refs == 0) {
+        struct sg_usage **link = &table->first;
+        while (*link != usage)
+            link = &(*link)->next;
+        *link = usage->next;
+        free(usage);
+    }
+    pthread_mutex_unlock(&table->lock);
+}
+
+bool sg_usage_take(struct sg_usage *usage, enum sg_usage_kind kind)
+{
+    uint32_t limit = usage->table->limits[kind];
+    if (atomic_fetch_add(&usage->counts[kind], 1) < limit)
+        return true;
+    atomic_fetch_sub(&usage->counts[kind], 1);
+    return false;
+}
+
+void sg_usage_give(struct sg_usage *usage, enum sg_usage_kind kind)
+{
+    atomic_fetch_sub(&usage->counts[kind], 1);
+}

@@ -1,0 +1,25 @@
+/* What each user has open: one counted record per user name, shared by all of its connections, checked against the limits. */
+#ifndef SG_SERVER_USAGE_H
+#define SG_SERVER_USAGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct sg_usage;
+struct sg_usage_table;
+
+enum sg_usage_kind { SG_USAGE_SESSION, SG_USAGE_ASSOCIATION, SG_USAGE_CONNECTION, SG_USAGE_KINDS };
+
+/* limits: the most that one user may have of each kind. */
+struct sg_usage_table *sg_usage_table_new(const uint32_t limits[static SG_USAGE_KINDS]);
+void sg_usage_table_free(struct sg_usage_table *table);
+
+/* The record of a user, made if it is the first; NULL when memory is short. Each acquire needs a release. */
+struct sg_usage *sg_usage_acquire(struct sg_usage_table *table, const char *user);
+void sg_usage_release(struct sg_usage *usage);
+
+/* Takes one of a kind: false if the user is at the limit. A slot is held until what it stands for is freed: give it back then. */
+bool sg_usage_take(struct sg_usage *usage, enum sg_usage_kind kind);
+void sg_usage_give(struct sg_usage *usage, enum sg_usage_kind kind);
+
+#endif

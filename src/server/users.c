@@ -1,0 +1,445 @@
+/*
+ * Users in a sorted array, looked up by bisection. Tokens are kept as SHA-256: 32 random bytes need no slow hash. The file is
+ * replaced whole under flock, so that concurrent calls lose nobody and a reader never sees half of it.
+ */
+#include "server/users.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <sodium.h>
+
+enum { VALUE_MAX = 160, LINE_MAX_BYTES = 512, CREATED_MAX = 32 };
+
+struct credential {
+    char name[SG_USER_NAME_MAX + 1];
+    enum sg_user_kind kind;
+    char value[VALUE_MAX];
+    char created[CREATED_MAX];
+    size_t line; /* keeps the file's order among equals */
+};
+
+struct sg_users {
+    struct credential *list; /* sorted by name, then line */
+    size_t count;
+};
+
+static const char file_head[] =
+    "# Sealgram users: NAME KIND VALUE CREATED. Edit with `sealgram invite`, `passwd` and `revoke`.\n";
+
+const char *sg_user_kind_name(enum sg_user_kind kind)
+{
+    switch (kind) {
+    case SG_USER_TOKEN:
+        return "token";
+    case SG_USER_PASSWORD:
+        return "password";
+    case SG_USER_CERTIFICATE:
+        return "certificate";
+    }
+    return "unknown";
+}
+
+bool sg_user_name_is_valid(const char *name)
+{
+    size_t len = strlen(name);
+    return len >= 1 && len <= SG_USER_NAME_MAX &&
+           strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-@") == len;
+}
+
+static bool parse_kind(const char *text, enum sg_user_kind *out)
+{
+    for (enum sg_user_kind kind = SG_USER_TOKEN; kind <= SG_USER_CERTIFICATE; kind++) {
+        *out = kind;
+        if (strcmp(text, sg_user_kind_name(kind)) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool is_hex(const char *text, size_t len)
+{
+    return strlen(text) == len && strspn(text, "0123456789abcdef") == len;
+}
+
+static const char *check_value(const struct credential *c)
+{
+    switch (c->kind) {
+    case SG_USER_TOKEN:
+        return is_hex(c->value, 64) ? NULL : "a token's value is its SHA-256, 64 hexadecimal digits";
+    case SG_USER_PASSWORD:
+        return strncmp(c->value, "$argon2id$", 10) == 0 ? NULL : "a password's value starts with $argon2id$";
+    case SG_USER_CERTIFICATE:
+        return strcmp(c->value, "-") == 0 ? NULL : "a certificate's value is '-': its subject CN is the user name";
+    }
+    return "unknown kind";
+}
+
+/* One line into a credential: NULL, or what is wrong with it. */
+static const char *parse_line(char *line, struct credential *out)
+{
+    char *rest = NULL;
+    const char *fields[4] = {NULL};
+    unsigned count = 0;
+    for (char *field = strtok_r(line, " \t", &rest); field; field = strtok_r(NULL, " \t", &rest)) {
+        if (count == 4)
+            return "more than four fields";
+        fields[count++] = field;
+    }
+    if (count != 4)
+        return "four fields are needed: NAME KIND VALUE CREATED";
+    if (!sg_user_name_is_valid(fields[0]))
+        return "not a user name (1 to 64 of letters, digits and . _ - @)";
+    if (!parse_kind(fields[1], &out->kind))
+        return "unknown kind (token, password or certificate)";
+    if (strlen(fields[2]) >= sizeof out->value || strlen(fields[3]) >= sizeof out->created)
+        return "a field is too long";
+    snprintf(out->name, sizeof out->name, "%s", fields[0]);
+    snprintf(out->value, sizeof out->value, "%s", fields[2]);
+    snprintf(out->created, sizeof out->created, "%s", fields[3]);
+    return check_value(out);
+}
+
+static int compare(const void *a, const void *b)
+{
+    const struct credential *x = a, *y = b;
+    int order = strcmp(x->name, y->name);
+    if (order != 0)
+        return order;
+    return x->line < y->line ? -1 : x->line > y->line;
+}
+
+static enum sg_err append(struct sg_users *users, size_t *room, const struct credential *c)
+{
+    if (users->count == *room) {
+        size_t grown_room = *room ? *room * 2 : 16;
+        struct credential *grown = realloc(users->list, grown_room * sizeof *grown);
+        if (!grown)
+            return SG_ERR_NOMEM;
+        users->list = grown;
+        *room = grown_room;
+    }
+    users->list[users->count++] = *c;
+    return SG_OK;
+}
+
+static const char *find_duplicate(const struct sg_users *users, size_t *line)
+{
+    for (size_t i = 1; i < users->count; i++) {
+        const struct credential *a = &users->list[i - 1], *b = &users->list[i];
+        *line = b->line;
+        if (strcmp(a->name, b->name) == 0 && a->kind == b->kind)
+            return "this user has a credential of this kind already";
+    }
+    return NULL;
+}
+
+static enum sg_err read_lines(FILE *file, const char *path, struct sg_users *users, char *error)
+{
+    char line[LINE_MAX_BYTES];
+    size_t room = 0, number = 0;
+    const char *wrong = NULL;
+    while (!wrong && fgets(line, sizeof line, file)) {
+        struct credential c = {.line = ++number};
+        size_t len = strcspn(line, "\n");
+        bool whole = line[len] == '\n' || feof(file);
+        line[len] = '\0';
+        if (line[0] == '#' || line[strspn(line, " \t")] == '\0')
+            continue;
+        wrong = whole ? parse_line(line, &c) : "line is too long";
+        if (!wrong && append(users, &room, &c) != SG_OK)
+            return SG_ERR_NOMEM;
+    }
+    if (!wrong && users->count > 0) {
+        qsort(users->list, users->count, sizeof *users->list, compare);
+        wrong = find_duplicate(users, &number);
+    }
+    sodium_memzero(line, sizeof line);
+    if (!wrong)
+        return SG_OK;
+    snprintf(error, SG_USERS_ERROR_MAX, "%s:%zu: %s", path, number, wrong);
+    return SG_ERR_MALFORMED;
+}
+
+enum sg_err sg_users_load(const char *path, struct sg_users **out, char error[static SG_USERS_ERROR_MAX])
+{
+    struct stat st;
+    enum sg_err err = SG_ERR_SYSTEM;
+    struct sg_users *users = NULL;
+    FILE *file = fopen(path, "re");
+    *out = NULL;
+    snprintf(error, SG_USERS_ERROR_MAX, "%s: %s", path, strerror(errno));
+    if (!file || fstat(fileno(file), &st) != 0)
+        goto out;
+    if (st.st_mode & 077) {
+        snprintf(error, SG_USERS_ERROR_MAX, "%s: other users of this machine can read it: chmod 600 %s", path, path);
+        err = SG_ERR_DENIED;
+        goto out;
+    }
+    users = calloc(1, sizeof *users);
+    err = users ? read_lines(file, path, users, error) : SG_ERR_NOMEM;
+    if (err == SG_ERR_NOMEM)
+        snprintf(error, SG_USERS_ERROR_MAX, "%s: out of memory", path);
+    if (err == SG_OK) {
+        *out = users;
+        users = NULL;
+    }
+out:
+    sg_users_free(users);
+    if (file)
+        fclose(file);
+    return err;
+}
+
+void sg_users_free(struct sg_users *users)
+{
+    if (!users)
+        return;
+    if (users->list)
+        sodium_memzero(users->list, users->count * sizeof *users->list);
+    free(users->list);
+    free(users);
+}
+
+size_t sg_users_count(const struct sg_users *users)
+{
+    size_t names = 0;
+    for (size_t i = 0; i < users->count; i++)
+        names += i == 0 || strcmp(users->list[i].name, users->list[i - 1].name) != 0;
+    return names;
+}
+
+/* The first credential of a user, and how many there are. */
+static const struct credential *find_user(const struct sg_users *users, const char *name, size_t *count)
+{
+    size_t low = 0, high = users->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (strcmp(users->list[middle].name, name) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    *count = 0;
+    while (low + *count < users->count && strcmp(users->list[low + *count].name, name) == 0)
+        ++*count;
+    return *count > 0 ? &users->list[low] : NULL;
+}
+
+static const struct credential *find_kind(const struct sg_users *users, const char *name, enum sg_user_kind kind)
+{
+    size_t count = 0;
+    const struct credential *c = find_user(users, name, &count);
+    for (size_t i = 0; i < count; i++)
+        if (c[i].kind == kind)
+            return &c[i];
+    return NULL;
+}
+
+bool sg_users_has(const struct sg_users *users, const char *name)
+{
+    size_t count = 0;
+    return find_user(users, name, &count) != NULL;
+}
+
+bool sg_users_has_kind(const struct sg_users *users, const char *name, enum sg_user_kind kind)
+{
+    return find_kind(users, name, kind) != NULL;
+}
+
+bool sg_credential_is_token(const uint8_t *password, size_t len)
+{
+    return len == SG_TOKEN_TEXT_BYTES && memcmp(password, SG_TOKEN_PREFIX, strlen(SG_TOKEN_PREFIX)) == 0;
+}
+
+/* What is stored of a token: the SHA-256 of its text, in hexadecimal. */
+static void token_value(const uint8_t *text, size_t len, char value[static 65])
+{
+    uint8_t digest[crypto_hash_sha256_BYTES];
+    crypto_hash_sha256(digest, text, len);
+    sodium_bin2hex(value, 65, digest, sizeof digest);
+}
+
+bool sg_users_check_token(const struct sg_users *users, const char *name, const uint8_t *token, size_t len)
+{
+    static const char nothing[65] = "-";
+    char value[65];
+    const struct credential *c = find_kind(users, name, SG_USER_TOKEN);
+    token_value(token, len, value);
+    /* the same work whether or not there is such a user */
+    bool equal = sodium_memcmp(value, c ? c->value : nothing, 64) == 0;
+    return equal && c;
+}
+
+const char *sg_users_password_hash(const struct sg_users *users, const char *name)
+{
+    const struct credential *c = find_kind(users, name, SG_USER_PASSWORD);
+    return c ? c->value : NULL;
+}
+
+void sg_users_digest(const struct sg_users *users, const char *name, uint8_t out[static 32])
+{
+    crypto_hash_sha256_state state;
+    size_t count = 0;
+    const struct credential *c = find_user(users, name, &count);
+    memset(out, 0, 32);
+    if (!c)
+        return;
+    crypto_hash_sha256_init(&state);
+    for (size_t i = 0; i < count; i++) {
+        const uint8_t kind = (uint8_t)c[i].kind;
+        crypto_hash_sha256_update(&state, &kind, 1);
+        crypto_hash_sha256_update(&state, (const uint8_t *)c[i].value, strlen(c[i].value) + 1);
+    }
+    crypto_hash_sha256_final(&state, out);
+}
+
+void sg_users_each(const struct sg_users *users,
+                   void (*fn)(void *ctx, const char *name, enum sg_user_kind kind, const char *created), void *ctx)
+{
+    for (size_t i = 0; i < users->count; i++)
+        fn(ctx, users->list[i].name, users->list[i].kind, users->list[i].created);
+}
+
+void sg_token_make(char text[static SG_TOKEN_TEXT_BYTES + 1], char value[static 65])
+{
+    uint8_t token[SG_TOKEN_BYTES];
+    randombytes_buf(token, sizeof token);
+    snprintf(text, SG_TOKEN_TEXT_BYTES + 1, "%s", SG_TOKEN_PREFIX);
+    sodium_bin2base64(text + strlen(SG_TOKEN_PREFIX), SG_TOKEN_TEXT_BYTES + 1 - strlen(SG_TOKEN_PREFIX), token,
+                      sizeof token, sodium_base64_VARIANT_URLSAFE_NO_PADDING);
+    token_value((const uint8_t *)text, SG_TOKEN_TEXT_BYTES, value);
+    sodium_memzero(token, sizeof token);
+}
+
+/* --- editing --- */
+
+/* Holds the lock file beside the user file until it is closed. */
+static int lock_file(const char *path, char *error)
+{
+    char lock_path[4096];
+    snprintf(lock_path, sizeof lock_path, "%s.lock", path);
+    int fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd >= 0 && flock(fd, LOCK_EX) == 0)
+        return fd;
+    snprintf(error, SG_USERS_ERROR_MAX, "%.400s: %s", lock_path, strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
+static int compare_lines(const void *a, const void *b)
+{
+    const struct credential *x = a, *y = b;
+    return x->line < y->line ? -1 : x->line > y->line;
+}
+
+static bool write_all(FILE *file, struct sg_users *users)
+{
+    qsort(users->list, users->count, sizeof *users->list, compare_lines);
+    bool good = fputs(file_head, file) >= 0;
+    for (size_t i = 0; good && i < users->count; i++) {
+        const struct credential *c = &users->list[i];
+        good = fprintf(file, "%s %s %s %s\n", c->name, sg_user_kind_name(c->kind), c->value, c->created) > 0;
+    }
+    return good && fflush(file) == 0 && fsync(fileno(file)) == 0;
+}
+
+static enum sg_err replace_file(const char *path, struct sg_users *users, char *error)
+{
+    char temporary[4096];
+    snprintf(temporary, sizeof temporary, "%s.new", path);
+    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    FILE *file = fd < 0 ? NULL : fdopen(fd, "w");
+    bool good = file && write_all(file, users);
+    if (file)
+        good = fclose(file) == 0 && good;
+    if (good && rename(temporary, path) == 0)
+        return SG_OK;
+    snprintf(error, SG_USERS_ERROR_MAX, "%.400s: %s", temporary, strerror(errno));
+    if (fd >= 0)
+        unlink(temporary);
+    return SG_ERR_SYSTEM;
+}
+
+static size_t remove_matching(struct sg_users *users, const char *name, const enum sg_user_kind *kind)
+{
+    size_t kept = 0, before = users->count;
+    for (size_t i = 0; i < before; i++)
+        if (strcmp(users->list[i].name, name) != 0 || (kind && users->list[i].kind != *kind))
+            users->list[kept++] = users->list[i];
+    users->count = kept;
+    return before - kept;
+}
+
+static void write_date(char out[static CREATED_MAX])
+{
+    time_t now = time(NULL);
+    struct tm tm;
+    gmtime_r(&now, &tm);
+    strftime(out, CREATED_MAX, "%Y-%m-%dT%H:%M:%SZ", &tm);
+}
+
+static enum sg_err add_credential(struct sg_users *users, const char *name, enum sg_user_kind kind, const char *value,
+                                  bool replace, char *error)
+{
+    struct credential c = {.kind = kind, .line = SIZE_MAX};
+    size_t room = users->count;
+    if (replace) {
+        remove_matching(users, name, &kind);
+    } else if (sg_users_has(users, name)) {
+        snprintf(error, SG_USERS_ERROR_MAX, "user %s exists already", name);
+        return SG_ERR_EXISTS;
+    }
+    room = users->count;
+    snprintf(c.name, sizeof c.name, "%s", name);
+    snprintf(c.value, sizeof c.value, "%s", value);
+    write_date(c.created);
+    return append(users, &room, &c);
+}
+
+enum sg_err sg_users_add(const char *path, const char *name, enum sg_user_kind kind, const char *value, bool replace,
+                         char error[static SG_USERS_ERROR_MAX])
+{
+    struct sg_users *users = NULL;
+    if (!sg_user_name_is_valid(name)) {
+        snprintf(error, SG_USERS_ERROR_MAX, "'%s' is not a user name: 1 to 64 of letters, digits and . _ - @", name);
+        return SG_ERR_INVALID;
+    }
+    int lock = lock_file(path, error);
+    if (lock < 0)
+        return SG_ERR_SYSTEM;
+    enum sg_err err = sg_users_load(path, &users, error);
+    if (err == SG_OK)
+        err = add_credential(users, name, kind, value, replace, error);
+    if (err == SG_OK)
+        err = replace_file(path, users, error);
+    sg_users_free(users);
+    close(lock);
+    return err;
+}
+
+enum sg_err sg_users_remove(const char *path, const char *name, char error[static SG_USERS_ERROR_MAX])
+{
+    struct sg_users *users = NULL;
+    int lock = lock_file(path, error);
+    if (lock < 0)
+        return SG_ERR_SYSTEM;
+    enum sg_err err = sg_users_load(path, &users, error);
+    if (err == SG_OK && remove_matching(users, name, NULL) == 0) {
+        snprintf(error, SG_USERS_ERROR_MAX, "there is no user %s", name);
+        err = SG_ERR_NOT_FOUND;
+    }
+    if (err == SG_OK)
+        err = replace_file(path, users, error);
+    sg_users_free(users);
+    close(lock);
+    return err;
+}

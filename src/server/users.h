@@ -1,0 +1,63 @@
+/*
+ * The user file: one credential a line, `NAME KIND VALUE CREATED`. A loaded file is a snapshot that does not change. The command
+ * line edits the file under a lock, and replaces it whole.
+ */
+#ifndef SG_SERVER_USERS_H
+#define SG_SERVER_USERS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/err.h"
+
+enum { SG_USER_NAME_MAX = 64, SG_TOKEN_BYTES = 32, SG_TOKEN_TEXT_BYTES = 48, SG_USERS_ERROR_MAX = 512 };
+#define SG_TOKEN_PREFIX "sgt1_"
+
+enum sg_user_kind { SG_USER_TOKEN, SG_USER_PASSWORD, SG_USER_CERTIFICATE };
+
+struct sg_users;
+
+/* Names: 1 to 64 of letters, digits and . _ - @ */
+bool sg_user_name_is_valid(const char *name);
+
+/*
+ * Loads a file. error has FILE:LINE and the reason: unreadable, readable by others (mode & 077), a line that does not parse, a
+ * credential twice. An empty file is a file without users.
+ */
+SG_MUST_CHECK enum sg_err sg_users_load(const char *path, struct sg_users **out, char error[static SG_USERS_ERROR_MAX]);
+void sg_users_free(struct sg_users *users);
+
+size_t sg_users_count(const struct sg_users *users);
+bool sg_users_has(const struct sg_users *users, const char *name);
+bool sg_users_has_kind(const struct sg_users *users, const char *name, enum sg_user_kind kind);
+
+/* What is presented decides the work: 48 bytes with the prefix are a token, all else is a password. */
+bool sg_credential_is_token(const uint8_t *password, size_t len);
+
+/* True if it is the user's token; constant time in the token. */
+bool sg_users_check_token(const struct sg_users *users, const char *name, const uint8_t *token, size_t len);
+
+/* The user's Argon2id string, or NULL. Lives as long as users. */
+const char *sg_users_password_hash(const struct sg_users *users, const char *name);
+
+/* SHA-256 over all credentials of the user (all 0 for none): equal as long as none changed. */
+void sg_users_digest(const struct sg_users *users, const char *name, uint8_t out[static 32]);
+
+/* Each credential in the file's order. */
+void sg_users_each(const struct sg_users *users,
+                   void (*fn)(void *ctx, const char *name, enum sg_user_kind kind, const char *created), void *ctx);
+const char *sg_user_kind_name(enum sg_user_kind kind);
+
+/*
+ * Editing. add puts a credential in (value: as in the file); with replace, the user's others of that kind go, without it an existing
+ * user is EXISTS. remove takes a user out, NOT_FOUND if there is none. Both lock, write a new file, sync and rename. error tells.
+ */
+SG_MUST_CHECK enum sg_err sg_users_add(const char *path, const char *name, enum sg_user_kind kind, const char *value,
+                                       bool replace, char error[static SG_USERS_ERROR_MAX]);
+SG_MUST_CHECK enum sg_err sg_users_remove(const char *path, const char *name, char error[static SG_USERS_ERROR_MAX]);
+
+/* A new token: its text for the invite, and the value to store. */
+void sg_token_make(char text[static SG_TOKEN_TEXT_BYTES + 1], char value[static 65]);
+
+#endif

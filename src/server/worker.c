@@ -1,0 +1,93 @@
+/* Making and ending of a worker. */
+#include "server/worker.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "net/listener.h"
+#include "net/log.h"
+#include "net/resolver.h"
+#include "server/config.h"
+#include "server/conn.h"
+#include "server/datapath.h"
+#include "server/server.h"
+#include "server/tunnel.h"
+
+static void on_accept(void *ctx, int fd)
+{
+    sg_conn_accept(ctx, fd);
+}
+
+static bool open_listeners(struct sg_worker *worker)
+{
+    const struct sg_config *config = worker->server->config;
+    for (unsigned i = 0; i < config->listen_count && i < SG_WORKER_LISTENERS; i++) {
+        struct sg_endpoint bound;
+        char text[SG_ENDPOINT_TEXT_MAX];
+        struct sg_listener *listener = sg_listener_new(worker->base, &config->listen[i], &bound, on_accept, worker);
+        if (!listener) {
+            int error = errno;
+            sg_endpoint_format(&config->listen[i], text);
+            sg_log(SG_LOG_ERROR, "cannot listen on %s (listen): %s", text, strerror(error));
+            return false;
+        }
+        worker->listeners[worker->listener_count++] = listener;
+    }
+    return true;
+}
+
+struct sg_worker *sg_worker_new(struct sg_server *server, unsigned index, struct event_base *base)
+{
+    struct sg_worker *worker = calloc(1, sizeof *worker);
+    if (!worker)
+        return NULL;
+    worker->server = server;
+    worker->index = index;
+    worker->base = base;
+    worker->resolver = sg_resolver_new(base);
+    if (!worker->resolver)
+        sg_log(SG_LOG_ERROR, "cannot start the resolver");
+    /* TCP first: its error names the port that another program has */
+    if (!worker->resolver || !open_listeners(worker) || !(worker->datapath = sg_datapath_new(worker))) {
+        sg_worker_free(worker);
+        return NULL;
+    }
+    return worker;
+}
+
+void sg_worker_free(struct sg_worker *worker)
+{
+    if (!worker)
+        return;
+    for (unsigned i = 0; i < worker->listener_count; i++)
+        sg_listener_free(worker->listeners[i]);
+    sg_conns_free_all(worker);
+    sg_tunnels_free_all(worker);
+    sg_datapath_free(worker->datapath);
+    sg_resolver_free(worker->resolver);
+    free(worker);
+}
+
+void sg_worker_users_changed(struct sg_worker *worker)
+{
+    sg_datapath_users_changed(worker->datapath);
+    sg_tunnels_users_changed(worker);
+}
+
+void sg_worker_status(const struct sg_worker *worker, struct json_t *status)
+{
+    json_t *tcp = json_object();
+    json_object_set_new(tcp, "accepted", json_integer((json_int_t)worker->accepted));
+    json_object_set_new(tcp, "before_request", json_integer(worker->conn_count));
+    json_object_set_new(tcp, "relays", json_integer(worker->tunnel_count));
+    json_object_set_new(tcp, "refused_caps", json_integer((json_int_t)worker->refused_caps));
+    json_object_set_new(tcp, "refused_first_byte", json_integer((json_int_t)worker->refused_first));
+    json_object_set_new(tcp, "refused_deadline", json_integer((json_int_t)worker->refused_deadline));
+    json_object_set_new(tcp, "refused_credentials", json_integer((json_int_t)worker->refused_auth));
+    json_object_set_new(status, "tls_handshakes", json_integer((json_int_t)worker->tls_handshakes));
+    json_object_set_new(status, "tcp", tcp);
+    sg_datapath_status(worker->datapath, status);
+}

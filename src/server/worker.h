@@ -1,0 +1,49 @@
+/*
+ * One worker: an event loop with its own listeners, resolver, connections and data path. Workers share nothing on the data path.
+ */
+#ifndef SG_SERVER_WORKER_H
+#define SG_SERVER_WORKER_H
+
+#include <stdint.h>
+
+struct event_base;
+struct json_t;
+struct sg_conn;
+struct sg_datapath;
+struct sg_listener;
+struct sg_resolver;
+struct sg_server;
+struct sg_tunnel;
+
+enum { SG_WORKER_LISTENERS = 16 };
+
+struct sg_worker {
+    struct sg_server *server;
+    unsigned index; /* stands in the channel ids of its sessions */
+    struct event_base *base;
+    struct sg_resolver *resolver;
+    struct sg_datapath *datapath;
+    struct sg_listener *listeners[SG_WORKER_LISTENERS];
+    unsigned listener_count;
+    struct sg_conn *conns; /* before their request */
+    unsigned conn_count;
+    struct sg_tunnel *tunnels; /* CONNECT and BIND */
+    unsigned tunnel_count;
+
+    uint64_t accepted;
+    uint64_t tls_handshakes;
+    uint64_t refused_caps;     /* connections over a cap */
+    uint64_t refused_first;    /* first byte that is neither TLS nor SOCKS5, or plain SOCKS not allowed */
+    uint64_t refused_deadline; /* not authenticated in time */
+    uint64_t refused_auth;     /* wrong credentials */
+};
+
+/* Opens everything and starts to listen on the loop of base. NULL after logging why. */
+struct sg_worker *sg_worker_new(struct sg_server *server, unsigned index, struct event_base *base);
+void sg_worker_free(struct sg_worker *worker);
+
+/* The user file changed. */
+void sg_worker_users_changed(struct sg_worker *worker);
+void sg_worker_status(const struct sg_worker *worker, struct json_t *status);
+
+#endif
