@@ -1,0 +1,51 @@
+"""Fixtures of the end-to-end tests; what they are made of is in harness.py."""
+import os
+import shutil
+import subprocess
+
+import pytest
+
+import harness
+
+
+@pytest.fixture
+def lab():
+    """One test's folder, programs and targets; what is left running at the end is stopped and checked."""
+    lab = harness.Lab()
+    yield lab
+    lab.close()
+
+
+@pytest.fixture
+def echo(lab):
+    return lab.open(harness.UdpEcho())
+
+
+@pytest.fixture
+def echo6(lab):
+    return lab.open(harness.UdpEcho('::1'))
+
+
+@pytest.fixture
+def tcp_echo(lab):
+    return lab.open(harness.TcpServer(harness.echo_stream))
+
+
+def need(program):
+    """Skips the test, by name, where a program is missing."""
+    path = shutil.which(program)
+    if not path:
+        pytest.skip(f'{program} is not installed')
+    return path
+
+
+@pytest.fixture
+def program():
+    return need
+
+
+@pytest.fixture
+def own_network():
+    """Skips unless this process may make network namespaces."""
+    if os.geteuid() != 0 or subprocess.run(['unshare', '-n', 'true'], capture_output=True, check=False).returncode != 0:
+        pytest.skip('needs root and network namespaces')
