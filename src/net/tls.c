@@ -355,6 +355,15 @@ static bool library_text(unsigned long code, bool established, char text[static 
     case SSL_R_VERSION_TOO_LOW:
         snprintf(text, SG_TLS_TEXT_MAX, "peer does not speak TLS 1.3");
         return true;
+    case SSL_R_TLSV1_ALERT_UNKNOWN_CA:
+    case SSL_R_SSLV3_ALERT_BAD_CERTIFICATE:
+    case SSL_R_SSLV3_ALERT_UNSUPPORTED_CERTIFICATE:
+    case SSL_R_SSLV3_ALERT_CERTIFICATE_REVOKED:
+    case SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED:
+    case SSL_R_SSLV3_ALERT_CERTIFICATE_UNKNOWN:
+    case SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED:
+        snprintf(text, SG_TLS_TEXT_MAX, "own certificate refused by the peer (%s)", ERR_reason_error_string(code));
+        return true;
     case SSL_R_WRONG_VERSION_NUMBER:
     case SSL_R_PACKET_LENGTH_TOO_LONG:
     case SSL_R_HTTP_REQUEST:
@@ -397,14 +406,30 @@ static bool is_established(const SSL *ssl)
     return SSL_get_peer_finished(ssl, finished, sizeof finished) > 0;
 }
 
+/*
+ * The first error that libevent kept; 0 when only errno tells (libevent then keeps a bare SSL_get_error code). In TLS
+ * 1.3 a client has finished before the server judges its certificate: a write that fails then is not the cause, but
+ * the alert that came before it and waits to be read.
+ */
+static unsigned long take_error(struct bufferevent *bev, SSL *ssl, short what)
+{
+    unsigned long code = bufferevent_get_openssl_error(bev);
+    while (bufferevent_get_openssl_error(bev) != 0)
+        continue;
+    if (ERR_GET_LIB(code) == 0 && (what & BEV_EVENT_WRITING)) {
+        uint8_t byte;
+        ERR_clear_error();
+        code = SSL_read(ssl, &byte, 1) <= 0 ? ERR_get_error() : 0;
+    }
+    return ERR_GET_LIB(code) != 0 && !ERR_SYSTEM_ERROR(code) ? code : 0;
+}
+
 bool sg_tls_error_text(struct bufferevent *bev, short what, char text[static SG_TLS_TEXT_MAX])
 {
     int error = errno;
     SSL *ssl = bufferevent_openssl_get_ssl(bev);
     bool established = !ssl || is_established(ssl);
-    unsigned long code = ssl ? bufferevent_get_openssl_error(bev) : 0;
-    while (ssl && bufferevent_get_openssl_error(bev) != 0)
-        continue;
+    unsigned long code = ssl ? take_error(bev, ssl, what) : 0;
     if (ssl && SSL_get_verify_result(ssl) != X509_V_OK) {
         verify_text(SSL_is_server(ssl), SSL_get_verify_result(ssl), text);
         return true;
@@ -413,7 +438,7 @@ bool sg_tls_error_text(struct bufferevent *bev, short what, char text[static SG_
         snprintf(text, SG_TLS_TEXT_MAX, established ? "connection timed out" : "handshake timed out");
         return false;
     }
-    if (code != 0 && !ERR_SYSTEM_ERROR(code))
+    if (code != 0)
         return library_text(code, established, text);
     if (what & BEV_EVENT_EOF)
         snprintf(text, SG_TLS_TEXT_MAX, established ? "connection ended by the peer" : "handshake ended by the peer");

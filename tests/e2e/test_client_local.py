@@ -72,10 +72,13 @@ def channel_block():
 class Server:
     """SOCKS5 inside TLS as a Sealgram server speaks it, obeying the test: reply is the code for CONNECT and BIND."""
 
-    def __init__(self, keys, alpn='sealgram/1', tls=True, password=None):
+    def __init__(self, keys, alpn='sealgram/1', tls=True, password=None, client_ca=None):
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(keys.cert, keys.key)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_3
+        if client_ca:
+            self.context.verify_mode = ssl.CERT_REQUIRED
+            self.context.load_verify_locations(client_ca)
         if alpn:
             self.context.set_alpn_protocols([alpn])
         self.keys, self.tls, self.reply = keys, tls, 0
@@ -409,6 +412,14 @@ def test_wrong_token(keys):
     server = Server(keys, password=b'other')
     error = Client(invite(server.port, keys.pin)).end(code=1)
     assert f'server 127.0.0.1:{server.port}: ' in error and 'password' in error
+
+
+def test_own_certificate_refused(keys, tmp_path):
+    other = Keys(tmp_path)
+    server = Server(keys, client_ca=keys.cert)
+    for _ in range(5):  # the alert must win against the reset that follows it
+        error = Client(invite(server.port, keys.pin), '--cert', other.cert, '--key', other.key).end(code=1)
+        assert f'server 127.0.0.1:{server.port}: own certificate refused by the peer (' in error
 
 
 def test_next_invite_after_failure(keys):
