@@ -1,5 +1,6 @@
 /*
- * The client's start and end: open the local listeners, connect, say `ready`, run until a signal, and end in good order.
+ * The client's start and end: open the local listeners, connect, say `ready`, run until a signal, and end in good
+ * order.
  */
 #include "client/client.h"
 
@@ -180,7 +181,8 @@ static void on_signal(evutil_socket_t number, short what, void *ctx)
 static bool catch_signals(struct sg_client *client)
 {
     static const int numbers[] = {SIGTERM, SIGINT};
-    signal(SIGPIPE, SIG_IGN);
+    const struct sigaction ignore = {.sa_handler = SIG_IGN};
+    (void)sigaction(SIGPIPE, &ignore, NULL);
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         client->signals[i] = evsignal_new(client->base, numbers[i], on_signal, client);
         if (!client->signals[i] || event_add(client->signals[i], NULL) != 0)

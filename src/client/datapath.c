@@ -1,6 +1,6 @@
 /*
- * The data path of the client towards its server: plaintexts of flows are sealed in batches or put on the stream, what arrives
- * by UDP is opened in batches and given to its flow or to the session.
+ * The data path of the client towards its server: plaintexts of flows are sealed in batches or put on the stream,
+ * what arrives by UDP is opened in batches and given to its flow or to the session.
  */
 #include <errno.h>
 #include <string.h>

@@ -1,7 +1,8 @@
 /*
- * Flows: what local applications see of the data path. A UDP ASSOCIATE has a relay socket of its own, a forward one socket for
- * all sources. A flow gets an association number when it first sends in a session, and a new one whenever the old has ended,
- * so that a restarted server or an expired association costs the application no more than a datagram.
+ * Flows: what local applications see of the data path. A UDP ASSOCIATE has a relay socket of its own, a forward one
+ * socket for all sources. A flow gets an association number when it first sends in a session, and a new one whenever
+ * the old has ended, so that a restarted server or an expired association costs the application no more than a
+ * datagram.
  */
 #include <errno.h>
 #include <stdlib.h>

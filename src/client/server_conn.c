@@ -1,6 +1,6 @@
 /*
- * One connection to the server: resolve, dial, TLS, and greeting, credentials, request and extra bytes in one flight. What
- * fails before the server's reply is told in one line that names the server; nothing is ever said outside TLS.
+ * One connection to the server: resolve, dial, TLS, and greeting, credentials, request and extra bytes in one flight.
+ * What fails before the server's reply is told in one line that names the server; nothing is ever said outside TLS.
  */
 #include "client/server_conn.h"
 
@@ -61,8 +61,8 @@ static void free_conn(struct sg_server_conn *conn)
 }
 
 /*
- * The session's attempts choose the server: after one that failed the next of the list is tried. CONNECT and BIND go where
- * the session is.
+ * The session's attempts choose the server: after one that failed the next of the list is tried. CONNECT and BIND go
+ * where the session is.
  */
 static void note_outcome(struct sg_server_conn *conn, bool failed, bool final)
 {
@@ -127,7 +127,10 @@ static void succeed(struct sg_server_conn *conn)
     fn(ctx, &result);
 }
 
-/* Authenticated, and a target is being connected to: the server's answer, also that it timed out, is worth more than ours. */
+/*
+ * Authenticated, and a target is being connected to: the server's answer, also that it timed out, is worth more than
+ * ours.
+ */
 static void be_patient(struct sg_server_conn *conn)
 {
     static const struct timeval target = {.tv_sec = TARGET_LIMIT_S};

@@ -32,8 +32,8 @@ struct sg_server_conn_result {
 typedef void sg_server_conn_fn(void *ctx, const struct sg_server_conn_result *result);
 
 /*
- * Starts one. extra (may be NULL) is sent in the same flight after the request. The whole takes at most
- * 20 s (10 s without any progress), a CONNECT 60 s from authentication on. NULL when memory is short (fn is not called).
+ * Starts one. extra (may be NULL) is sent in the same flight after the request. The whole takes at most 20 s (10 s
+ * without any progress), a CONNECT 60 s from authentication on. NULL when memory is short (fn is not called).
  */
 struct sg_server_conn *sg_server_conn_start(struct sg_client *client, uint8_t cmd, const struct sg_target *target,
                                             const uint8_t *extra, size_t extra_len, sg_server_conn_fn *fn, void *ctx);

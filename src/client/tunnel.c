@@ -1,7 +1,7 @@
 /*
  * A tunnel's life: the application waits (its connection is not read, so early data stays where it is), the server
- * answers, the answer is passed on as it is, then both connections are relayed. A TCP forward is a CONNECT without the SOCKS
- * part on the application's side: what would be an error reply is a reset there.
+ * answers, the answer is passed on as it is, then both connections are relayed. A TCP forward is a CONNECT without
+ * the SOCKS part on the application's side: what would be an error reply is a reset there.
  */
 #include "client/tunnel.h"
 

@@ -1,4 +1,7 @@
-/* TCP of local applications through the server: CONNECT, BIND, and static forwards, each on a TLS connection of its own. */
+/*
+ * TCP of local applications through the server: CONNECT, BIND, and static forwards, each on a TLS connection of its
+ * own.
+ */
 #ifndef SG_CLIENT_TUNNEL_H
 #define SG_CLIENT_TUNNEL_H
 
@@ -18,7 +21,10 @@ struct sg_client_forward;
  */
 void sg_tunnel_start(struct sg_client *client, struct bufferevent *app, uint8_t cmd, const struct sg_target *target);
 
-/* A TCP forward: each connection to its address is carried to its target. False with errno. *bound is the actual address. */
+/*
+ * A TCP forward: each connection to its address is carried to its target. False with errno. *bound is the actual
+ * address.
+ */
 bool sg_tunnel_listen(struct sg_client *client, const struct sg_client_forward *forward, struct sg_endpoint *bound);
 
 /* Ends all tunnels and TCP forwards. */

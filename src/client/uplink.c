@@ -1,6 +1,6 @@
 /*
- * The session with the server: connect, open a channel, carry plaintexts both ways, notice the end, connect again. While there
- * is no channel datagrams are dropped as no_session: nothing ever leaves in the clear.
+ * The session with the server: connect, open a channel, carry plaintexts both ways, notice the end, connect again.
+ * While there is no channel datagrams are dropped as no_session: nothing ever leaves in the clear.
  */
 #include "client/uplink.h"
 

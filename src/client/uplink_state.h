@@ -1,4 +1,6 @@
-/* The state that uplink.c (session with the server) and flow.c (local applications) share. Nobody else includes this. */
+/*
+ * The state that uplink.c (session with the server) and flow.c (local applications) share. Nobody else includes this.
+ */
 #ifndef SG_CLIENT_UPLINK_STATE_H
 #define SG_CLIENT_UPLINK_STATE_H
 
@@ -121,7 +123,10 @@ void sg_uplink_random(void *ctx, uint8_t *out, size_t len);
 /* uplink.c, for datapath.c and flow.c. */
 void sg_uplink_tell_ready(struct sg_uplink *uplink, const char *path);
 void sg_uplink_write(struct sg_uplink *uplink, const struct sg_msg *msg);
-/* datapath.c: plaintexts go up, sealed in one batch, or by the stream. Each record has its plaintext at bytes + 25, len its length. */
+/*
+ * datapath.c: plaintexts go up, sealed in one batch, or by the stream. Each record has its plaintext at bytes + 25,
+ * len its length.
+ */
 void sg_uplink_send(struct sg_uplink *uplink, struct sg_record *plaintexts, const size_t *data_len, unsigned count,
                     uint64_t now_ms);
 void sg_uplink_arm(struct sg_uplink *uplink, uint64_t now_ms);

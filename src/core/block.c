@@ -52,7 +52,10 @@ struct fields {
     } at[FIELD_COUNT];
 };
 
-/* Duplicates are refused among unknown types too: a parser that sees the first and one that sees the last must not differ. */
+/*
+ * Duplicates are refused among unknown types too: a parser that sees the first and one that sees the last must not
+ * differ.
+ */
 static bool seen_before(uint16_t *seen, unsigned *count, uint16_t type)
 {
     for (unsigned i = 0; i < *count; i++)

@@ -36,8 +36,8 @@ struct sg_open_reply {
 
 /*
  * Decoders take a whole block from the cursor. AGAIN: not whole yet, nothing consumed. MALFORMED: to be refused (too
- * long, a duplicate, a wrong length, an unknown critical field, a field missing). A reply is decoded as an acceptance or,
- * with refused, as a block that need hold nothing but the reason.
+ * long, a duplicate, a wrong length, an unknown critical field, a field missing). A reply is decoded as an acceptance
+ * or, with refused, as a block that need hold nothing but the reason.
  */
 SG_MUST_CHECK enum sg_err sg_open_request_decode(struct sg_rbuf *r, struct sg_open_request *out);
 SG_MUST_CHECK enum sg_err sg_open_reply_decode(struct sg_rbuf *r, bool refused, struct sg_open_reply *out);

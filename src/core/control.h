@@ -72,9 +72,9 @@ struct sg_msg {
 uint32_t sg_msg_number(const struct sg_msg *msg, unsigned i);
 
 /*
- * Takes one whole message of the control stream from the cursor, sent by role from. OK: msg is filled and points into the
- * cursor's bytes. AGAIN: not whole yet, nothing consumed. UNSUPPORTED: an unknown type, consumed and to be skipped.
- * MALFORMED: the session must end (too long, or a body that does not parse exactly).
+ * Takes one whole message of the control stream from the cursor, sent by role from. OK: msg is filled and points into
+ * the cursor's bytes. AGAIN: not whole yet, nothing consumed. UNSUPPORTED: an unknown type, consumed and to be
+ * skipped. MALFORMED: the session must end (too long, or a body that does not parse exactly).
  */
 SG_MUST_CHECK enum sg_err sg_control_decode(struct sg_rbuf *r, enum sg_role from, struct sg_msg *msg);
 
@@ -85,8 +85,9 @@ void sg_control_encode(struct sg_wbuf *w, const struct sg_msg *msg);
 void sg_control_header(uint8_t out[static SG_CONTROL_HEADER_BYTES], enum sg_msg_type type, size_t len);
 
 /*
- * Session messages on UDP: a plaintext whose association is 0. Decode gives MALFORMED for unknown types and those that may not
- * come from that role or not on UDP; bytes after the fields are padding. Encode writes the association too.
+ * Session messages on UDP: a plaintext whose association is 0. Decode gives MALFORMED for unknown types and those
+ * that may not come from that role or not on UDP; bytes after the fields are padding. Encode writes the association
+ * too.
  */
 SG_MUST_CHECK enum sg_err sg_session_message_decode(const uint8_t *bytes, size_t len, enum sg_role from,
                                                     struct sg_msg *msg);

@@ -1,6 +1,7 @@
 /*
- * The path rules. The server's side bounds what a raced or spoofed copy of a record can cause: a challenge of at most 64
- * bytes, twice a candidate, one new candidate per 100 ms, four kept. Data follows only a response from the challenged address.
+ * The path rules. The server's side bounds what a raced or spoofed copy of a record can cause: a challenge of at most
+ * 64 bytes, twice a candidate, one new candidate per 100 ms, four kept. Data follows only a response from the
+ * challenged address.
  */
 #include "core/path.h"
 

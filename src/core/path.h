@@ -51,8 +51,8 @@ struct sg_server_path {
 };
 
 /*
- * A record that verified, with the highest counter of its newest sender, came from addr. True if a challenge with *token must be sent
- * there now. The address that is already validated gives false.
+ * A record that verified, with the highest counter of its newest sender, came from addr. True if a challenge with
+ * *token must be sent there now. The address that is already validated gives false.
  */
 bool sg_server_path_offer(struct sg_server_path *path, const struct sg_path_addr *addr, uint64_t now_ms,
                           sg_random_fn *random, void *random_ctx, uint8_t token[static SG_CONTROL_TOKEN_BYTES]);
@@ -81,7 +81,10 @@ bool sg_client_path_probe_due(struct sg_client_path *path, uint64_t now_ms);
 bool sg_client_path_answered(struct sg_client_path *path);
 uint64_t sg_client_path_next_timeout(const struct sg_client_path *path);
 
-/* Either side: how long a record may be. Until the search for the MTU exists: base, and two sizes tried on validation. */
+/*
+ * Either side: how long a record may be. Until the search for the MTU exists: base, and two sizes tried on
+ * validation.
+ */
 struct sg_pmtu_try {
     uint16_t size;
     uint8_t sends;

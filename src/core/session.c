@@ -1,8 +1,8 @@
 /*
- * The session's own traffic. In short, from docs/protocol.md sections 7 and 8:
- * the stream is pinged when nothing came for 15 s and given up after three pings without a byte from the peer;
- * the client probes until answered, then chooses UDP by PATH; the server challenges a new address and moves only to one that
- * responded; each side tries two record sizes once the path stands.
+ * The session's own traffic. In short, from docs/protocol.md sections 7 and 8: the stream is pinged when nothing came
+ * for 15 s and given up after three pings without a byte from the peer; the client probes until answered, then
+ * chooses UDP by PATH; the server challenges a new address and moves only to one that responded; each side tries two
+ * record sizes once the path stands.
  */
 #include "core/session.h"
 
@@ -229,7 +229,10 @@ enum sg_reason sg_session_on_message(struct sg_session *session, const uint8_t *
     return SG_REASON_MALFORMED;
 }
 
-/* When the next PING is due: 15 s after the last byte that came; while pings are unanswered, 15 s after the last of them. */
+/*
+ * When the next PING is due: 15 s after the last byte that came; while pings are unanswered, 15 s after the last of
+ * them.
+ */
 static uint64_t ping_due(const struct sg_session *session)
 {
     return (session->pings > 0 ? session->ping_ms : session->stream_in_ms) + SG_SESSION_PING_MS;

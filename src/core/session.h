@@ -1,7 +1,8 @@
 /*
- * What client and server sessions share: the messages that keep stream and path alive, the choice of path, and the sizes.
- * Sans-I/O: messages and time come in, messages go out through ops, sg_session_next_timeout tells when to call tick.
- * Associations and keys are the caller's (src/server, src/client). RESUME, renewal and fallback will live here too.
+ * What client and server sessions share: the messages that keep stream and path alive, the choice of path, and the
+ * sizes. Sans-I/O: messages and time come in, messages go out through ops, sg_session_next_timeout tells when to call
+ * tick. Associations and keys are the caller's (src/server, src/client). RESUME, renewal and fallback will live here
+ * too.
  */
 #ifndef SG_CORE_SESSION_H
 #define SG_CORE_SESSION_H

@@ -21,8 +21,8 @@ struct sg_squeue {
 void sg_squeue_dispose(struct sg_squeue *queue);
 
 /*
- * Appends a plaintext of len bytes. Returns how many datagrams were dropped for it: older ones that made room, or this one
- * itself (then *queued is false: memory is short).
+ * Appends a plaintext of len bytes. Returns how many datagrams were dropped for it: older ones that made room, or
+ * this one itself (then *queued is false: memory is short).
  */
 size_t sg_squeue_push(struct sg_squeue *queue, const uint8_t *bytes, size_t len, uint64_t now_ms, bool *queued);
 

@@ -16,6 +16,7 @@
 #include <openssl/x509v3.h>
 
 #include "core/addr.h"
+#include "net/file.h"
 
 enum { VALID_DAYS = 3652 };
 
@@ -26,17 +27,16 @@ static enum sg_err fail(char *error, const char *path, const char *cause)
     return SG_ERR_SYSTEM;
 }
 
-/* A new file of ours in mode, for writing; what is left of an older attempt is replaced if replace. */
-static FILE *create_file(const char *path, mode_t mode, bool replace)
+static FILE *create_file(const char *path)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (replace ? O_TRUNC : O_EXCL), mode);
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_EXCL, 0600);
     return fd < 0 ? NULL : fdopen(fd, "w");
 }
 
 enum sg_err sg_cert_make_key(const char *key_path, char error[static SG_CERT_ERROR_MAX])
 {
     enum sg_err err = SG_OK;
-    FILE *file = create_file(key_path, 0600, false);
+    FILE *file = create_file(key_path);
     if (!file)
         return fail(error, key_path, strerror(errno));
     EVP_PKEY *key = EVP_EC_gen("P-256");
@@ -50,10 +50,20 @@ enum sg_err sg_cert_make_key(const char *key_path, char error[static SG_CERT_ERR
     return err;
 }
 
+/* A key under a pass phrase is refused, where OpenSSL would ask at the terminal. */
+static int no_pass_phrase(char *buffer, int size, int is_writing, void *ctx)
+{
+    (void)buffer;
+    (void)size;
+    (void)is_writing;
+    (void)ctx;
+    return -1;
+}
+
 static EVP_PKEY *read_key(const char *path)
 {
     FILE *file = fopen(path, "re");
-    EVP_PKEY *key = file ? PEM_read_PrivateKey(file, NULL, NULL, NULL) : NULL;
+    EVP_PKEY *key = file ? PEM_read_PrivateKey(file, NULL, no_pass_phrase, NULL) : NULL;
     if (file)
         fclose(file);
     return key;
@@ -97,7 +107,7 @@ static bool fill_certificate(X509 *cert, EVP_PKEY *key, const char *host)
     struct sg_ip ip;
     X509_NAME *name = X509_get_subject_name(cert);
     snprintf(san, sizeof san, "%s:%s", sg_ip_parse(host, &ip) == SG_OK ? "IP" : "DNS", host);
-    /* a CN has at most 64 characters; what counts is the SAN */
+    /* The CN is fixed: it has room for 64 characters, and what counts is the SAN. */
     return X509_set_version(cert, X509_VERSION_3) == 1 && set_serial(cert) &&
            X509_gmtime_adj(X509_getm_notBefore(cert), -86400) &&
            X509_time_adj_ex(X509_getm_notAfter(cert), VALID_DAYS, 0, NULL) && X509_set_pubkey(cert, key) == 1 &&
@@ -107,20 +117,9 @@ static bool fill_certificate(X509 *cert, EVP_PKEY *key, const char *host)
            add_extension(cert, NID_ext_key_usage, "serverAuth") && X509_sign(cert, key, EVP_sha256()) > 0;
 }
 
-static bool write_certificate(X509 *cert, const char *path)
+static bool write_certificate(FILE *file, void *cert)
 {
-    char *temporary = NULL;
-    if (asprintf(&temporary, "%s.new", path) < 0)
-        return false;
-    FILE *file = create_file(temporary, 0644, true);
-    bool good = file && PEM_write_X509(file, cert) == 1 && fflush(file) == 0 && fsync(fileno(file)) == 0;
-    if (file)
-        good = fclose(file) == 0 && good;
-    good = good && rename(temporary, path) == 0;
-    if (file && !good)
-        unlink(temporary);
-    free(temporary);
-    return good;
+    return PEM_write_X509(file, cert) == 1;
 }
 
 enum sg_err sg_cert_make(const char *key_path, const char *cert_path, const char *host,
@@ -130,10 +129,10 @@ enum sg_err sg_cert_make(const char *key_path, const char *cert_path, const char
     EVP_PKEY *key = read_key(key_path);
     X509 *cert = X509_new();
     if (!key)
-        err = fail(error, key_path, "holds no private key");
+        err = fail(error, key_path, "holds no private key that can be read without a pass phrase");
     else if (!cert || !fill_certificate(cert, key, host))
         err = fail(error, cert_path, "the certificate cannot be made: is the host a name or an address?");
-    else if (!write_certificate(cert, cert_path))
+    else if (sg_file_replace(cert_path, write_certificate, cert) != SG_OK)
         err = fail(error, cert_path, strerror(errno));
     X509_free(cert);
     EVP_PKEY_free(key);
@@ -177,7 +176,7 @@ enum sg_err sg_cert_check(const char *key_path, const char *cert_path, char erro
     EVP_PKEY *key = read_key(key_path);
     X509 *cert = read_cert(cert_path);
     if (!key)
-        err = fail(error, key_path, "holds no private key");
+        err = fail(error, key_path, "holds no private key that can be read without a pass phrase");
     else if (!cert)
         err = fail(error, cert_path, "holds no certificate");
     else if (X509_check_private_key(cert, key) != 1)

@@ -1,4 +1,6 @@
-/* The server's own key and certificate: made by `sealgram init`, renewed with the same key, pinned by its public key. */
+/*
+ * The server's own key and certificate: made by `sealgram init`, renewed with the same key, pinned by its public key.
+ */
 #ifndef SG_NET_CERT_H
 #define SG_NET_CERT_H
 
@@ -11,7 +13,10 @@ enum { SG_CERT_PIN_BYTES = 32, SG_CERT_ERROR_MAX = 512 };
 /* Writes a new P-256 key (mode 0600) to key_path, which must not exist. error: path and cause. */
 SG_MUST_CHECK enum sg_err sg_cert_make_key(const char *key_path, char error[static SG_CERT_ERROR_MAX]);
 
-/* Writes a self-signed certificate of the key for host (name or IP, as subject and SAN), valid for 10 years, replacing cert_path. */
+/*
+ * Writes a self-signed certificate of the key for host (name or IP: its subjectAltName), valid for 10 years from now,
+ * replacing cert_path whole. The caller has checked host with sg_invite_host_is_valid. error: path and cause.
+ */
 SG_MUST_CHECK enum sg_err sg_cert_make(const char *key_path, const char *cert_path, const char *host,
                                        char error[static SG_CERT_ERROR_MAX]);
 

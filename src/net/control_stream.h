@@ -1,4 +1,7 @@
-/* The control stream over a bufferevent: whole messages out of its input, messages and queued datagrams into its output. */
+/*
+ * The control stream over a bufferevent: whole messages out of its input, messages and queued datagrams into its
+ * output.
+ */
 #ifndef SG_NET_CONTROL_STREAM_H
 #define SG_NET_CONTROL_STREAM_H
 
@@ -15,8 +18,8 @@ enum {
 };
 
 /*
- * The next whole message in the input, sent by role from, in place: valid until the caller drains *taken bytes. OK, AGAIN (none yet),
- * UNSUPPORTED (to be skipped: drain it), any other: the session must end.
+ * The next whole message in the input, sent by role from, in place: valid until the caller drains *taken bytes. OK,
+ * AGAIN (none yet), UNSUPPORTED (to be skipped: drain it), any other: the session must end.
  */
 SG_MUST_CHECK enum sg_err sg_control_stream_next(struct bufferevent *bev, enum sg_role from, struct sg_msg *msg,
                                                  size_t *taken);

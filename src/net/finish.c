@@ -1,7 +1,7 @@
 /*
- * The end of a connection in good order: write, close_notify, FIN, and wait for the peer's end, all within a fixed time.
- * Closing at once would do harm: input that nobody read turns the close into a reset, which can destroy the last answer on
- * its way.
+ * The end of a connection in good order: write, close_notify, FIN, and wait for the peer's end, all within a fixed
+ * time. Closing at once would do harm: input that nobody read turns the close into a reset, which can destroy the
+ * last answer on its way.
  */
 #include "net/finish.h"
 

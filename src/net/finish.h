@@ -5,8 +5,9 @@
 struct bufferevent;
 
 /*
- * Takes the bufferevent over: writes what its output holds, then close_notify where it is TLS, then closes. After 2 s without an
- * end it is closed anyway. Input is thrown away. Its event base must still run for that; sg_finish_now does it at once.
+ * Takes the bufferevent over: writes what its output holds, then close_notify where it is TLS, then closes. After 2 s
+ * without an end it is closed anyway. Input is thrown away. Its event base must still run for that; sg_finish_now
+ * does it at once.
  */
 void sg_finish(struct bufferevent *bev);
 

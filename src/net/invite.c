@@ -8,6 +8,8 @@
 
 #include <sodium.h>
 
+#include "core/addr.h"
+
 static const char scheme[] = "sealgram://";
 static const char pin_key[] = "pin=sha256:";
 
@@ -62,12 +64,23 @@ static bool parse_port(const char *text, const char *end, uint16_t *out)
     return value >= 1 && value <= 65535;
 }
 
+bool sg_invite_host_is_valid(const char *host)
+{
+    struct sg_ip ip;
+    size_t len = strlen(host);
+    if (sg_ip_parse(host, &ip) == SG_OK)
+        return true;
+    return len >= 1 && len <= 255 &&
+           strspn(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == len;
+}
+
 /* HOST, HOST:PORT or [IPV6]:PORT. */
 static bool parse_authority(const char *from, const char *end, struct sg_invite *out,
                             char problem[static SG_INVITE_TEXT_MAX])
 {
     const char *host_end = NULL, *port = NULL;
-    if (from < end && *from == '[') {
+    bool bracketed = from < end && *from == '[';
+    if (bracketed) {
         host_end = memchr(from, ']', (size_t)(end - from));
         if (!host_end)
             return problem_is(problem, "the host's '[' has no ']'");
@@ -80,13 +93,14 @@ static bool parse_authority(const char *from, const char *end, struct sg_invite 
         port = host_end;
     }
     size_t len = (size_t)(host_end - from);
-    if (len == 0 || len >= sizeof out->host || memchr(from, '@', len) || memchr(from, '/', len))
+    if (len == 0 || len >= sizeof out->host)
         return problem_is(problem, "there is no host, or it is too long");
     memcpy(out->host, from, len);
     out->host[len] = '\0';
-    for (size_t i = 0; i < len; i++)
-        if (out->host[i] <= ' ' || out->host[i] > '~')
-            return problem_is(problem, "the host has a character that no host has");
+    if (!sg_invite_host_is_valid(out->host))
+        return problem_is(problem, "the host is neither a name nor an address (an IPv6 address stands in [])");
+    if (bracketed != (strchr(out->host, ':') != NULL))
+        return problem_is(problem, "in [] stands an IPv6 address, and nothing else");
     out->port = SG_DEFAULT_PORT;
     if (port == end)
         return true;
@@ -98,8 +112,6 @@ static bool parse_authority(const char *from, const char *end, struct sg_invite 
 static bool parse_query(const char *from, struct sg_invite *out, char problem[static SG_INVITE_TEXT_MAX])
 {
     size_t len = 0;
-    if (*from == '\0')
-        return true;
     if (strncmp(from, pin_key, strlen(pin_key)) != 0)
         return problem_is(problem, "after '?' only pin=sha256:... is known");
     from += strlen(pin_key);
@@ -111,10 +123,8 @@ static bool parse_query(const char *from, struct sg_invite *out, char problem[st
     return true;
 }
 
-bool sg_invite_parse(const char *text, struct sg_invite *out, char problem[static SG_INVITE_TEXT_MAX])
+static bool parse_whole(const char *text, struct sg_invite *out, char problem[static SG_INVITE_TEXT_MAX])
 {
-    memset(out, 0, sizeof *out);
-    problem[0] = '\0';
     if (strncmp(text, scheme, strlen(scheme)) != 0)
         return problem_is(problem, "an invite begins with sealgram://");
     const char *from = text + strlen(scheme);
@@ -134,6 +144,16 @@ bool sg_invite_parse(const char *text, struct sg_invite *out, char problem[stati
     if (*end != '\0' && *end != '?')
         return problem_is(problem, "after the port comes /?pin=sha256:... or nothing");
     return *end == '\0' || parse_query(end + 1, out, problem);
+}
+
+bool sg_invite_parse(const char *text, struct sg_invite *out, char problem[static SG_INVITE_TEXT_MAX])
+{
+    memset(out, 0, sizeof *out);
+    problem[0] = '\0';
+    bool good = parse_whole(text, out, problem);
+    if (!good)
+        sodium_memzero(out, sizeof *out);
+    return good;
 }
 
 /* Percent-encodes what is not unreserved (RFC 3986 section 2.3). */

@@ -1,6 +1,6 @@
 /*
- * Invites: `sealgram://USER:TOKEN@HOST:PORT/?pin=sha256:...`, all that a client needs. Without TOKEN the client shows a certificate,
- * without a pin the server must.
+ * Invites: `sealgram://USER:TOKEN@HOST:PORT/?pin=sha256:...`, all that a client needs. Without TOKEN the client shows
+ * a certificate, without a pin the server must.
  */
 #ifndef SG_NET_INVITE_H
 #define SG_NET_INVITE_H
@@ -20,7 +20,13 @@ struct sg_invite {
     uint8_t pin[SG_INVITE_PIN_BYTES]; /* SHA-256 of the server's SubjectPublicKeyInfo */
 };
 
-/* Parses one line. False, and problem says what is wrong (never the token). */
+/*
+ * True for what an invite may name as its host: an IP address (no brackets, no zone), or a name of 1 to 255 letters,
+ * digits and . _ -
+ */
+bool sg_invite_host_is_valid(const char *host);
+
+/* Parses one line. False, and problem says what is wrong (never the token); out is then empty. The caller wipes out. */
 bool sg_invite_parse(const char *text, struct sg_invite *out, char problem[static SG_INVITE_TEXT_MAX]);
 
 /* The line of an invite, terminated. */

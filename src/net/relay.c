@@ -1,4 +1,6 @@
-/* Two byte streams joined. Each leg's input moves to the other's output without copying; back-pressure stops reading. */
+/*
+ * Two byte streams joined. Each leg's input moves to the other's output without copying; back-pressure stops reading.
+ */
 #include "net/relay.h"
 
 #include <stdbool.h>

@@ -1,6 +1,6 @@
 /*
- * c-ares on libevent: it tells which sockets to watch and when to be called again. Answers are handed over by a timer of no
- * delay, so that a callback never runs inside the start of its look-up, and a cancelled one never at all.
+ * c-ares on libevent: it tells which sockets to watch and when to be called again. Answers are handed over by a timer
+ * of no delay, so that a callback never runs inside the start of its look-up, and a cancelled one never at all.
  */
 #include "net/resolver.h"
 

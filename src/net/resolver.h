@@ -13,7 +13,10 @@ struct sg_resolve;
 
 enum { SG_RESOLVE_MAX_IPS = 16 };
 
-/* Called once, always later than the start returned, never after a cancel. ips is sorted by RFC 6724 and lives for the call. */
+/*
+ * Called once, always later than the start returned, never after a cancel. ips is sorted by RFC 6724 and lives for
+ * the call.
+ */
 typedef void sg_resolve_fn(void *ctx, enum sg_err err, const struct sg_ip *ips, size_t count);
 
 /* NULL on failure. Free cancels what is pending (no callback). */

@@ -1,4 +1,7 @@
-/* The directory of status sockets. Below /tmp anybody could have made it first: it must be a directory, ours, and closed. */
+/*
+ * The directory of status sockets. Below /tmp anybody could have made it first: it must be a directory, ours, and
+ * closed.
+ */
 #include "net/rundir.h"
 
 #include <errno.h>

@@ -1,4 +1,7 @@
-/* Where running programs put their status sockets: $XDG_RUNTIME_DIR/sealgram, /run/sealgram for root, else /tmp/sealgram-UID. */
+/*
+ * Where running programs put their status sockets: $XDG_RUNTIME_DIR/sealgram, /run/sealgram for root, else
+ * /tmp/sealgram-UID.
+ */
 #ifndef SG_NET_RUNDIR_H
 #define SG_NET_RUNDIR_H
 
@@ -10,8 +13,8 @@ enum { SG_RUNDIR_PATH_MAX = 108 }; /* what a socket address holds */
 void sg_rundir_path(char out[static SG_RUNDIR_PATH_MAX]);
 
 /*
- * The path of this process' status socket, NAME-PID.sock, the directory made (0700) and checked to be ours. False with errno: EPERM
- * when it belongs to somebody else or others can enter, ENAMETOOLONG.
+ * The path of this process' status socket, NAME-PID.sock, the directory made (0700) and checked to be ours. False
+ * with errno: EPERM when it belongs to somebody else or others can enter, ENAMETOOLONG.
  */
 bool sg_rundir_status_path(const char *name, char out[static SG_RUNDIR_PATH_MAX]);
 

@@ -77,8 +77,10 @@ bool sg_tls_error_text(struct bufferevent *bev, short what, char text[static SG_
  */
 bool sg_tls_close_write(struct bufferevent *bev);
 
-/* Writes as much output as the socket takes now, without the event loop (plain bufferevents too). The bufferevent is good
- * only for sg_tls_close_write and bufferevent_free afterwards. */
+/*
+ * Writes as much output as the socket takes now, without the event loop (plain bufferevents too). The bufferevent is
+ * good only for sg_tls_close_write and bufferevent_free afterwards.
+ */
 void sg_tls_write_now(struct bufferevent *bev);
 
 #endif

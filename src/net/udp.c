@@ -1,6 +1,6 @@
 /*
- * Batched UDP by recvmmsg and sendmmsg. Segmentation offload will be added inside these two calls; nothing above them needs to
- * know.
+ * Batched UDP by recvmmsg and sendmmsg. Segmentation offload will be added inside these two calls; nothing above them
+ * needs to know.
  */
 #include "net/udp.h"
 
@@ -147,7 +147,10 @@ static void count_failed(struct sg_udp_tx *tx, unsigned i, int error)
         sg_ledger_drop(tx->ledgers[i], error == EMSGSIZE ? SG_REASON_TOO_BIG : SG_REASON_SEND_FAILED);
 }
 
-/* An ICMP error that waits on a socket is reported by the next send, which it must not eat: such a send is tried once more. */
+/*
+ * An ICMP error that waits on a socket is reported by the next send, which it must not eat: such a send is tried once
+ * more.
+ */
 static bool is_pending_error(int error)
 {
     return error == ECONNREFUSED || error == EHOSTUNREACH || error == ENETUNREACH || error == EPROTO ||

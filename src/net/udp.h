@@ -44,7 +44,10 @@ struct sg_udp_rx {
 SG_MUST_CHECK enum sg_err sg_udp_rx_init(struct sg_udp_rx *rx);
 void sg_udp_rx_dispose(struct sg_udp_rx *rx);
 
-/* Receives up to a batch; returns how many, 0 when nothing waits, -1 with errno on a socket error (which is then cleared). */
+/*
+ * Receives up to a batch; returns how many, 0 when nothing waits, -1 with errno on a socket error (which is then
+ * cleared).
+ */
 int sg_udp_recv(struct sg_udp_rx *rx, int fd);
 
 /* Collects datagrams for one socket after another and sends each run with one call. */
@@ -60,9 +63,9 @@ struct sg_udp_tx {
 };
 
 /*
- * Adds one datagram; what was collected for another socket is sent first. to NULL: the socket is connected. from NULL or
- * family 0: the kernel chooses the source address. bytes must stay valid until sg_udp_tx_flush. ledger (may be NULL) counts it
- * as forwarded with data_len bytes, or as dropped, once the kernel has spoken.
+ * Adds one datagram; what was collected for another socket is sent first. to NULL: the socket is connected. from NULL
+ * or family 0: the kernel chooses the source address. bytes must stay valid until sg_udp_tx_flush. ledger (may be
+ * NULL) counts it as forwarded with data_len bytes, or as dropped, once the kernel has spoken.
  */
 void sg_udp_tx_add(struct sg_udp_tx *tx, int fd, const struct sg_endpoint *to, const struct sg_ip *from, uint8_t *bytes,
                    size_t len, struct sg_ledger *ledger, size_t data_len);
@@ -82,7 +85,10 @@ int sg_udp_open(const struct sg_endpoint *bind_to, unsigned flags);
 /* The longest UDP payload of the route to an endpoint, by the kernel's figure; 0 if it does not say. */
 size_t sg_udp_route_payload(const struct sg_endpoint *to);
 
-/* An ICMP error from the error queue: the target it concerns, and REFUSED, UNREACHABLE or TOO_BIG. False when none is left. */
+/*
+ * An ICMP error from the error queue: the target it concerns, and REFUSED, UNREACHABLE or TOO_BIG. False when none is
+ * left.
+ */
 struct sg_udp_error {
     struct sg_endpoint target;
     enum sg_reason reason;

@@ -1,10 +1,12 @@
 /*
- * The pool, its queue, and two small tables: passwords that were right a short while ago (as HMACs under a key of this process),
- * and addresses that guessed wrong too often. The attempt limit is asked first, so that a remembered password is no oracle.
+ * The pool, its queue, and two small tables: passwords that were right a short while ago (as HMACs under a key of
+ * this process), and addresses that guessed wrong too often. The attempt limit is asked first, so that a remembered
+ * password is no oracle.
  */
 #include "server/auth.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -194,7 +196,7 @@ static struct sg_auth_job *start_job(struct sg_auth *auth, const struct sg_auth_
     if (!job)
         return NULL;
     const char *hash = sg_server_password_hash(auth->server, request->user, &job->is_known);
-    strncpy(job->hash, hash, sizeof job->hash - 1);
+    snprintf(job->hash, sizeof job->hash, "%s", hash);
     memcpy(job->password, request->password, request->password_len);
     job->password_len = request->password_len;
     memcpy(job->memory_key, memory_key, sizeof job->memory_key);

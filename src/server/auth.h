@@ -1,6 +1,6 @@
 /*
- * Checking credentials. A token is checked at once; whatever else is presented costs one Argon2id on a thread of a small pool,
- * for known and unknown users alike: what is presented decides the work, never what is stored.
+ * Checking credentials. A token is checked at once; whatever else is presented costs one Argon2id on a thread of a
+ * small pool, for known and unknown users alike: what is presented decides the work, never what is stored.
  */
 #ifndef SG_SERVER_AUTH_H
 #define SG_SERVER_AUTH_H
@@ -31,8 +31,8 @@ struct sg_auth *sg_auth_new(struct sg_server *server, struct event_base *base, u
 void sg_auth_free(struct sg_auth *auth);
 
 /*
- * Checks. NULL: *good has the verdict now (a token, a remembered password, too many attempts from there, or a full queue);
- * otherwise fn is called once, later.
+ * Checks. NULL: *good has the verdict now (a token, a remembered password, too many attempts from there, or a full
+ * queue); otherwise fn is called once, later.
  */
 struct sg_auth_job *sg_auth_check(struct sg_auth *auth, const struct sg_auth_request *request, bool *good,
                                   sg_auth_fn *fn, void *ctx);

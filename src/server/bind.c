@@ -1,6 +1,6 @@
 /*
- * BIND: listens on the address that the client connected to, tells where, and joins the first permitted peer. DST.ADDR names the
- * only host that may connect, unless it is unspecified.
+ * BIND: listens on the address that the client connected to, tells where, and joins the first permitted peer.
+ * DST.ADDR names the only host that may connect, unless it is unspecified.
  */
 #include <stdlib.h>
 #include <unistd.h>

@@ -1,6 +1,7 @@
 /*
- * The TCP side of a session: from the request for CHANNEL to the control stream. First the block of the request must arrive; it is
- * answered with a channel, or refused with a reason; from then on the connection carries messages until either side ends it.
+ * The TCP side of a session: from the request for CHANNEL to the control stream. First the block of the request must
+ * arrive; it is answered with a channel, or refused with a reason; from then on the connection carries messages until
+ * either side ends it.
  */
 #include "server/channel_conn.h"
 

@@ -29,10 +29,16 @@ struct sg_handover {
 /* The client asked for CHANNEL (0xE8) with ALPN sealgram/1: takes over bev and usage in any case. */
 void sg_channel_conn_start(struct sg_worker *worker, const struct sg_handover *handover);
 
-/* Ends the connection of a session that is gone: flushed first, unless reason is NONE (the stream is broken). Releases usage. */
+/*
+ * Ends the connection of a session that is gone: flushed first, unless reason is NONE (the stream is broken).
+ * Releases usage.
+ */
 void sg_channel_conn_end(struct sg_handover *who, enum sg_reason reason);
 
-/* The client asked for UDP ASSOCIATE and policy allows plain UDP from it: takes over bev and usage in any case, replies. */
+/*
+ * The client asked for UDP ASSOCIATE and policy allows plain UDP from it: takes over bev and usage in any case,
+ * replies.
+ */
 void sg_plain_assoc_start(struct sg_worker *worker, const struct sg_handover *handover,
                           const struct sg_target *request);
 

@@ -1,6 +1,6 @@
 /*
- * Connections before their request. Whatever they do, they have ten seconds in all and count against caps, in all and per
- * address; nothing is answered that policy does not allow.
+ * Connections before their request. Whatever they do, they have ten seconds in all and count against caps, in all and
+ * per address; nothing is answered that policy does not allow.
  */
 #include "server/conn.h"
 

@@ -1,4 +1,7 @@
-/* CONNECT: the name is resolved, policy looks at every address, the permitted ones are dialled, the streams are joined. */
+/*
+ * CONNECT: the name is resolved, policy looks at every address, the permitted ones are dialled, the streams are
+ * joined.
+ */
 #include <stdlib.h>
 #include <unistd.h>
 

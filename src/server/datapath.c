@@ -1,6 +1,7 @@
 /*
- * The worker's UDP ports: what arrives is told apart by the detector, records are opened in runs of one channel and given to
- * their session, plain datagrams to plain.c, all else is junk. Also the making and the end of the data path as a whole.
+ * The worker's UDP ports: what arrives is told apart by the detector, records are opened in runs of one channel and
+ * given to their session, plain datagrams to plain.c, all else is junk. Also the making and the end of the data path
+ * as a whole.
  */
 #include "server/datapath.h"
 

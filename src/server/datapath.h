@@ -1,6 +1,6 @@
 /*
- * The data path of one worker: its UDP ports, its sessions and plain associations, and the way of each datagram from record to
- * target and back. docs/architecture.md walks along it. Nothing here is shared between workers.
+ * The data path of one worker: its UDP ports, its sessions and plain associations, and the way of each datagram from
+ * record to target and back. docs/architecture.md walks along it. Nothing here is shared between workers.
  */
 #ifndef SG_SERVER_DATAPATH_H
 #define SG_SERVER_DATAPATH_H

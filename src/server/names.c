@@ -1,6 +1,6 @@
 /*
- * Datagrams to names. Each look-up belongs to one association number and one name; the datagrams wait in it in order. Every
- * address that comes back is checked against policy; the first that passes is used.
+ * Datagrams to names. Each look-up belongs to one association number and one name; the datagrams wait in it in order.
+ * Every address that comes back is checked against policy; the first that passes is used.
  */
 #include "server/names.h"
 

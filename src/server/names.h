@@ -1,4 +1,7 @@
-/* Look-ups for datagrams whose target is a name: a bounded number of them, with a bounded number of datagrams waiting. */
+/*
+ * Look-ups for datagrams whose target is a name: a bounded number of them, with a bounded number of datagrams
+ * waiting.
+ */
 #ifndef SG_SERVER_NAMES_H
 #define SG_SERVER_NAMES_H
 

@@ -1,6 +1,6 @@
 /*
- * Sockets towards the targets. The mapping is endpoint-independent (one socket, unconnected, for all targets of a family), the
- * filtering address-dependent: only addresses that the association has sent to may answer.
+ * Sockets towards the targets. The mapping is endpoint-independent (one socket, unconnected, for all targets of a
+ * family), the filtering address-dependent: only addresses that the association has sent to may answer.
  */
 #include "server/outbound.h"
 

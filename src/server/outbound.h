@@ -1,6 +1,6 @@
 /*
- * The outbound side of one association: a socket per address family in use, the addresses that it has sent to, and the names
- * that it resolved. Sealed and plain associations both have one; what comes back goes to their owner.
+ * The outbound side of one association: a socket per address family in use, the addresses that it has sent to, and
+ * the names that it resolved. Sealed and plain associations both have one; what comes back goes to their owner.
  */
 #ifndef SG_SERVER_OUTBOUND_H
 #define SG_SERVER_OUTBOUND_H
@@ -49,8 +49,9 @@ void sg_outbound_init(struct sg_outbound *outbound, struct sg_datapath *datapath
 void sg_outbound_dispose(struct sg_outbound *outbound);
 
 /*
- * Sends one datagram to a numeric target that policy has passed, opening the socket for its family if needed, through the
- * datapath's batch (flushed by the caller). Counts in the up ledger. NONE, or why it could not even be tried (not counted).
+ * Sends one datagram to a numeric target that policy has passed, opening the socket for its family if needed, through
+ * the datapath's batch (flushed by the caller). Counts in the up ledger. NONE, or why it could not even be tried (not
+ * counted).
  */
 enum sg_reason sg_outbound_send(struct sg_outbound *outbound, const struct sg_endpoint *target, uint8_t *data,
                                 size_t len);

@@ -1,6 +1,7 @@
 /*
- * Plain UDP by policy. An association is keyed by the client's IP address and UDP port; it waits for its first datagram when the
- * client did not name the port. It lives as long as its TCP connection, at most 60 s before it latched.
+ * Plain UDP by policy. An association is keyed by the client's IP address and UDP port; it waits for its first
+ * datagram when the client did not name the port. It lives as long as its TCP connection, at most 60 s before it
+ * latched.
  */
 #include "server/plain.h"
 
@@ -216,7 +217,10 @@ static void receive_for(struct sg_plain *plain, struct sg_udp_packet *packet, ui
     forward(plain, &target, data, len);
 }
 
-/* The association of a source on the shared ports: the one keyed by it, else the only one that waits for that address. */
+/*
+ * The association of a source on the shared ports: the one keyed by it, else the only one that waits for that
+ * address.
+ */
 static struct sg_plain *find_plain(const struct sg_port *port, const struct sg_endpoint *peer)
 {
     struct sg_plain *waiting = NULL;

@@ -1,6 +1,6 @@
 /*
- * Plain RFC 1928 UDP associations, where policy allows them (docs/protocol.md section 10): for clients that know nothing of sealed
- * records. sg_plain_assoc_start (channel_conn.h) makes one.
+ * Plain RFC 1928 UDP associations, where policy allows them (docs/protocol.md section 10): for clients that know
+ * nothing of sealed records. sg_plain_assoc_start (channel_conn.h) makes one.
  */
 #ifndef SG_SERVER_PLAIN_H
 #define SG_SERVER_PLAIN_H

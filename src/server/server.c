@@ -1,6 +1,6 @@
 /*
- * The server's start and end: certificate, users and guard are loaded and checked, the worker listens, `ready` is printed, and
- * until a signal comes the user file is watched.
+ * The server's start and end: certificate, users and guard are loaded and checked, the worker listens, `ready` is
+ * printed, and until a signal comes the user file is watched.
  */
 #include "server/server.h"
 
@@ -328,9 +328,10 @@ static void stop(struct running *running)
 int sg_server_run(const struct sg_config *config)
 {
     struct running running = {.server.config = config};
+    const struct sigaction ignore = {.sa_handler = SIG_IGN};
     int code = EXIT_CONFIG;
     raise_file_limit();
-    signal(SIGPIPE, SIG_IGN);
+    (void)sigaction(SIGPIPE, &ignore, NULL);
     running.server.started_ms = sg_now_ms();
     (void)stat(config->users, &running.users_stat);
     if (load(&running.server)) {

@@ -1,6 +1,6 @@
 /*
- * The server as a whole: configuration, users, and its workers. What workers ask of it is read-only between reloads of the user
- * file.
+ * The server as a whole: configuration, users, and its workers. What workers ask of it is read-only between reloads
+ * of the user file.
  */
 #ifndef SG_SERVER_SERVER_H
 #define SG_SERVER_SERVER_H
@@ -29,8 +29,8 @@ struct sg_server {
 };
 
 /*
- * Runs until SIGTERM or SIGINT: prints `ready ADDR:PORT...` on standard output once it serves. Returns the exit code: 0 after
- * a signal, 1 if it could not start, 3 if certificates or users are unusable (logged).
+ * Runs until SIGTERM or SIGINT: prints `ready ADDR:PORT...` on standard output once it serves. Returns the exit code:
+ * 0 after a signal, 1 if it could not start, 3 if certificates or users are unusable (logged).
  */
 int sg_server_run(const struct sg_config *config);
 

@@ -216,7 +216,10 @@ static void on_target_error(struct sg_outbound *outbound, const struct sg_endpoi
 
 static const struct sg_outbound_owner outbound_owner = {.on_packets = on_packets, .on_error = on_target_error};
 
-/* Creates an association under the user's and the server's limits. NULL, and the number is used up: the client must back off. */
+/*
+ * Creates an association under the user's and the server's limits. NULL, and the number is used up: the client must
+ * back off.
+ */
 static struct sg_server_assoc *create_assoc(struct sg_server_session *session, uint32_t number, enum sg_reason *reason,
                                             uint64_t now_ms)
 {

@@ -1,6 +1,6 @@
 /*
- * A user's session on the server: its channel and keys, its control stream, its associations. channel_conn.c makes it from
- * an authenticated connection; datapath.c gives it records; it ends by sg_server_session_close.
+ * A user's session on the server: its channel and keys, its control stream, its associations. channel_conn.c makes it
+ * from an authenticated connection; datapath.c gives it records; it ends by sg_server_session_close.
  */
 #ifndef SG_SERVER_SESSION_H
 #define SG_SERVER_SESSION_H
@@ -50,17 +50,23 @@ struct sg_server_session {
     uint64_t refused_ms;
 };
 
-/* Opens a session for an authenticated connection: sends nothing yet. On failure the reason, and *out is NULL; who stays the caller's. */
+/*
+ * Opens a session for an authenticated connection: sends nothing yet. On failure the reason, and *out is NULL; who
+ * stays the caller's.
+ */
 enum sg_reason sg_server_session_open(struct sg_datapath *datapath, const struct sg_handover *who, uint16_t suite,
                                       struct sg_server_session **out);
 
 /*
- * Ends a session: CLOSE(reason) on the stream if that still works (reason NONE: it does not), keys wiped, sockets closed, all
- * freed.
+ * Ends a session: CLOSE(reason) on the stream if that still works (reason NONE: it does not), keys wiped, sockets
+ * closed, all freed.
  */
 void sg_server_session_close(struct sg_server_session *session, enum sg_reason reason);
 
-/* Works off the plaintext of one record or DATAGRAM message (association not 0), in place. Flush the datapath's tx afterwards. */
+/*
+ * Works off the plaintext of one record or DATAGRAM message (association not 0), in place. Flush the datapath's tx
+ * afterwards.
+ */
 void sg_server_session_up(struct sg_server_session *session, uint8_t *plaintext, size_t len, uint64_t now_ms);
 
 /* A control message. NONE, or why the session must end. */

@@ -1,6 +1,6 @@
 /*
- * TCP relays of users: CONNECT (connect.c) and BIND (bind.c). Both start from an authenticated connection, answer with reply
- * codes, and end as two joined streams in the worker's list, so that a user who is removed loses them.
+ * TCP relays of users: CONNECT (connect.c) and BIND (bind.c). Both start from an authenticated connection, answer
+ * with reply codes, and end as two joined streams in the worker's list, so that a user who is removed loses them.
  */
 #ifndef SG_SERVER_TUNNEL_H
 #define SG_SERVER_TUNNEL_H
@@ -33,7 +33,10 @@ struct sg_tunnel {
 void sg_connect_start(struct sg_worker *worker, const struct sg_handover *handover, const struct sg_target *target);
 void sg_bind_start(struct sg_worker *worker, const struct sg_handover *handover, const struct sg_target *target);
 
-/* For connect.c and bind.c. A tunnel in the worker's list, state of setup; NULL: limits or memory, answered and ended. */
+/*
+ * For connect.c and bind.c. A tunnel in the worker's list, state of setup; NULL: limits or memory, answered and
+ * ended.
+ */
 struct sg_tunnel *sg_tunnel_new(struct sg_worker *worker, const struct sg_handover *handover,
                                 const struct sg_tunnel_setup *setup, void *state);
 void sg_tunnel_reply(struct sg_tunnel *tunnel, uint8_t rep, const struct sg_endpoint *bound);

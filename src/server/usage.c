@@ -1,8 +1,12 @@
-/* Users in use, in a list: there are as many as have something open at this moment. One lock, taken outside the data path. */
+/*
+ * Users in use, in a list: there are as many as have something open at this moment. One lock, taken outside the data
+ * path.
+ */
 #include "server/usage.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,7 +49,7 @@ struct sg_usage *sg_usage_acquire(struct sg_usage_table *table, const char *user
     while (usage && strcmp(usage->user, user) != 0)
         usage = usage->next;
     if (!usage && (usage = calloc(1, sizeof *usage))) {
-        strncpy(usage->user, user, sizeof usage->user - 1);
+        snprintf(usage->user, sizeof usage->user, "%s", user);
         usage->table = table;
         usage->next = table->first;
         table->first = usage;

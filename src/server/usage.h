@@ -1,4 +1,7 @@
-/* What each user has open: one counted record per user name, shared by all of its connections, checked against the limits. */
+/*
+ * What each user has open: one counted record per user name, shared by all of its connections, checked against the
+ * limits.
+ */
 #ifndef SG_SERVER_USAGE_H
 #define SG_SERVER_USAGE_H
 
@@ -18,7 +21,10 @@ void sg_usage_table_free(struct sg_usage_table *table);
 struct sg_usage *sg_usage_acquire(struct sg_usage_table *table, const char *user);
 void sg_usage_release(struct sg_usage *usage);
 
-/* Takes one of a kind: false if the user is at the limit. A slot is held until what it stands for is freed: give it back then. */
+/*
+ * Takes one of a kind: false if the user is at the limit. A slot is held until what it stands for is freed: give it
+ * back then.
+ */
 bool sg_usage_take(struct sg_usage *usage, enum sg_usage_kind kind);
 void sg_usage_give(struct sg_usage *usage, enum sg_usage_kind kind);
 

@@ -1,5 +1,6 @@
 /*
- * One worker: an event loop with its own listeners, resolver, connections and data path. Workers share nothing on the data path.
+ * One worker: an event loop with its own listeners, resolver, connections and data path. Workers share nothing on the
+ * data path.
  */
 #ifndef SG_SERVER_WORKER_H
 #define SG_SERVER_WORKER_H

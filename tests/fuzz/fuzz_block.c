@@ -1,7 +1,7 @@
 /*
- * Blocks of the CHANNEL command: the first byte says whether the rest is a request, a reply or a refusal. What decodes has
- * the form that docs/protocol.md section 5 asks for (found by a second, slower reader here), survives a round trip, and
- * none of its beginnings is a block.
+ * Blocks of the CHANNEL command: the first byte says whether the rest is a request, a reply or a refusal. What
+ * decodes has the form that docs/protocol.md section 5 asks for (found by a second, slower reader here), survives a
+ * round trip, and none of its beginnings is a block.
  */
 #include <string.h>
 

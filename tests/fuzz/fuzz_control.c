@@ -1,6 +1,7 @@
 /*
- * The control stream: the first byte says which side sent it, the rest is what came. Each message that decodes encodes to
- * the bytes it came from, none of its beginnings is a message, and what does not decode consumes as much as it says.
+ * The control stream: the first byte says which side sent it, the rest is what came. Each message that decodes
+ * encodes to the bytes it came from, none of its beginnings is a message, and what does not decode consumes as much
+ * as it says.
  */
 #include <string.h>
 

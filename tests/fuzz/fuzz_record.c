@@ -1,7 +1,7 @@
 /*
- * Sealing and opening: the input is a list of steps. Records are sealed, arrive, arrive again, damaged or made up, and
- * counters jump. A model that knows every sealed byte and a plain list of what opened tells for each arrival what has to
- * come of it.
+ * Sealing and opening: the input is a list of steps. Records are sealed, arrive, arrive again, damaged or made up,
+ * and counters jump. A model that knows every sealed byte and a plain list of what opened tells for each arrival what
+ * has to come of it.
  */
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /*
- * The session machine of either role: the input is a list of steps, messages from anywhere and time that passes. What an
- * address may get is held against a book of the challenges that left and the responses that came, kept here; each
+ * The session machine of either role: the input is a list of steps, messages from anywhere and time that passes. What
+ * an address may get is held against a book of the challenges that left and the responses that came, kept here; each
  * step's output is bounded, and who was woken is not due again at once.
  */
 #include <string.h>

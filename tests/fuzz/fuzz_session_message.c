@@ -1,6 +1,7 @@
 /*
- * Session messages on UDP: the first byte says which side sent it, the rest is the plaintext. What decodes encodes to its
- * first bytes, the rest is padding that may be there or not, and only the types of docs/protocol.md section 6.1 decode.
+ * Session messages on UDP: the first byte says which side sent it, the rest is the plaintext. What decodes encodes to
+ * its first bytes, the rest is padding that may be there or not, and only the types of docs/protocol.md section 6.1
+ * decode.
  */
 #include <string.h>
 

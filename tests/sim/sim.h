@@ -1,7 +1,7 @@
 /*
  * A deterministic world of one client session and one server session under a virtual clock: real sealing, an in-order
- * stream with delay, and a UDP leg that loses, doubles, reorders and damages records, with an attacker who copies records to
- * other addresses and replays old ones. One seed gives one run.
+ * stream with delay, and a UDP leg that loses, doubles, reorders and damages records, with an attacker who copies
+ * records to other addresses and replays old ones. One seed gives one run.
  *
  * What must hold is checked as it happens, against books that the world keeps by itself (which records are intact and
  * new, which addresses responded), never against what the session believes. A failed check prints the seed.

@@ -1,6 +1,6 @@
 /*
- * The two ends: what src/client and src/server do around core/session.c, as short as it can be, and the books that every
- * record and datagram is checked against.
+ * The two ends: what src/client and src/server do around core/session.c, as short as it can be, and the books that
+ * every record and datagram is checked against.
  */
 #include "sim.h"
 

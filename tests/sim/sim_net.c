@@ -1,4 +1,6 @@
-/* The network: events in order of time, a UDP leg with every fault, a stream that is slow but true, and the attacker. */
+/*
+ * The network: events in order of time, a UDP leg with every fault, a stream that is slow but true, and the attacker.
+ */
 #include "sim.h"
 
 #include "../unit/record_util.h"
@@ -120,7 +122,10 @@ static void travel(struct sim *sim, const struct sim_event *record, uint64_t del
     sim_schedule(sim, &event);
 }
 
-/* The attacker sees a record, keeps some, and sends copies from addresses of its own, sometimes ahead of the original. */
+/*
+ * The attacker sees a record, keeps some, and sends copies from addresses of its own, sometimes ahead of the
+ * original.
+ */
 static void overhear(struct sim *sim, const struct sim_event *record)
 {
     if (sim->calm)

@@ -1,6 +1,6 @@
 /*
- * The path rules of docs/protocol.md section 8, items 2, 3 and 6, each with its exact times: what the server may send to
- * an address that it does not know, when the client probes, and which sizes are tried.
+ * The path rules of docs/protocol.md section 8, items 2, 3 and 6, each with its exact times: what the server may send
+ * to an address that it does not know, when the client probes, and which sizes are tried.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /*
- * The session's own traffic, docs/protocol.md sections 7 and 8: pulse of the stream, choice of the path, what an address
- * may get before it responded, sizes and keepalive. What the session sends is caught in a list.
+ * The session's own traffic, docs/protocol.md sections 7 and 8: pulse of the stream, choice of the path, what an
+ * address may get before it responded, sizes and keepalive. What the session sends is caught in a list.
  */
 #include <setjmp.h>
 #include <stdarg.h>
