@@ -202,7 +202,7 @@ static const struct argp_option option_list[] = {
     {"cert", KEY_CERT, "FILE", 0, "own certificate, for servers that ask for one", 0},
     {"key", KEY_KEY, "FILE", 0, "its private key", 0},
     {"status-socket", KEY_STATUS, "PATH", 0, "where `sealgram status` asks", 0},
-    {"verbose", 'v', NULL, 0, "log more; twice: everything", 0},
+    {"verbose", 'v', NULL, 0, "log everything", 0},
     {"quiet", 'q', NULL, 0, "log errors only", 0},
     {0},
 };
