@@ -10,44 +10,44 @@
 
 #include "core/err.h"
 
-#define SG_REASON_MAP(X)                                                                           \
-    X(NONE, 0, "none", "no reason given")                                                          \
-    X(NORMAL, 1, "normal", "closed in good order")                                                 \
-    X(SHUTDOWN, 2, "shutdown", "the peer is shutting down")                                        \
-    X(IDLE, 3, "idle", "no datagram for the idle time")                                            \
-    X(PROTOCOL, 4, "protocol", "the peer broke the protocol")                                      \
-    X(UNAUTHORIZED, 5, "unauthorized", "user unknown, removed, or credential changed")             \
-    X(BUSY, 6, "busy", "too much work at the moment")                                              \
-    X(LIMIT, 7, "limit", "a quota or table is full")                                               \
-    X(POLICY, 8, "policy", "target not allowed")                                                   \
-    X(RESOLVE_FAILED, 9, "resolve_failed", "name does not resolve")                                \
-    X(UNREACHABLE, 10, "unreachable", "network or host unreachable")                               \
-    X(REFUSED, 11, "refused", "target port unreachable")                                           \
-    X(TOO_BIG, 12, "too_big", "datagram too large for where it must go")                           \
-    X(NO_SOCKET, 13, "no_socket", "no socket could be made")                                       \
-    X(TIMEOUT, 14, "timeout", "the peer gave no sign of life")                                     \
-    X(ASSOC_CLOSED, 15, "assoc_closed", "association is not open")                                 \
-    X(SUITE, 16, "suite", "no suite in common")                                                    \
-    X(NOT_OFFERED, 17, "not_offered", "not offered by this server")                                \
-    X(JUNK, 32, "junk", "neither a sealed record nor a plain SOCKS datagram")                      \
-    X(LENGTH, 33, "length", "record too short or too long")                                        \
-    X(UNKNOWN_CHANNEL, 34, "unknown_channel", "no such channel")                                   \
-    X(REPLAYED, 35, "replayed", "nonce already received")                                          \
-    X(TOO_OLD, 36, "too_old", "counter older than the replay window")                              \
-    X(FORGED, 37, "forged", "tag does not match")                                                  \
-    X(SENDER_LIMIT, 38, "sender_limit", "no room for a further sender id")                         \
-    X(KEY_LIMIT, 39, "key_limit", "the key's limit of use is reached")                             \
-    X(MALFORMED, 40, "malformed", "contents do not follow the format")                             \
-    X(FRAGMENT, 41, "fragment", "SOCKS fragment (FRAG is not 0)")                                  \
-    X(PLAIN_REFUSED, 42, "plain_refused", "plain datagram where none is allowed")                  \
-    X(PLAIN_SOURCE, 43, "plain_source", "plain datagram from another address")                     \
-    X(NO_PATH, 44, "no_path", "no path to the peer")                                               \
-    X(STREAM_FULL, 45, "stream_full", "too much waits for the stream")                             \
-    X(NO_SESSION, 46, "no_session", "no session with the server")                                  \
-    X(FILTERED, 47, "filtered", "source was never contacted by the association")                   \
-    X(RESOLVE_WAIT, 48, "resolve_wait", "too much waits for a name")                               \
-    X(SEND_FAILED, 49, "send_failed", "the kernel refused the datagram")                           \
-    X(CHALLENGE, 50, "challenge", "challenge or response that fits nothing")                       \
+#define SG_REASON_MAP(X)                                                                                               \
+    X(NONE, 0, "none", "no reason given")                                                                              \
+    X(NORMAL, 1, "normal", "closed in good order")                                                                     \
+    X(SHUTDOWN, 2, "shutdown", "the peer is shutting down")                                                            \
+    X(IDLE, 3, "idle", "no datagram for the idle time")                                                                \
+    X(PROTOCOL, 4, "protocol", "the peer broke the protocol")                                                          \
+    X(UNAUTHORIZED, 5, "unauthorized", "user unknown, removed, or credential changed")                                 \
+    X(BUSY, 6, "busy", "too much work at the moment")                                                                  \
+    X(LIMIT, 7, "limit", "a quota or table is full")                                                                   \
+    X(POLICY, 8, "policy", "target not allowed")                                                                       \
+    X(RESOLVE_FAILED, 9, "resolve_failed", "name does not resolve")                                                    \
+    X(UNREACHABLE, 10, "unreachable", "network or host unreachable")                                                   \
+    X(REFUSED, 11, "refused", "target port unreachable")                                                               \
+    X(TOO_BIG, 12, "too_big", "datagram too large for where it must go")                                               \
+    X(NO_SOCKET, 13, "no_socket", "no socket could be made")                                                           \
+    X(TIMEOUT, 14, "timeout", "the peer gave no sign of life")                                                         \
+    X(ASSOC_CLOSED, 15, "assoc_closed", "association is not open")                                                     \
+    X(SUITE, 16, "suite", "no suite in common")                                                                        \
+    X(NOT_OFFERED, 17, "not_offered", "not offered by this server")                                                    \
+    X(JUNK, 32, "junk", "neither a sealed record nor a plain SOCKS datagram")                                          \
+    X(LENGTH, 33, "length", "record too short or too long")                                                            \
+    X(UNKNOWN_CHANNEL, 34, "unknown_channel", "no such channel")                                                       \
+    X(REPLAYED, 35, "replayed", "nonce already received")                                                              \
+    X(TOO_OLD, 36, "too_old", "counter older than the replay window")                                                  \
+    X(FORGED, 37, "forged", "tag does not match")                                                                      \
+    X(SENDER_LIMIT, 38, "sender_limit", "no room for a further sender id")                                             \
+    X(KEY_LIMIT, 39, "key_limit", "the key's limit of use is reached")                                                 \
+    X(MALFORMED, 40, "malformed", "contents do not follow the format")                                                 \
+    X(FRAGMENT, 41, "fragment", "SOCKS fragment (FRAG is not 0)")                                                      \
+    X(PLAIN_REFUSED, 42, "plain_refused", "plain datagram where none is allowed")                                      \
+    X(PLAIN_SOURCE, 43, "plain_source", "plain datagram from another address")                                         \
+    X(NO_PATH, 44, "no_path", "no path to the peer")                                                                   \
+    X(STREAM_FULL, 45, "stream_full", "too much waits for the stream")                                                 \
+    X(NO_SESSION, 46, "no_session", "no session with the server")                                                      \
+    X(FILTERED, 47, "filtered", "source was never contacted by the association")                                       \
+    X(RESOLVE_WAIT, 48, "resolve_wait", "too much waits for a name")                                                   \
+    X(SEND_FAILED, 49, "send_failed", "the kernel refused the datagram")                                               \
+    X(CHALLENGE, 50, "challenge", "challenge or response that fits nothing")                                           \
     X(KERNEL, 51, "kernel", "receive buffer overflow in the kernel")
 
 enum sg_reason {
