@@ -1,11 +1,12 @@
 /*
- * Users in a sorted array, looked up by bisection. Tokens are kept as SHA-256: 32 random bytes need no slow hash. The file is
- * replaced whole under flock, so that concurrent calls lose nobody and a reader never sees half of it.
+ * Users in a sorted array, looked up by bisection. Tokens are kept as SHA-256: 32 random bytes need no slow hash. The
+ * file is replaced whole under flock, so that concurrent calls lose nobody and a reader never sees half of it.
  */
 #include "server/users.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,8 @@
 #include <unistd.h>
 
 #include <sodium.h>
+
+#include "net/file.h"
 
 enum { VALUE_MAX = 160, LINE_MAX_BYTES = 512, CREATED_MAX = 32 };
 
@@ -27,7 +30,7 @@ struct credential {
 };
 
 struct sg_users {
-    struct credential *list; /* sorted by name, then line */
+    struct credential *list; /* sorted by name, kind, line */
     size_t count;
 };
 
@@ -69,13 +72,21 @@ static bool is_hex(const char *text, size_t len)
     return strlen(text) == len && strspn(text, "0123456789abcdef") == len;
 }
 
+/* needs_rehash decodes the string: 1 (other costs than asked for) is as good as 0, -1 is malformed. */
+static bool is_argon2id(const char *text)
+{
+    return strncmp(text, crypto_pwhash_argon2id_STRPREFIX, strlen(crypto_pwhash_argon2id_STRPREFIX)) == 0 &&
+           crypto_pwhash_str_needs_rehash(text, crypto_pwhash_OPSLIMIT_INTERACTIVE,
+                                          crypto_pwhash_MEMLIMIT_INTERACTIVE) >= 0;
+}
+
 static const char *check_value(const struct credential *c)
 {
     switch (c->kind) {
     case SG_USER_TOKEN:
         return is_hex(c->value, 64) ? NULL : "a token's value is its SHA-256, 64 hexadecimal digits";
     case SG_USER_PASSWORD:
-        return strncmp(c->value, "$argon2id$", 10) == 0 ? NULL : "a password's value starts with $argon2id$";
+        return is_argon2id(c->value) ? NULL : "a password's value is an Argon2id string, $argon2id$...";
     case SG_USER_CERTIFICATE:
         return strcmp(c->value, "-") == 0 ? NULL : "a certificate's value is '-': its subject CN is the user name";
     }
@@ -111,9 +122,9 @@ static int compare(const void *a, const void *b)
 {
     const struct credential *x = a, *y = b;
     int order = strcmp(x->name, y->name);
-    if (order != 0)
-        return order;
-    return x->line < y->line ? -1 : x->line > y->line;
+    if (order == 0 && x->kind != y->kind)
+        order = x->kind < y->kind ? -1 : 1;
+    return order != 0 ? order : x->line < y->line ? -1 : x->line > y->line;
 }
 
 static enum sg_err append(struct sg_users *users, size_t *room, const struct credential *c)
@@ -141,30 +152,59 @@ static const char *find_duplicate(const struct sg_users *users, size_t *line)
     return NULL;
 }
 
-static enum sg_err read_lines(FILE *file, const char *path, struct sg_users *users, char *error)
+/* One line of len bytes, which it may change: NULL, or what is wrong with it. */
+static const char *take_line(struct sg_users *users, size_t *room, char *line, size_t len, size_t number)
 {
-    char line[LINE_MAX_BYTES];
-    size_t room = 0, number = 0;
+    struct credential c = {.line = number};
+    if (len > 0 && line[len - 1] == '\n')
+        line[--len] = '\0';
+    if (len > LINE_MAX_BYTES)
+        return "line is too long";
+    if (memchr(line, '\0', len))
+        return "line has a NUL byte";
+    if (line[0] == '#' || line[strspn(line, " \t")] == '\0')
+        return NULL;
+    const char *wrong = parse_line(line, &c);
+    if (!wrong && append(users, room, &c) != SG_OK)
+        wrong = "out of memory";
+    sodium_memzero(&c, sizeof c);
+    return wrong;
+}
+
+static const char *read_lines(FILE *file, struct sg_users *users, size_t *number)
+{
+    char *line = NULL;
+    size_t size = 0, room = 0;
+    ssize_t len = 0;
     const char *wrong = NULL;
-    while (!wrong && fgets(line, sizeof line, file)) {
-        struct credential c = {.line = ++number};
-        size_t len = strcspn(line, "\n");
-        bool whole = line[len] == '\n' || feof(file);
-        line[len] = '\0';
-        if (line[0] == '#' || line[strspn(line, " \t")] == '\0')
-            continue;
-        wrong = whole ? parse_line(line, &c) : "line is too long";
-        if (!wrong && append(users, &room, &c) != SG_OK)
-            return SG_ERR_NOMEM;
+    while (!wrong && (len = getline(&line, &size, file)) >= 0) {
+        ++*number;
+        wrong = take_line(users, &room, line, (size_t)len, *number);
     }
+    if (line)
+        sodium_memzero(line, size);
+    free(line);
+    if (!wrong && ferror(file))
+        return strerror(errno);
     if (!wrong && users->count > 0) {
         qsort(users->list, users->count, sizeof *users->list, compare);
-        wrong = find_duplicate(users, &number);
+        wrong = find_duplicate(users, number);
     }
-    sodium_memzero(line, sizeof line);
-    if (!wrong)
+    return wrong;
+}
+
+enum sg_err sg_users_read(FILE *file, const char *path, struct sg_users **out, char error[static SG_USERS_ERROR_MAX])
+{
+    size_t number = 0;
+    struct sg_users *users = calloc(1, sizeof *users);
+    const char *wrong = users ? read_lines(file, users, &number) : "out of memory";
+    *out = NULL;
+    if (!wrong) {
+        *out = users;
         return SG_OK;
-    snprintf(error, SG_USERS_ERROR_MAX, "%s:%zu: %s", path, number, wrong);
+    }
+    snprintf(error, SG_USERS_ERROR_MAX, "%.400s:%zu: %s", path, number, wrong);
+    sg_users_free(users);
     return SG_ERR_MALFORMED;
 }
 
@@ -172,27 +212,17 @@ enum sg_err sg_users_load(const char *path, struct sg_users **out, char error[st
 {
     struct stat st;
     enum sg_err err = SG_ERR_SYSTEM;
-    struct sg_users *users = NULL;
     FILE *file = fopen(path, "re");
     *out = NULL;
-    snprintf(error, SG_USERS_ERROR_MAX, "%s: %s", path, strerror(errno));
-    if (!file || fstat(fileno(file), &st) != 0)
-        goto out;
-    if (st.st_mode & 077) {
-        snprintf(error, SG_USERS_ERROR_MAX, "%s: other users of this machine can read it: chmod 600 %s", path, path);
+    if (!file || fstat(fileno(file), &st) != 0) {
+        snprintf(error, SG_USERS_ERROR_MAX, "%.400s: %s", path, strerror(errno));
+    } else if (st.st_mode & 077) {
+        snprintf(error, SG_USERS_ERROR_MAX, "%.200s: others may read or write it (mode %04o): chmod 600 %.200s", path,
+                 (unsigned)st.st_mode & 07777, path);
         err = SG_ERR_DENIED;
-        goto out;
+    } else {
+        err = sg_users_read(file, path, out, error);
     }
-    users = calloc(1, sizeof *users);
-    err = users ? read_lines(file, path, users, error) : SG_ERR_NOMEM;
-    if (err == SG_ERR_NOMEM)
-        snprintf(error, SG_USERS_ERROR_MAX, "%s: out of memory", path);
-    if (err == SG_OK) {
-        *out = users;
-        users = NULL;
-    }
-out:
-    sg_users_free(users);
     if (file)
         fclose(file);
     return err;
@@ -321,18 +351,29 @@ void sg_token_make(char text[static SG_TOKEN_TEXT_BYTES + 1], char value[static 
 
 /* --- editing --- */
 
-/* Holds the lock file beside the user file until it is closed. */
+/*
+ * Holds the lock file beside the user file until it is closed. Root makes it for the file's owner, who must be able to
+ * open it later.
+ */
 static int lock_file(const char *path, char *error)
 {
-    char lock_path[4096];
-    snprintf(lock_path, sizeof lock_path, "%s.lock", path);
-    int fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd >= 0 && flock(fd, LOCK_EX) == 0)
-        return fd;
-    snprintf(error, SG_USERS_ERROR_MAX, "%.400s: %s", lock_path, strerror(errno));
-    if (fd >= 0)
-        close(fd);
-    return -1;
+    char *lock_path = NULL;
+    struct stat st;
+    if (asprintf(&lock_path, "%s.lock", path) < 0) {
+        snprintf(error, SG_USERS_ERROR_MAX, "out of memory");
+        return -1;
+    }
+    int fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd >= 0 && geteuid() == 0 && stat(path, &st) == 0 && fchown(fd, st.st_uid, st.st_gid) != 0)
+        errno = 0; /* the owner then needs root to edit: no reason to stop here */
+    if (fd < 0 || flock(fd, LOCK_EX) != 0) {
+        snprintf(error, SG_USERS_ERROR_MAX, "%.400s: %s", lock_path, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        fd = -1;
+    }
+    free(lock_path);
+    return fd;
 }
 
 static int compare_lines(const void *a, const void *b)
@@ -341,39 +382,33 @@ static int compare_lines(const void *a, const void *b)
     return x->line < y->line ? -1 : x->line > y->line;
 }
 
-static bool write_all(FILE *file, struct sg_users *users)
+static bool write_all(FILE *file, void *ctx)
 {
-    qsort(users->list, users->count, sizeof *users->list, compare_lines);
+    struct sg_users *users = ctx;
+    if (users->count > 0)
+        qsort(users->list, users->count, sizeof *users->list, compare_lines);
     bool good = fputs(file_head, file) >= 0;
     for (size_t i = 0; good && i < users->count; i++) {
         const struct credential *c = &users->list[i];
         good = fprintf(file, "%s %s %s %s\n", c->name, sg_user_kind_name(c->kind), c->value, c->created) > 0;
     }
-    return good && fflush(file) == 0 && fsync(fileno(file)) == 0;
+    return good;
 }
 
 static enum sg_err replace_file(const char *path, struct sg_users *users, char *error)
 {
-    char temporary[4096];
-    snprintf(temporary, sizeof temporary, "%s.new", path);
-    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    FILE *file = fd < 0 ? NULL : fdopen(fd, "w");
-    bool good = file && write_all(file, users);
-    if (file)
-        good = fclose(file) == 0 && good;
-    if (good && rename(temporary, path) == 0)
-        return SG_OK;
-    snprintf(error, SG_USERS_ERROR_MAX, "%.400s: %s", temporary, strerror(errno));
-    if (fd >= 0)
-        unlink(temporary);
-    return SG_ERR_SYSTEM;
+    enum sg_err err = sg_file_replace(path, write_all, users);
+    if (err != SG_OK)
+        snprintf(error, SG_USERS_ERROR_MAX, "%.400s: %s", path, strerror(errno));
+    return err;
 }
 
-static size_t remove_matching(struct sg_users *users, const char *name, const enum sg_user_kind *kind)
+/* Takes out the user's credentials of the kinds in the set (a bit each). Returns how many. */
+static size_t remove_matching(struct sg_users *users, const char *name, unsigned kinds)
 {
     size_t kept = 0, before = users->count;
     for (size_t i = 0; i < before; i++)
-        if (strcmp(users->list[i].name, name) != 0 || (kind && users->list[i].kind != *kind))
+        if (strcmp(users->list[i].name, name) != 0 || !(kinds & 1u << users->list[i].kind))
             users->list[kept++] = users->list[i];
     users->count = kept;
     return before - kept;
@@ -387,42 +422,63 @@ static void write_date(char out[static CREATED_MAX])
     strftime(out, CREATED_MAX, "%Y-%m-%dT%H:%M:%SZ", &tm);
 }
 
-static enum sg_err add_credential(struct sg_users *users, const char *name, enum sg_user_kind kind, const char *value,
-                                  bool replace, char *error)
+static enum sg_err add_credential(struct sg_users *users, const struct credential *c, bool replace, char *error)
 {
-    struct credential c = {.kind = kind, .line = SIZE_MAX};
+    static const unsigned password = 1u << SG_USER_PASSWORD;
+    static const unsigned invited = 1u << SG_USER_TOKEN | 1u << SG_USER_CERTIFICATE;
     size_t room = users->count;
     if (replace) {
-        remove_matching(users, name, &kind);
-    } else if (sg_users_has(users, name)) {
-        snprintf(error, SG_USERS_ERROR_MAX, "user %s exists already", name);
+        remove_matching(users, c->name, c->kind == SG_USER_PASSWORD ? password : invited);
+        room = users->count;
+    } else if (sg_users_has(users, c->name)) {
+        snprintf(error, SG_USERS_ERROR_MAX, "user %s exists already", c->name);
         return SG_ERR_EXISTS;
     }
-    room = users->count;
-    snprintf(c.name, sizeof c.name, "%s", name);
-    snprintf(c.value, sizeof c.value, "%s", value);
-    write_date(c.created);
-    return append(users, &room, &c);
+    enum sg_err err = append(users, &room, c);
+    if (err != SG_OK)
+        snprintf(error, SG_USERS_ERROR_MAX, "out of memory");
+    return err;
+}
+
+/* A new credential, made now; fails where the file's own reader would refuse it. */
+static enum sg_err make_credential(struct credential *c, const char *name, enum sg_user_kind kind, const char *value,
+                                   char *error)
+{
+    *c = (struct credential){.kind = kind, .line = SIZE_MAX};
+    if (!sg_user_name_is_valid(name)) {
+        snprintf(error, SG_USERS_ERROR_MAX, "'%.100s' is not a user name: 1 to 64 of letters, digits and . _ - @",
+                 name);
+        return SG_ERR_INVALID;
+    }
+    snprintf(c->name, sizeof c->name, "%s", name);
+    snprintf(c->value, sizeof c->value, "%s", value);
+    write_date(c->created);
+    const char *wrong = check_value(c);
+    if (!wrong)
+        return SG_OK;
+    snprintf(error, SG_USERS_ERROR_MAX, "%s", wrong);
+    return SG_ERR_INVALID;
 }
 
 enum sg_err sg_users_add(const char *path, const char *name, enum sg_user_kind kind, const char *value, bool replace,
                          char error[static SG_USERS_ERROR_MAX])
 {
     struct sg_users *users = NULL;
-    if (!sg_user_name_is_valid(name)) {
-        snprintf(error, SG_USERS_ERROR_MAX, "'%s' is not a user name: 1 to 64 of letters, digits and . _ - @", name);
-        return SG_ERR_INVALID;
-    }
-    int lock = lock_file(path, error);
-    if (lock < 0)
-        return SG_ERR_SYSTEM;
-    enum sg_err err = sg_users_load(path, &users, error);
+    struct credential c;
+    enum sg_err err = make_credential(&c, name, kind, value, error);
+    int lock = err == SG_OK ? lock_file(path, error) : -1;
+    if (err == SG_OK && lock < 0)
+        err = SG_ERR_SYSTEM;
     if (err == SG_OK)
-        err = add_credential(users, name, kind, value, replace, error);
+        err = sg_users_load(path, &users, error);
+    if (err == SG_OK)
+        err = add_credential(users, &c, replace, error);
     if (err == SG_OK)
         err = replace_file(path, users, error);
     sg_users_free(users);
-    close(lock);
+    sodium_memzero(&c, sizeof c);
+    if (lock >= 0)
+        close(lock);
     return err;
 }
 
@@ -433,7 +489,7 @@ enum sg_err sg_users_remove(const char *path, const char *name, char error[stati
     if (lock < 0)
         return SG_ERR_SYSTEM;
     enum sg_err err = sg_users_load(path, &users, error);
-    if (err == SG_OK && remove_matching(users, name, NULL) == 0) {
+    if (err == SG_OK && remove_matching(users, name, UINT_MAX) == 0) {
         snprintf(error, SG_USERS_ERROR_MAX, "there is no user %s", name);
         err = SG_ERR_NOT_FOUND;
     }

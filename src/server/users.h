@@ -1,6 +1,6 @@
 /*
- * The user file: one credential a line, `NAME KIND VALUE CREATED`. A loaded file is a snapshot that does not change. The command
- * line edits the file under a lock, and replaces it whole.
+ * The user file: one credential a line, `NAME KIND VALUE CREATED`. A loaded file is a snapshot that does not change.
+ * The command line edits the file under a lock, and replaces it whole.
  */
 #ifndef SG_SERVER_USERS_H
 #define SG_SERVER_USERS_H
@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "core/err.h"
 
@@ -22,11 +23,14 @@ struct sg_users;
 bool sg_user_name_is_valid(const char *name);
 
 /*
- * Loads a file. error has FILE:LINE and the reason: unreadable, readable by others (mode & 077), a line that does not parse, a
- * credential twice. An empty file is a file without users.
+ * Loads a file. error has FILE:LINE and the reason: unreadable, readable by others (mode & 077), a line that does not
+ * parse, a credential twice. An empty file is a file without users.
  */
 SG_MUST_CHECK enum sg_err sg_users_load(const char *path, struct sg_users **out, char error[static SG_USERS_ERROR_MAX]);
-void sg_users_free(struct sg_users *users);
+/* The same from an open file, whose mode the caller has checked; path is for error alone. */
+SG_MUST_CHECK enum sg_err sg_users_read(FILE *file, const char *path, struct sg_users **out,
+                                        char error[static SG_USERS_ERROR_MAX]);
+void sg_users_free(struct sg_users *users); /* wipes; NULL is nothing */
 
 size_t sg_users_count(const struct sg_users *users);
 bool sg_users_has(const struct sg_users *users, const char *name);
@@ -44,14 +48,15 @@ const char *sg_users_password_hash(const struct sg_users *users, const char *nam
 /* SHA-256 over all credentials of the user (all 0 for none): equal as long as none changed. */
 void sg_users_digest(const struct sg_users *users, const char *name, uint8_t out[static 32]);
 
-/* Each credential in the file's order. */
+/* Each credential, by name and kind. */
 void sg_users_each(const struct sg_users *users,
                    void (*fn)(void *ctx, const char *name, enum sg_user_kind kind, const char *created), void *ctx);
 const char *sg_user_kind_name(enum sg_user_kind kind);
 
 /*
- * Editing. add puts a credential in (value: as in the file); with replace, the user's others of that kind go, without it an existing
- * user is EXISTS. remove takes a user out, NOT_FOUND if there is none. Both lock, write a new file, sync and rename. error tells.
+ * Editing. add puts a credential in (value: as in the file); with replace, the user's others of that kind go, without
+ * it an existing user is EXISTS. remove takes a user out, NOT_FOUND if there is none. Both lock, write a new file,
+ * sync and rename. error tells.
  */
 SG_MUST_CHECK enum sg_err sg_users_add(const char *path, const char *name, enum sg_user_kind kind, const char *value,
                                        bool replace, char error[static SG_USERS_ERROR_MAX]);

@@ -1,0 +1,171 @@
+/* Invites: what is read, what is written, and what is said of each that is wrong; never the token. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "net/invite.h"
+
+#define PIN "8S9CCN1uVj7gSjGJ2CT0FmXogq7vxw-TIgl2GE6TN7g"
+#define TOKEN "sgt1_p1KvVMdFnecd6OOihkjFbGzbht8b72WPyt7XbLFyWpQ"
+
+static void reads_every_form(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *user, *password, *host;
+        uint16_t port;
+        bool has_pin;
+    } cases[] = {
+        {"sealgram://alice:" TOKEN "@vpn.example.org:1443/?pin=sha256:" PIN, "alice", TOKEN, "vpn.example.org", 1443,
+         true},
+        {"sealgram://alice:" TOKEN "@192.0.2.1:7/?pin=sha256:" PIN, "alice", TOKEN, "192.0.2.1", 7, true},
+        {"sealgram://alice:" TOKEN "@[2001:db8::1]:65535/?pin=sha256:" PIN, "alice", TOKEN, "2001:db8::1", 65535, true},
+        {"sealgram://alice:" TOKEN "@[2001:db8::1]/?pin=sha256:" PIN, "alice", TOKEN, "2001:db8::1", 1443, true},
+        {"sealgram://bob@h:1/?pin=sha256:" PIN, "bob", "", "h", 1, true},
+        {"sealgram://bob@h:1?pin=sha256:" PIN, "bob", "", "h", 1, true},
+        {"sealgram://a%40b:p%3aw%25@h/", "a@b", "p:w%", "h", 1443, false},
+        {"sealgram://bob@h", "bob", "", "h", 1443, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct sg_invite invite;
+        char problem[SG_INVITE_TEXT_MAX];
+        if (!sg_invite_parse(cases[i].text, &invite, problem))
+            fail_msg("%s: %s", cases[i].text, problem);
+        assert_string_equal(invite.user, cases[i].user);
+        assert_string_equal(invite.password, cases[i].password);
+        assert_string_equal(invite.host, cases[i].host);
+        assert_int_equal(invite.port, cases[i].port);
+        assert_int_equal(invite.has_pin, cases[i].has_pin);
+        assert_string_equal(problem, "");
+    }
+}
+
+#define ALICE "sealgram://alice:" TOKEN "@"
+
+static void names_what_is_wrong(void **state)
+{
+    (void)state;
+    static const char no_host[] = "there is no host, or it is too long";
+    static const char bad_host[] = "the host is neither a name nor an address (an IPv6 address stands in [])";
+    static const char bad_port[] = "the port is not a number from 1 to 65535";
+    static const char bad_user[] = "the user name is empty, too long or badly encoded";
+    static const char bad_token[] = "the token is empty, too long or badly encoded";
+    static const char bad_query[] = "after '?' only pin=sha256:... is known";
+    static const char bad_pin[] = "the pin is not complete: it has 43 characters after sha256:";
+    static const struct {
+        const char *text, *problem;
+    } cases[] = {
+        {"", "an invite begins with sealgram://"},
+        {"https://alice@h", "an invite begins with sealgram://"},
+        {"sealgram://", "there is no USER before '@'"},
+        {"sealgram://h:1443/?pin=sha256:" PIN, "there is no USER before '@'"},
+        {"sealgram://@h", bad_user},
+        {"sealgram://a%4@h", bad_user},
+        {"sealgram://a%00@h", bad_user},
+        {"sealgram://:" TOKEN "@h", bad_user},
+        {"sealgram://alice:@h", bad_token},
+        {"sealgram://alice:%zz@h", bad_token},
+        {ALICE, no_host},
+        {ALICE ":1443", no_host},
+        {ALICE "[2001:db8::1", "the host's '[' has no ']'"},
+        {ALICE "[h]:1443", "in [] stands an IPv6 address, and nothing else"},
+        {ALICE "[192.0.2.1]:1443", "in [] stands an IPv6 address, and nothing else"},
+        {ALICE "[fe80::1%eth0]:1443", bad_host},
+        {ALICE "a@b:1443", bad_host},
+        {ALICE "a b:1443", bad_host},
+        {ALICE "2001:db8::1", bad_port},
+        {ALICE "h:", bad_port},
+        {ALICE "h:0", bad_port},
+        {ALICE "h:65536", bad_port},
+        {ALICE "h:1443x", bad_port},
+        {ALICE "[2001:db8::1]1443", bad_port},
+        {ALICE "h:1443/x", "after the port comes /?pin=sha256:... or nothing"},
+        {ALICE "h:1443/?", bad_query},
+        {ALICE "h:1443/?key=1", bad_query},
+        {ALICE "h:1443/?pin=md5:" PIN, bad_query},
+        {ALICE "h:1443/?pin=sha256:", bad_pin},
+        {ALICE "h:1443/?pin=sha256:" PIN "A", bad_pin},
+        {ALICE "h:1443/?pin=sha256:" PIN "&x=1", bad_pin},
+        {ALICE "h:1443/?pin=sha256:8S9CCN1uVj7gSjGJ2CT0FmXogq7vxw-TIgl2GE6TN7", bad_pin},
+        {ALICE "h:1443/?pin=sha256:8S9CCN1uVj7gSjGJ2CT0FmXogq7vxw-TIgl2GE6TN7h",
+         bad_pin}, /* bits beyond the last byte */
+        {ALICE "h:1443/?pin=sha256:8S9CCN1uVj7gSjGJ2CT0FmXogq7vxw+TIgl2GE6TN7g", bad_pin}, /* the other alphabet */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct sg_invite invite;
+        char problem[SG_INVITE_TEXT_MAX];
+        memset(&invite, 0xaa, sizeof invite);
+        if (sg_invite_parse(cases[i].text, &invite, problem))
+            fail_msg("was taken: %s", cases[i].text);
+        if (strcmp(problem, cases[i].problem) != 0)
+            fail_msg("%s: \"%s\", not \"%s\"", cases[i].text, problem, cases[i].problem);
+        static const struct sg_invite empty;
+        assert_memory_equal(&invite, &empty, sizeof invite);
+    }
+}
+
+/* Cut anywhere, an invite is refused or is one without what was cut: never another user, host or pin. */
+static void bears_being_cut(void **state)
+{
+    (void)state;
+    static const char whole[] = ALICE "vpn.example.org:1443/?pin=sha256:" PIN;
+    for (size_t len = 0; len < sizeof whole - 1; len++) {
+        char text[sizeof whole];
+        char problem[SG_INVITE_TEXT_MAX];
+        struct sg_invite invite;
+        memcpy(text, whole, len);
+        text[len] = '\0';
+        if (!sg_invite_parse(text, &invite, problem)) {
+            assert_null(strstr(problem, "sgt1_"));
+            continue;
+        }
+        assert_string_equal(invite.user, "alice");
+        assert_false(invite.has_pin);
+    }
+}
+
+static void writes_what_it_reads(void **state)
+{
+    (void)state;
+    static const char *const lines[] = {
+        ALICE "vpn.example.org:1443/?pin=sha256:" PIN,
+        ALICE "[2001:db8::1]:65535/?pin=sha256:" PIN,
+        "sealgram://a%40b@192.0.2.1:1443/",
+    };
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+        struct sg_invite invite;
+        char problem[SG_INVITE_TEXT_MAX], line[SG_INVITE_LINE_MAX];
+        assert_true(sg_invite_parse(lines[i], &invite, problem));
+        sg_invite_format(&invite, line);
+        assert_string_equal(line, lines[i]);
+    }
+}
+
+/* The longest of everything, each byte escaped, fits. */
+static void writes_the_longest(void **state)
+{
+    (void)state;
+    struct sg_invite invite = {.port = 65535, .has_pin = true}, again;
+    char problem[SG_INVITE_TEXT_MAX], line[SG_INVITE_LINE_MAX];
+    memset(invite.user, '%', sizeof invite.user - 1);
+    memset(invite.password, 0xff, sizeof invite.password - 1);
+    memset(invite.host, 'h', sizeof invite.host - 1);
+    sg_invite_format(&invite, line);
+    assert_true(sg_invite_parse(line, &again, problem));
+    assert_memory_equal(&invite, &again, sizeof invite);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(reads_every_form),   cmocka_unit_test(names_what_is_wrong),
+        cmocka_unit_test(bears_being_cut),    cmocka_unit_test(writes_what_it_reads),
+        cmocka_unit_test(writes_the_longest),
+    };
+    return cmocka_run_group_tests_name("invite", tests, NULL, NULL);
+}
