@@ -25,6 +25,7 @@
 #include "net/control_stream.h"
 #include "net/finish.h"
 #include "net/ledger_json.h"
+#include "net/key_limits.h"
 #include "net/log.h"
 #include "net/sockaddr.h"
 #include "net/tls.h"
@@ -121,6 +122,7 @@ static void on_stream_message(struct sg_uplink *uplink, const struct sg_msg *msg
 {
     if (msg->type == SG_MSG_DATAGRAM) {
         uplink->down.received++;
+        uplink->down.streamed++;
         uplink->down.received_bytes += msg->datagram.len;
         if (msg->datagram.len > SG_UDP_PAYLOAD_MAX + SG_PLAINTEXT_HEADER_MAX) {
             sg_ledger_drop(&uplink->down, SG_REASON_TOO_BIG);
@@ -184,7 +186,7 @@ static enum sg_err make_keys(struct sg_uplink *uplink)
     uint8_t secret[SG_KEY_BYTES];
     struct sg_direction_keys keys;
     const uint8_t *id = uplink->limits.channel_id;
-    struct sg_limits limits = sg_limits_default;
+    struct sg_limits limits = sg_limits_in_force();
     limits.max_senders = uplink->limits.max_senders < SG_SENDERS_MAX ? uplink->limits.max_senders : SG_SENDERS_MAX;
     uplink->suite = sg_aead_find(uplink->limits.suite, SG_BACKEND_AUTO);
     if (!uplink->suite)

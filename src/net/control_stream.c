@@ -65,6 +65,7 @@ void sg_control_stream_pump(struct bufferevent *bev, struct sg_squeue *queue, st
         bufferevent_write(bev, bytes, SG_CONTROL_HEADER_BYTES + len);
         ledger->queued--;
         ledger->forwarded++;
+        ledger->streamed++;
         ledger->forwarded_bytes += len;
     }
 }

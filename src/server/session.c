@@ -13,6 +13,7 @@
 #include "core/plaintext.h"
 #include "net/clock.h"
 #include "net/control_stream.h"
+#include "net/key_limits.h"
 #include "net/log.h"
 #include "net/sockaddr.h"
 #include "net/tls.h"
@@ -316,6 +317,7 @@ static void take_datagram(struct sg_server_session *session, const struct sg_msg
 {
     struct sg_datapath *datapath = session->datapath;
     datapath->up.received++;
+    datapath->up.streamed++;
     datapath->up.received_bytes += msg->datagram.len;
     if (msg->datagram.len > SG_UDP_PAYLOAD_MAX + SG_PLAINTEXT_HEADER_MAX) {
         sg_ledger_drop(&datapath->up, SG_REASON_TOO_BIG);
@@ -440,15 +442,16 @@ static enum sg_err make_keys(struct sg_server_session *session)
     struct sg_datapath *datapath = session->datapath;
     uint8_t secret[SG_KEY_BYTES];
     struct sg_direction_keys keys;
+    const struct sg_limits limits = sg_limits_in_force();
     enum sg_err err = sg_tls_export(session->who.bev, session->channel_id, sg_aead_id(session->suite), secret);
     if (err == SG_OK)
         err = sg_keys_derive(secret, &keys);
     if (err == SG_OK)
         err = sg_sender_init(&session->sender, datapath->arena, datapath->aead, session->suite, keys.s2c,
-                             session->channel_id, &sg_limits_default, sg_datapath_random, NULL);
+                             session->channel_id, &limits, sg_datapath_random, NULL);
     if (err == SG_OK)
         err = sg_receiver_init(&session->receiver, datapath->arena, datapath->aead, session->suite, keys.c2s,
-                               session->channel_id, &sg_limits_default);
+                               session->channel_id, &limits);
     sg_keys_wipe(&keys);
     return err;
 }
