@@ -1,21 +1,26 @@
 /*
- * A table of keys, each with the reader of its type, is all that this file knows about the format; libfyaml parses and tells the
- * line of every node.
+ * A table of keys, each with the reader of its type, is all that this file knows about the format; libfyaml parses
+ * and tells the line of every node.
  */
 #include "server/config.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <libfyaml.h>
+
+#include "net/invite.h"
 
 struct reader {
     struct sg_config *config;
     const char *path;
     char *error; /* SG_CONFIG_ERROR_MAX; empty as long as all is well */
+    int line;    /* of the key whose value is read: an empty list or mapping has no line of its own */
 };
 
 struct key {
@@ -41,12 +46,13 @@ static bool refuse(struct reader *reader, int line, const char *key, const char 
 static bool refuse(struct reader *reader, int line, const char *key, const char *format, ...)
 {
     va_list args;
-    char reason[256];
+    char reason[512];
     va_start(args, format);
     vsnprintf(reason, sizeof reason, format, args);
     va_end(args);
     if (reader->error[0] == '\0')
-        snprintf(reader->error, SG_CONFIG_ERROR_MAX, "%s:%d: %s: %s", reader->path, line, key, reason);
+        snprintf(reader->error, SG_CONFIG_ERROR_MAX, "%.200s:%d: %.64s: %s", reader->path,
+                 line > 0 ? line : reader->line, key, reason);
     return false;
 }
 
@@ -103,9 +109,53 @@ static bool read_path(struct reader *reader, struct fy_node *node, const struct 
     return true;
 }
 
+/* A file that must be there. */
+static bool read_file(struct reader *reader, struct fy_node *node, const struct key *key)
+{
+    if (!read_path(reader, node, key))
+        return false;
+    const char *path = *(char **)value_at(reader, key->offset);
+    if (access(path, R_OK) == 0)
+        return true;
+    return refuse(reader, line_of(node), key->name, "%.300s: %s", path, strerror(errno));
+}
+
+/* One that nobody but its owner may read, too. */
+static bool read_secret(struct reader *reader, struct fy_node *node, const struct key *key)
+{
+    struct stat st;
+    if (!read_file(reader, node, key))
+        return false;
+    const char *path = *(char **)value_at(reader, key->offset);
+    if (stat(path, &st) != 0)
+        return refuse(reader, line_of(node), key->name, "%.300s: %s", path, strerror(errno));
+    if (!S_ISREG(st.st_mode))
+        return refuse(reader, line_of(node), key->name, "%.300s: not a file", path);
+    if (st.st_mode & 077)
+        return refuse(reader, line_of(node), key->name,
+                      "%.200s: others may read or write it (mode %04o): chmod 600 %.200s", path,
+                      (unsigned)st.st_mode & 07777, path);
+    return true;
+}
+
+static bool read_host(struct reader *reader, struct fy_node *node, const struct key *key)
+{
+    if (!read_text(reader, node, key))
+        return false;
+    if (sg_invite_host_is_valid(reader->config->host))
+        return true;
+    return refuse(reader, line_of(node), key->name, "'%.255s' is neither a name nor an address", reader->config->host);
+}
+
+/* Text as it stands: what is quoted is no number and no truth value. */
+static const char *plain_scalar_of(struct fy_node *node)
+{
+    return fy_node_get_style(node) == FYNS_PLAIN ? scalar_of(node) : NULL;
+}
+
 static bool read_number(struct reader *reader, struct fy_node *node, const struct key *key)
 {
-    const char *text = scalar_of(node);
+    const char *text = plain_scalar_of(node);
     char *end = NULL;
     errno = 0;
     unsigned long value = text && text[0] >= '0' && text[0] <= '9' ? strtoul(text, &end, 10) : 0;
@@ -121,7 +171,7 @@ static bool read_seconds(struct reader *reader, struct fy_node *node, const stru
 {
     uint64_t *out = value_at(reader, key->offset);
     struct sg_config scratch;
-    struct reader into = {.config = &scratch, .path = reader->path, .error = reader->error};
+    struct reader into = {.config = &scratch, .path = reader->path, .error = reader->error, .line = reader->line};
     struct key number = *key;
     number.offset = offsetof(struct sg_config, limits.sessions);
     if (!read_number(&into, node, &number))
@@ -132,7 +182,7 @@ static bool read_seconds(struct reader *reader, struct fy_node *node, const stru
 
 static bool read_bool(struct reader *reader, struct fy_node *node, const struct key *key)
 {
-    const char *text = scalar_of(node);
+    const char *text = plain_scalar_of(node);
     bool *out = value_at(reader, key->offset);
     if (text && strcmp(text, "true") == 0)
         *out = true;
@@ -196,7 +246,7 @@ static bool read_nets(struct reader *reader, struct fy_node *node, const struct 
             return refuse(reader, first_line(item), key->name, "more than %d entries", SG_CONFIG_NETS_MAX);
         if (!text || sg_cidr_parse(text, &nets[*count]) != SG_OK)
             return refuse(reader, first_line(item), key->name, "'%s' is not a network: ADDRESS/BITS without host bits",
-                          text ? text : "?");
+                          text ? text : "the entry");
         ++*count;
     }
     return true;
@@ -249,11 +299,11 @@ static const struct key timeout_keys[] = {
 static const struct key top_keys[] = {
     {.name = "listen", .read = read_listen},
     {.name = "advertise", .read = read_endpoint, .offset = AT(advertise)},
-    {.name = "host", .read = read_text, .offset = AT(host)},
+    {.name = "host", .read = read_host, .offset = AT(host)},
     {.name = "certificate", .read = read_path, .offset = AT(certificate)},
-    {.name = "key", .read = read_path, .offset = AT(key)},
-    {.name = "users", .read = read_path, .offset = AT(users)},
-    {.name = "client_ca", .read = read_path, .offset = AT(client_ca)},
+    {.name = "key", .read = read_secret, .offset = AT(key)},
+    {.name = "users", .read = read_secret, .offset = AT(users)},
+    {.name = "client_ca", .read = read_file, .offset = AT(client_ca)},
     {.name = "status_socket", .read = read_path, .offset = AT(status_socket)},
     {.name = "allow", .read = read_nets, .offset = AT(allow), .count_offset = AT(allow_count)},
     {.name = "plain_socks", .read = read_mapping, .keys = plain_socks_keys},
@@ -269,6 +319,8 @@ static bool read_pair(struct reader *reader, struct fy_node_pair *pair, const st
     struct fy_node *key_node = fy_node_pair_key(pair);
     struct fy_node *value = fy_node_pair_value(pair);
     const char *name = scalar_of(key_node);
+    if (first_line(key_node) > 0)
+        reader->line = first_line(key_node);
     for (const struct key *key = keys; key->name; key++) {
         if (!name || strcmp(key->name, name) != 0)
             continue;
@@ -340,22 +392,48 @@ static void note_syntax_error(struct reader *reader, struct fy_diag *diag)
     if (first)
         (void)refuse(reader, first->line > 0 ? first->line : 1, "yaml", "%s", first->msg);
     else
-        (void)refuse(reader, 1, "yaml", "is not a YAML document");
+        (void)refuse(reader, 1, "yaml", "the file holds no YAML document");
 }
 
-static bool read_document(struct reader *reader, struct fy_diag *diag)
+static bool read_root(struct reader *reader, struct fy_document *document)
 {
     static const struct key top = {.name = "the file", .read = read_mapping, .keys = top_keys};
-    struct fy_parse_cfg cfg = {.flags = FYPCF_QUIET | FYPCF_COLLECT_DIAG, .diag = diag};
-    struct fy_document *document = fy_document_build_from_file(&cfg, reader->path);
-    if (!document) {
-        note_syntax_error(reader, diag);
-        return false;
-    }
     struct fy_node *root = fy_document_root(document);
-    bool good = root ? read_mapping(reader, root, &top) : refuse(reader, 1, "yaml", "the file is empty");
-    fy_document_destroy(document);
-    return good && check_whole(reader);
+    reader->line = 1;
+    return root ? read_mapping(reader, root, &top) && check_whole(reader)
+                : refuse(reader, 1, "yaml", "the file is empty");
+}
+
+/* One document, and no second one: its keys would say nothing. */
+static bool read_documents(struct reader *reader, struct fy_diag *diag, struct fy_parser *parser)
+{
+    struct fy_document *document = fy_parse_load_document(parser);
+    bool good = document && read_root(reader, document);
+    bool broken = !document;
+    fy_parse_document_destroy(parser, document);
+    struct fy_document *second = good ? fy_parse_load_document(parser) : NULL;
+    if (second)
+        good = refuse(reader, first_line(fy_document_root(second)), "yaml", "a second document begins");
+    fy_parse_document_destroy(parser, second);
+    if (broken || (good && fy_parser_get_stream_error(parser))) {
+        note_syntax_error(reader, diag);
+        good = false;
+    }
+    return good;
+}
+
+static bool read_yaml(struct reader *reader, struct fy_diag *diag)
+{
+    struct fy_parse_cfg cfg = {.flags = FYPCF_QUIET | FYPCF_COLLECT_DIAG, .diag = diag};
+    struct fy_parser *parser = fy_parser_create(&cfg);
+    bool good = false;
+    if (parser && fy_parser_set_input_file(parser, reader->path) == 0)
+        good = read_documents(reader, diag, parser);
+    else
+        (void)refuse(reader, 1, "yaml", "cannot be read");
+    if (parser)
+        fy_parser_destroy(parser);
+    return good;
 }
 
 struct sg_config *sg_config_load(const char *path, char error[static SG_CONFIG_ERROR_MAX])
@@ -376,11 +454,11 @@ struct sg_config *sg_config_load(const char *path, char error[static SG_CONFIG_E
     if (reader.config && diag) {
         fy_diag_set_collect_errors(diag, true);
         reader.config->file = strdup(path);
-        good = read_document(&reader, diag);
-    } else {
-        snprintf(error, SG_CONFIG_ERROR_MAX, "%s: out of memory", path);
+        good = reader.config->file && read_yaml(&reader, diag);
     }
     fy_diag_destroy(diag);
+    if (!good && error[0] == '\0')
+        snprintf(error, SG_CONFIG_ERROR_MAX, "%s: out of memory", path);
     if (good)
         return reader.config;
     sg_config_free(reader.config);

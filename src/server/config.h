@@ -1,6 +1,6 @@
 /*
- * The server's configuration file, YAML. Loaded whole or not at all: an unknown key, a wrong type or an unusable value is refused
- * with FILE:LINE: KEY: reason. docs/man/server.yaml.5 lists the keys.
+ * The server's configuration file, YAML. Loaded whole or not at all: an unknown key, a wrong type or an unusable
+ * value is refused with FILE:LINE: KEY: reason. docs/man/server.yaml.5 lists the keys.
  */
 #ifndef SG_SERVER_CONFIG_H
 #define SG_SERVER_CONFIG_H
@@ -10,7 +10,7 @@
 
 #include "core/addr.h"
 
-enum { SG_CONFIG_LISTEN_MAX = 16, SG_CONFIG_NETS_MAX = 64, SG_CONFIG_ERROR_MAX = 768 };
+enum { SG_CONFIG_LISTEN_MAX = 16, SG_CONFIG_NETS_MAX = 64, SG_CONFIG_ERROR_MAX = 1024 };
 
 struct sg_config {
     char *file; /* where it was read from */

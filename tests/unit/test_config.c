@@ -1,0 +1,297 @@
+/* The configuration file: defaults, every key, and the exact message for each that is wrong. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "server/config.h"
+
+static char folder[] = "/tmp/sg-test-config-XXXXXX";
+static char path[64];
+static char error[SG_CONFIG_ERROR_MAX];
+
+static void write_file(const char *name, const char *text, mode_t mode)
+{
+    char where[64];
+    snprintf(where, sizeof where, "%s/%s", folder, name);
+    FILE *file = fopen(where, "w");
+    assert_non_null(file);
+    fputs(text, file);
+    assert_int_equal(fclose(file), 0);
+    assert_int_equal(chmod(where, mode), 0);
+}
+
+/* Four lines: what is added begins on line 5. */
+#define BASE "listen: [\"127.0.0.1:1443\"]\ncertificate: cert.pem\nkey: key.pem\nusers: users\n"
+
+static struct sg_config *load(const char *text)
+{
+    write_file("server.yaml", text, 0644);
+    struct sg_config *config = sg_config_load(path, error);
+    if (!config)
+        fail_msg("%s", error);
+    return config;
+}
+
+static void expect_path(const char *value, const char *name)
+{
+    char expected[64];
+    snprintf(expected, sizeof expected, "%s/%s", folder, name);
+    assert_string_equal(value, expected);
+}
+
+static void has_defaults(void **state)
+{
+    (void)state;
+    struct sg_config *config = load(BASE);
+    struct sg_ip local, remote;
+    assert_string_equal(config->file, path);
+    assert_int_equal(config->listen_count, 1);
+    assert_int_equal(config->listen[0].port, 1443);
+    assert_int_equal(config->advertise.ip.family, 0);
+    assert_null(config->host);
+    assert_null(config->client_ca);
+    assert_null(config->status_socket);
+    expect_path(config->key, "key.pem");
+    expect_path(config->certificate, "cert.pem");
+    expect_path(config->users, "users");
+    assert_int_equal(config->allow_count, 0);
+    assert_int_equal(config->plain_socks_count, 0);
+    assert_int_equal(config->plain_udp_count, 2);
+    assert_int_equal(sg_ip_parse("127.1.2.3", &local), SG_OK);
+    assert_int_equal(sg_ip_parse("192.0.2.1", &remote), SG_OK);
+    assert_true(sg_cidr_contains(&config->plain_udp[0], &local));
+    assert_false(sg_cidr_contains(&config->plain_udp[0], &remote));
+    assert_false(config->allow_anyone);
+    assert_int_equal(config->timeouts.association_ms, 120000);
+    assert_int_equal(config->limits.handshake_seconds, 10);
+    sg_config_free(config);
+}
+
+static void reads_every_key(void **state)
+{
+    (void)state;
+    struct sg_config *config = load("listen:\n  - 0.0.0.0:1443\n  - \"[::]:1443\"\n"
+                                    "advertise: 203.0.113.7:4000\nhost: vpn.example.org\n"
+                                    "certificate: cert.pem\nkey: key.pem\nusers: users\nclient_ca: cert.pem\n"
+                                    "status_socket: /run/x.sock\nallow: [10.0.0.0/8, \"fd00::/8\"]\n"
+                                    "plain_socks: {from: [192.0.2.1]}\nplain_udp: {from: []}\n"
+                                    "allow_anyone_without_authentication: true\n"
+                                    "limits:\n  sessions: 1\n  sessions_per_user: 2\n  associations: 3\n"
+                                    "  associations_per_user: 4\n  connections: 5\n  connections_per_user: 6\n"
+                                    "  unauthenticated: 7\n  unauthenticated_per_address: 8\n"
+                                    "  handshake_seconds: 9\n  password_threads: 10\n  password_queue: 11\n"
+                                    "timeouts: {association_seconds: 60, dns_seconds: 5}\n");
+    assert_int_equal(config->listen_count, 2);
+    assert_int_equal(config->listen[1].ip.family, 6);
+    assert_int_equal(config->advertise.port, 4000);
+    assert_string_equal(config->host, "vpn.example.org");
+    expect_path(config->client_ca, "cert.pem");
+    assert_string_equal(config->status_socket, "/run/x.sock");
+    assert_int_equal(config->allow_count, 2);
+    assert_int_equal(config->plain_socks_count, 1);
+    assert_int_equal(config->plain_socks[0].bits, 32);
+    assert_int_equal(config->plain_udp_count, 0);
+    assert_true(config->allow_anyone);
+    const uint32_t numbers[] = {
+        config->limits.sessions,          config->limits.sessions_per_user,
+        config->limits.associations,      config->limits.associations_per_user,
+        config->limits.connections,       config->limits.connections_per_user,
+        config->limits.unauthenticated,   config->limits.unauthenticated_per_address,
+        config->limits.handshake_seconds, config->limits.password_threads,
+        config->limits.password_queue,
+    };
+    for (uint32_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        assert_int_equal(numbers[i], i + 1);
+    assert_int_equal(config->timeouts.association_ms, 60000);
+    assert_int_equal(config->timeouts.dns_ms, 5000);
+    sg_config_free(config);
+}
+
+/* The message after "FILE:". */
+static void refuse(const char *text, const char *reason)
+{
+    char expected[SG_CONFIG_ERROR_MAX];
+    write_file("server.yaml", text, 0644);
+    struct sg_config *config = sg_config_load(path, error);
+    snprintf(expected, sizeof expected, "%s:%s", path, reason);
+    if (config || strcmp(error, expected) != 0)
+        fail_msg("%s\n%s\nnot: %s", text, config ? "was taken" : error, expected);
+}
+
+static void names_unknown_keys(void **state)
+{
+    (void)state;
+    refuse(BASE "# a comment\nlisten_on: 1\n", "6: listen_on: unknown key");
+    refuse(BASE "limits:\n  sessions: 5\n  session: 5\n", "7: session: unknown key");
+    refuse(BASE "plain_udp: {to: []}\n", "5: to: unknown key");
+    refuse(BASE "Host: h\n", "5: Host: unknown key");
+    refuse(BASE "? []\n: 1\n", "4: ?: unknown key");
+    refuse(BASE "key: key.pem\n", "5: yaml: duplicate key");
+}
+
+static void names_wrong_types(void **state)
+{
+    (void)state;
+    refuse(BASE "host: [a]\n", "5: host: must be a text");
+    refuse(BASE "host: \"\"\n", "5: host: must be a text");
+    refuse(BASE "host:\n", "5: host: has no value");
+    refuse(BASE "allow: 10.0.0.0/8\n", "5: allow: must be a list of networks (ADDRESS/BITS)");
+    refuse(BASE "limits: []\n", "5: limits: must be a mapping of keys to values");
+    refuse(BASE "limits: 5\n", "5: limits: must be a mapping of keys to values");
+    refuse(BASE "limits:\n  sessions: many\n", "6: sessions: must be a whole number");
+    refuse(BASE "limits:\n  sessions: \"5\"\n", "6: sessions: must be a whole number");
+    refuse(BASE "limits:\n  sessions: 5.5\n", "6: sessions: must be a whole number");
+    refuse(BASE "limits:\n  sessions: -1\n", "6: sessions: must be a whole number");
+    refuse(BASE "limits:\n  sessions:\n    - 1\n", "7: sessions: must be a whole number");
+    refuse(BASE "allow_anyone_without_authentication: \"true\"\n",
+           "5: allow_anyone_without_authentication: must be true or false");
+    refuse(BASE "allow_anyone_without_authentication: yes\n",
+           "5: allow_anyone_without_authentication: must be true or false");
+    refuse("listen: 127.0.0.1:1443\n", "1: listen: must be a list of ADDRESS:PORT");
+    refuse("- listen\n", "1: the file: must be a mapping of keys to values");
+}
+
+static void names_wrong_values(void **state)
+{
+    (void)state;
+    refuse(BASE "limits:\n  sessions: 0\n", "6: sessions: must be from 1 to 65536");
+    refuse(BASE "limits:\n  sessions: 65537\n", "6: sessions: must be from 1 to 65536");
+    refuse(BASE "limits:\n  sessions: 99999999999999999999\n", "6: sessions: must be from 1 to 65536");
+    refuse(BASE "timeouts: {dns_seconds: 0}\n", "5: dns_seconds: must be from 1 to 86400");
+    refuse(BASE "allow:\n  - 10.0.0.0/8\n  - 10.0.0.1/8\n",
+           "7: allow: '10.0.0.1/8' is not a network: ADDRESS/BITS without host bits");
+    refuse(BASE "allow: [10.0.0.0/33]\n", "5: allow: '10.0.0.0/33' is not a network: ADDRESS/BITS without host bits");
+    refuse(BASE "allow: [[10.0.0.0/8]]\n", "5: allow: 'the entry' is not a network: ADDRESS/BITS without host bits");
+    refuse(BASE "plain_socks: {from: [localhost]}\n",
+           "5: from: 'localhost' is not a network: ADDRESS/BITS without host bits");
+    refuse(BASE "advertise: example.org:1443\n", "5: advertise: must be ADDRESS:PORT, with an IP address");
+    refuse(BASE "host: a b\n", "5: host: 'a b' is neither a name nor an address");
+    refuse(BASE "host: \"[::1]\"\n", "5: host: '[::1]' is neither a name nor an address");
+    refuse("listen: [127.0.0.1]\n", "1: listen: must be ADDRESS:PORT, with an IP address");
+    refuse("listen: [127.0.0.1:65536]\n", "1: listen: must be ADDRESS:PORT, with an IP address");
+    refuse("listen: [127.0.0.1:0]\n", "1: listen: must be ADDRESS:PORT, with an IP address");
+    refuse("listen:\n  - 127.0.0.1:5\n  - 127.0.0.1:5\n", "3: listen: 127.0.0.1:5 is there twice");
+}
+
+static void names_what_is_missing(void **state)
+{
+    (void)state;
+    refuse("certificate: cert.pem\nkey: key.pem\nusers: users\n", "1: listen: is missing");
+    refuse("listen: []\ncertificate: cert.pem\nkey: key.pem\nusers: users\n", "1: listen: is missing");
+    refuse("listen: [127.0.0.1:5]\nkey: key.pem\nusers: users\n", "1: certificate: is missing");
+    refuse("listen: [127.0.0.1:5]\ncertificate: cert.pem\nusers: users\n", "1: key: is missing");
+    refuse("listen: [127.0.0.1:5]\ncertificate: cert.pem\nkey: key.pem\n", "1: users: is missing");
+}
+
+static void names_the_line_of_bad_syntax(void **state)
+{
+    (void)state;
+    refuse(BASE "allow: [\n", "6: yaml: flow sequence without a closing bracket");
+    refuse(BASE "host: \"x\n", "5: yaml: double-quoted scalar without closing quote");
+    refuse(BASE "limits:\n\tsessions: 5\n", "6: yaml: tab character may not be used as indentation");
+    refuse(BASE "---\nhost: h\n", "6: yaml: a second document begins");
+    refuse("", "1: yaml: the file holds no YAML document");
+    refuse("# nothing\n", "1: yaml: the file holds no YAML document");
+}
+
+static void refuse_file(const char *key, const char *format, const char *name)
+{
+    char text[512], reason[512], wanted[512];
+    snprintf(text, sizeof text, "%s: %s\n", key, name);
+    snprintf(reason, sizeof reason, "1: %s: %s/%s: ", key, folder, name);
+    snprintf(wanted, sizeof wanted, "%s%s", reason, format);
+    refuse(text, wanted);
+}
+
+static void guards_secret_files(void **state)
+{
+    (void)state;
+    char reason[256];
+    write_file("open", "secret", 0644);
+    write_file("written", "secret", 0602);
+    snprintf(reason, sizeof reason, "others may read or write it (mode 0644): chmod 600 %s/open", folder);
+    refuse_file("key", reason, "open");
+    refuse_file("users", reason, "open");
+    snprintf(reason, sizeof reason, "others may read or write it (mode 0602): chmod 600 %s/written", folder);
+    refuse_file("users", reason, "written");
+    refuse_file("key", "No such file or directory", "none");
+    refuse_file("users", "No such file or directory", "none");
+    refuse_file("client_ca", "No such file or directory", "none");
+    refuse_file("key", "not a file", ".");
+    assert_null(sg_config_load("/nonexistent/server.yaml", error));
+    assert_string_equal(error, "/nonexistent/server.yaml: No such file or directory");
+}
+
+static void refuses_too_many(void **state)
+{
+    (void)state;
+    char text[4096];
+    size_t len = (size_t)snprintf(text, sizeof text, "%s", BASE "allow:\n");
+    for (int i = 0; i <= SG_CONFIG_NETS_MAX; i++)
+        len += (size_t)snprintf(text + len, sizeof text - len, "  - 10.%d.0.0/16\n", i);
+    refuse(text, "70: allow: more than 64 entries");
+    len = (size_t)snprintf(text, sizeof text, "listen:\n");
+    for (int i = 0; i <= SG_CONFIG_LISTEN_MAX; i++)
+        len += (size_t)snprintf(text + len, sizeof text - len, "  - 127.0.0.1:%d\n", i + 1);
+    refuse(text, "18: listen: more than 16 entries");
+}
+
+static void knows_what_is_exposed(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *listen;
+        bool exposed;
+    } cases[] = {
+        {"127.0.0.1:5", false}, {"\"[::1]:5\"", false}, {"127.0.0.9:5", false},
+        {"0.0.0.0:5", true},    {"\"[::]:5\"", true},   {"192.0.2.1:5", true},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char text[256];
+        snprintf(text, sizeof text, "listen: [127.0.0.1:6, %s]\ncertificate: cert.pem\nkey: key.pem\nusers: users\n",
+                 cases[i].listen);
+        struct sg_config *config = load(text);
+        assert_int_equal(sg_config_is_exposed(config), cases[i].exposed);
+        sg_config_free(config);
+    }
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    if (!mkdtemp(folder))
+        return -1;
+    snprintf(path, sizeof path, "%s/server.yaml", folder);
+    write_file("key.pem", "", 0600);
+    write_file("users", "", 0600);
+    write_file("cert.pem", "", 0644);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    char command[160];
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    return system(command);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(has_defaults),        cmocka_unit_test(reads_every_key),
+        cmocka_unit_test(names_unknown_keys),  cmocka_unit_test(names_wrong_types),
+        cmocka_unit_test(names_wrong_values),  cmocka_unit_test(names_what_is_missing),
+        cmocka_unit_test(guards_secret_files), cmocka_unit_test(names_the_line_of_bad_syntax),
+        cmocka_unit_test(refuses_too_many),    cmocka_unit_test(knows_what_is_exposed),
+    };
+    return cmocka_run_group_tests_name("config", tests, set_up, tear_down);
+}
