@@ -199,7 +199,7 @@ def read_all(stream):
 
 def invite(port, pin, host='127.0.0.1'):
     query = 'pin=sha256:' + base64.urlsafe_b64encode(pin).decode().rstrip('=') if pin else ''
-    return f'sealgram://bob:{TOKEN}@{host}:{port}/?{query}'
+    return f'sealgram://bob:{TOKEN}@{host}:{port}/' + (f'?{query}' if query else '')
 
 
 class Client:
