@@ -1,6 +1,6 @@
 /*
- * The command line: a table of subcommands, one file each. Exit codes: 0 done; 1 it failed while running; 2 wrong command line;
- * 3 the configuration, a certificate or the user file is unusable.
+ * The command line: a table of subcommands, one file each. Exit codes: 0 done; 1 it failed while running; 2 wrong
+ * command line; 3 the configuration, a certificate or the user file is unusable.
  */
 #ifndef SG_CLI_CLI_H
 #define SG_CLI_CLI_H

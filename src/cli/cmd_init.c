@@ -1,38 +1,43 @@
 /* `sealgram init`: makes all that a server needs, in one directory, or nothing. */
 #include <argp.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <sodium.h>
+
 #include "cli/cli.h"
+#include "cli/dir_args.h"
+#include "cli/server_yaml.h"
 #include "core/addr.h"
 #include "core/guard.h"
 #include "net/cert.h"
-#include "net/invite.h"
+#include "net/file.h"
 #include "net/sockaddr.h"
 #include "server/config.h"
 #include "server/users.h"
 
+enum option_key { KEY_LISTEN = 256, KEY_HOST, KEY_ALLOW, KEY_USER };
+
 struct arguments {
-    const char *dir;
+    struct sg_dir_args common; /* DIR, the user, -q */
     const char *listen[SG_CONFIG_LISTEN_MAX];
     unsigned listen_count;
-    const char *host;
     const char *allow[SG_CONFIG_NETS_MAX];
     unsigned allow_count;
-    const char *user;
-    char host_text[256];
+    char host[256];
 };
 
-static const char *const file_names[] = {"server.yaml", "key.pem", "cert.pem", "users"};
-enum { FILE_CONFIG, FILE_KEY, FILE_CERT, FILE_USERS, FILE_COUNT };
+/* In the order in which they come into place: the one that makes a server of a directory is the last. */
+static const char *const file_names[] = {"key.pem", "cert.pem", "users", "server.yaml"};
+enum { FILE_KEY, FILE_CERT, FILE_USERS, FILE_CONFIG, FILE_COUNT };
 
 static char *path_in(const char *dir, const char *name)
 {
@@ -44,44 +49,56 @@ static char *path_in(const char *dir, const char *name)
     return path;
 }
 
+/* Adds to a list of at most max; the parse ends on one too many and on one given twice. */
+static void add_item(struct argp_state *state, const char *option, const char **list, unsigned *count, unsigned max,
+                     const char *value)
+{
+    for (unsigned i = 0; i < *count; i++)
+        if (strcmp(list[i], value) == 0)
+            argp_error(state, "%s %s: given twice", option, value);
+    if (*count == max)
+        argp_error(state, "%s: more than %u", option, max);
+    list[(*count)++] = value;
+}
+
+static void add_listen(struct argp_state *state, struct arguments *args, const char *value)
+{
+    struct sg_target target;
+    if (sg_target_parse(value, false, &target) != SG_OK || target.atyp == SG_ATYP_NAME)
+        argp_error(state, "--listen %s: not of the form ADDR:PORT, as in 0.0.0.0:1443", value);
+    add_item(state, "--listen", args->listen, &args->listen_count, SG_CONFIG_LISTEN_MAX, value);
+}
+
+static void add_allow(struct argp_state *state, struct arguments *args, const char *value)
+{
+    struct sg_cidr net;
+    if (sg_cidr_parse(value, &net) != SG_OK)
+        argp_error(state, "--allow %s: not of the form ADDRESS/BITS without host bits, as in 10.0.0.0/8", value);
+    add_item(state, "--allow", args->allow, &args->allow_count, SG_CONFIG_NETS_MAX, value);
+}
+
 static error_t parse_option(int key, char *value, struct argp_state *state)
 {
     struct arguments *args = state->input;
-    struct sg_target target;
-    struct sg_cidr net;
     switch (key) {
-    case 'l':
-        if (sg_target_parse(value, false, &target) != SG_OK || target.atyp == SG_ATYP_NAME)
-            argp_error(state, "--listen %s: not of the form ADDR:PORT, as in 0.0.0.0:1443", value);
-        if (args->listen_count == SG_CONFIG_LISTEN_MAX)
-            argp_error(state, "--listen: more than %d", SG_CONFIG_LISTEN_MAX);
-        args->listen[args->listen_count++] = value;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &args->common;
         return 0;
-    case 'h':
-        if (strlen(value) == 0 || strlen(value) >= sizeof args->host_text || strpbrk(value, " \t\"\\/#@[]"))
-            argp_error(state, "--host %s: not a name or an address", value);
-        args->host = value;
+    case KEY_LISTEN:
+        add_listen(state, args, value);
         return 0;
-    case 'a':
-        if (sg_cidr_parse(value, &net) != SG_OK)
-            argp_error(state, "--allow %s: not of the form ADDRESS/BITS without host bits, as in 10.0.0.0/8", value);
-        if (args->allow_count == SG_CONFIG_NETS_MAX)
-            argp_error(state, "--allow: more than %d", SG_CONFIG_NETS_MAX);
-        args->allow[args->allow_count++] = value;
+    case KEY_HOST:
+        if (!sg_invite_host_is_valid(value))
+            argp_error(state, "--host %s: neither a name nor an address", value);
+        snprintf(args->host, sizeof args->host, "%s", value);
         return 0;
-    case 'u':
+    case KEY_ALLOW:
+        add_allow(state, args, value);
+        return 0;
+    case KEY_USER:
         if (!sg_user_name_is_valid(value))
             argp_error(state, "--user %s: not a user name: 1 to 64 of letters, digits and . _ - @", value);
-        args->user = value;
-        return 0;
-    case ARGP_KEY_ARG:
-        if (args->dir)
-            argp_error(state, "one DIR is enough");
-        args->dir = value;
-        return 0;
-    case ARGP_KEY_END:
-        if (!args->dir)
-            argp_error(state, "DIR is missing");
+        args->common.user = value;
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -89,22 +106,15 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
 }
 
 static const struct argp_option options[] = {
-    {"listen", 'l', "ADDR:PORT", 0, "where to listen (0.0.0.0:1443 and [::]:1443); may be given several times", 0},
-    {"host", 'h', "NAME_OR_ADDR", 0, "how clients reach the server (its first public address)", 0},
-    {"allow", 'a', "CIDR", 0, "open a target range that is refused otherwise; may be given several times", 0},
-    {"user", 'u', "NAME", 0, "invite a first user", 0},
+    {"listen", KEY_LISTEN, "ADDR:PORT", 0, "where to listen (0.0.0.0:1443 and [::]:1443); may be given several times",
+     0},
+    {"host", KEY_HOST, "NAME_OR_ADDR", 0, "how clients reach the server (the address in --listen, else its own)", 0},
+    {"allow", KEY_ALLOW, "CIDR", 0, "open a target range that is refused otherwise; may be given several times", 0},
+    {"user", KEY_USER, "NAME", 0, "invite a first user", 0},
     {0},
 };
 
-static const struct argp argp = {
-    .options = options,
-    .parser = parse_option,
-    .args_doc = "DIR",
-    .doc = "Makes DIR with server.yaml, key.pem, cert.pem and users. Overwrites nothing.\v"
-           "Prints the next command to type; with --user the invite too.",
-};
-
-/* The first address of an interface that is up, by how far it reaches: ordinary first, then whatever is not loopback. */
+/* The first address of an interface that is up; one that the whole world reaches is better than a private one. */
 static bool find_own_address(char out[static SG_IP_TEXT_MAX])
 {
     struct ifaddrs *list = NULL;
@@ -120,7 +130,7 @@ static bool find_own_address(char out[static SG_IP_TEXT_MAX])
                i->ifa_addr->sa_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6));
         struct sg_ip ip = sg_sockaddr_endpoint(&ss).ip;
         const char *class = sg_guard_class(&ip);
-        int worth = !class ? 4 : strcmp(class, "loopback") == 0 ? 1 : strcmp(class, "link_local") == 0 ? 2 : 3;
+        int worth = !class ? 2 : strcmp(class, "loopback") == 0 || strcmp(class, "link_local") == 0 ? 0 : 1;
         if (worth > best) {
             best = worth;
             sg_ip_format(&ip, out);
@@ -130,91 +140,89 @@ static bool find_own_address(char out[static SG_IP_TEXT_MAX])
     return best > 0;
 }
 
-/* --host, else the first specific address to listen on, else one of the machine's own. */
+/* --host, else the first specific address to listen on, else one of the machine's own, else its name. */
 static void choose_host(struct arguments *args)
 {
     struct sg_target target;
-    char text[SG_IP_TEXT_MAX] = "127.0.0.1";
-    if (args->host) {
-        snprintf(args->host_text, sizeof args->host_text, "%s", args->host);
+    char address[SG_IP_TEXT_MAX];
+    if (args->host[0])
         return;
-    }
     for (unsigned i = 0; i < args->listen_count; i++) {
         if (sg_target_parse(args->listen[i], false, &target) != SG_OK || sg_ip_is_unspecified(&target.ip))
             continue;
-        sg_ip_format(&target.ip, args->host_text);
+        sg_ip_format(&target.ip, args->host);
         return;
     }
-    find_own_address(text);
-    snprintf(args->host_text, sizeof args->host_text, "%s", text);
-    fprintf(stderr, "sealgram: clients will be told to connect to %s; --host NAME_OR_ADDR says otherwise\n", text);
+    if (find_own_address(address))
+        snprintf(args->host, sizeof args->host, "%s", address);
+    else if (gethostname(args->host, sizeof args->host - 1) != 0 || !sg_invite_host_is_valid(args->host))
+        snprintf(args->host, sizeof args->host, "localhost");
+    sg_cli_hint(&args->common, "clients will be told to connect to %s; --host NAME_OR_ADDR says otherwise", args->host);
 }
 
-static void write_list(FILE *file, const char *const *items, unsigned count)
+/* --- the files, made in a directory of their own inside DIR, then linked into place --- */
+
+static bool write_yaml(FILE *file, void *ctx)
 {
-    for (unsigned i = 0; i < count; i++)
-        fprintf(file, "  - \"%s\"\n", items[i]);
+    const struct arguments *args = ctx;
+    const struct sg_server_yaml yaml = {.listen = args->listen,
+                                        .listen_count = args->listen_count,
+                                        .host = args->host,
+                                        .allow = args->allow,
+                                        .allow_count = args->allow_count};
+    return sg_server_yaml_write(file, &yaml) && !ferror(file);
 }
 
-static void write_config(FILE *file, const struct arguments *args)
+static bool write_file(const char *path, sg_file_write_fn *write, void *ctx)
 {
-    static const char *const both[] = {"0.0.0.0:1443", "[::]:1443"};
-    fputs("# Sealgram server. `sealgram server -c FILE --check` checks this file; every key is in server.yaml(5).\n\n"
-          "# Where to listen; one port number serves TCP and UDP.\nlisten:\n",
-          file);
-    if (args->listen_count > 0)
-        write_list(file, args->listen, args->listen_count);
-    else
-        write_list(file, both, 2);
-    fprintf(file,
-            "\n# How clients reach this server: stands in invites.\nhost: \"%s\"\n\n"
-            "# UDP endpoint to tell clients, where it is not the address they connected to (behind a NAT that maps "
-            "ports).\n"
-            "# advertise: \"203.0.113.7:1443\"\n\n"
-            "certificate: cert.pem\nkey: key.pem\nusers: users\n\n"
-            "# Client certificates signed by this CA name their user by subject CN (sealgram invite --certificate).\n"
-            "# client_ca: ca.pem\n\n"
-            "# Targets on loopback, private, link-local and other special networks are refused unless listed here.\n",
-            args->host_text);
-    if (args->allow_count > 0) {
-        fputs("allow:\n", file);
-        write_list(file, args->allow, args->allow_count);
-    } else {
-        fputs("# allow:\n#   - \"10.0.0.0/8\"\n", file);
-    }
-    fputs("\n# Clients that may speak SOCKS5 in the clear (nobody), and that may have plain UDP associations.\n"
-          "# plain_socks:\n#   from: [\"127.0.0.0/8\"]\n"
-          "plain_udp:\n  from: [\"127.0.0.0/8\", \"::1/128\"]\n\n"
-          "# limits:\n#   sessions: 512\n#   associations: 16384\n#   associations_per_user: 16384\n"
-          "# timeouts:\n#   association_seconds: 120\n#   dns_seconds: 17\n",
-          file);
+    if (sg_file_replace(path, write, ctx) == SG_OK)
+        return true;
+    sg_cli_error("%s: %s", path, strerror(errno));
+    return false;
 }
 
-static FILE *create(const char *path)
+static bool write_files(struct arguments *args, char *const paths[static FILE_COUNT])
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    return fd < 0 ? NULL : fdopen(fd, "w");
-}
-
-static bool write_file(const char *path, const struct arguments *args)
-{
-    FILE *file = create(path);
-    if (!file) {
-        sg_cli_error("%s: %s", path, strerror(errno));
+    char error[SG_CERT_ERROR_MAX];
+    if (sg_cert_make_key(paths[FILE_KEY], error) != SG_OK ||
+        sg_cert_make(paths[FILE_KEY], paths[FILE_CERT], args->host, error) != SG_OK) {
+        sg_cli_error("%s", error);
         return false;
     }
-    if (args)
-        write_config(file, args);
-    else
-        fputs("# Sealgram users: NAME KIND VALUE CREATED. Edit with `sealgram invite`, `passwd` and `revoke`.\n", file);
-    bool good = fflush(file) == 0 && fsync(fileno(file)) == 0;
-    good = fclose(file) == 0 && good;
-    if (!good)
-        sg_cli_error("%s: %s", path, strerror(errno));
-    return good;
+    return write_file(paths[FILE_USERS], sg_users_write_empty, NULL) &&
+           write_file(paths[FILE_CONFIG], write_yaml, args);
 }
 
-/* Nothing is written where anything of ours stands. */
+/* What was written is read as the server will read it, and the first user invited. Returns the exit code. */
+static int try_files(struct arguments *args, const char *draft, char line[static SG_INVITE_LINE_MAX])
+{
+    struct sg_config *config = sg_cli_load_dir(draft);
+    int code = config ? SG_EXIT_OK : SG_EXIT_FAILED;
+    if (config && args->common.user)
+        code = sg_cli_make_invite(config, &args->common, line);
+    sg_config_free(config);
+    return code;
+}
+
+/* link refuses to overwrite, so that a file which came up in the meantime stays as it is. */
+static bool place_files(char *const from[static FILE_COUNT], char *const to[static FILE_COUNT])
+{
+    unsigned placed = 0;
+    while (placed < FILE_COUNT && link(from[placed], to[placed]) == 0)
+        placed++;
+    if (placed == FILE_COUNT) {
+        sg_file_sync_dir(to[0]);
+        return true;
+    }
+    if (errno == EEXIST)
+        sg_cli_error("%s exists already: nothing was changed", to[placed]);
+    else
+        sg_cli_error("%s: %s", to[placed], strerror(errno));
+    while (placed > 0)
+        unlink(to[--placed]);
+    return false;
+}
+
 static bool is_free(char *const paths[static FILE_COUNT])
 {
     struct stat st;
@@ -227,60 +235,93 @@ static bool is_free(char *const paths[static FILE_COUNT])
     return true;
 }
 
-static bool write_files(struct arguments *args, char *const paths[static FILE_COUNT])
+static int fill_dir(struct arguments *args, char line[static SG_INVITE_LINE_MAX])
 {
-    char error[SG_CERT_ERROR_MAX];
-    if (sg_cert_make_key(paths[FILE_KEY], error) != SG_OK ||
-        sg_cert_make(paths[FILE_KEY], paths[FILE_CERT], args->host_text, error) != SG_OK) {
-        sg_cli_error("%s", error);
-        return false;
+    char *paths[FILE_COUNT] = {NULL}, *drafts[FILE_COUNT] = {NULL}, *lock = NULL;
+    char *draft = path_in(args->common.dir, ".init-XXXXXX");
+    int code = SG_EXIT_FAILED;
+    for (unsigned i = 0; i < FILE_COUNT; i++)
+        paths[i] = path_in(args->common.dir, file_names[i]);
+    if (!is_free(paths))
+        goto out;
+    if (!mkdtemp(draft)) {
+        sg_cli_error("%s: %s", args->common.dir, strerror(errno));
+        goto out;
     }
-    return write_file(paths[FILE_USERS], NULL) && write_file(paths[FILE_CONFIG], args);
-}
-
-static int invite_first_user(struct arguments *args)
-{
-    char command[] = "sealgram invite";
-    char *argv[] = {command, NULL, NULL, NULL};
-    char *dir = strdup(args->dir), *user = strdup(args->user);
-    argv[1] = dir;
-    argv[2] = user;
-    int code = dir && user ? sg_cmd_invite(3, argv) : SG_EXIT_FAILED;
-    free(dir);
-    free(user);
+    for (unsigned i = 0; i < FILE_COUNT; i++)
+        drafts[i] = path_in(draft, file_names[i]);
+    lock = path_in(draft, "users.lock");
+    choose_host(args);
+    if (write_files(args, drafts))
+        code = try_files(args, draft, line);
+    if (code == SG_EXIT_OK && !place_files(drafts, paths))
+        code = SG_EXIT_FAILED;
+    for (unsigned i = 0; i < FILE_COUNT; i++)
+        unlink(drafts[i]);
+    unlink(lock);
+    rmdir(draft);
+out:
+    for (unsigned i = 0; i < FILE_COUNT; i++) {
+        free(paths[i]);
+        free(drafts[i]);
+    }
+    free(lock);
+    free(draft);
     return code;
 }
+
+/* --- the command --- */
+
+static void print_next(const struct arguments *args, const char *line)
+{
+    const char *dir = args->common.dir, *user = args->common.user;
+    if (user) {
+        puts(line);
+        fflush(stdout);
+        sg_cli_hint(&args->common,
+                    "keep this line secret, in a file that only its owner may read; on the client: "
+                    "sealgram client @%s.invite",
+                    user);
+        sg_cli_hint(&args->common, "next, here: sealgram server -c %s/server.yaml", dir);
+        return;
+    }
+    sg_cli_hint(&args->common, "next: (umask 077; sealgram invite %s NAME > NAME.invite)", dir);
+    sg_cli_hint(&args->common, "then: sealgram server -c %s/server.yaml", dir);
+}
+
+static const struct argp argp = {
+    .options = options,
+    .parser = parse_option,
+    .args_doc = "DIR",
+    .doc = "Makes DIR with server.yaml, key.pem, cert.pem and users. Overwrites nothing.\v"
+           "Prints the next command to type; with --user the invite too.",
+    .children = sg_dir_args_children,
+};
 
 int sg_cmd_init(int argc, char **argv)
 {
     static struct arguments args;
-    char *paths[FILE_COUNT];
-    int code = SG_EXIT_FAILED;
+    char line[SG_INVITE_LINE_MAX] = "";
+    sigset_t ending, before;
     if (argp_parse(&argp, argc, argv, 0, NULL, &args) != 0)
         return SG_EXIT_USAGE;
-    for (unsigned i = 0; i < FILE_COUNT; i++)
-        paths[i] = path_in(args.dir, file_names[i]);
-    bool made_dir = mkdir(args.dir, 0700) == 0;
-    if (!made_dir && errno != EEXIST) {
-        sg_cli_error("%s: %s", args.dir, strerror(errno));
-        goto out;
-    }
-    if (!is_free(paths))
-        goto out;
-    choose_host(&args);
-    if (!write_files(&args, paths)) {
-        for (unsigned i = 0; i < FILE_COUNT; i++)
-            unlink(paths[i]);
-        if (made_dir)
-            rmdir(args.dir);
-        goto out;
-    }
-    code = args.user ? invite_first_user(&args) : SG_EXIT_OK;
-    if (!args.user)
-        fprintf(stderr, "sealgram: next: sealgram invite %s NAME > NAME.invite\n", args.dir);
-    fprintf(stderr, "sealgram: %s: sealgram server -c %s/server.yaml\n", args.user ? "next, here" : "then", args.dir);
-out:
-    for (unsigned i = 0; i < FILE_COUNT; i++)
-        free(paths[i]);
+    /* A signal ends the program when all is in place, or nothing. */
+    sigemptyset(&ending);
+    sigaddset(&ending, SIGINT);
+    sigaddset(&ending, SIGTERM);
+    sigaddset(&ending, SIGHUP);
+    sigprocmask(SIG_BLOCK, &ending, &before);
+    bool made_dir = mkdir(args.common.dir, 0700) == 0;
+    int code = SG_EXIT_FAILED;
+    if (made_dir || errno == EEXIST)
+        code = fill_dir(&args, line);
+    else
+        sg_cli_error("%s: %s", args.common.dir, strerror(errno));
+    if (code != SG_EXIT_OK && made_dir)
+        rmdir(args.common.dir);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    if (code == SG_EXIT_OK)
+        print_next(&args, line);
+    sodium_memzero(line, sizeof line);
     return code;
 }

@@ -1,5 +1,6 @@
 /* `sealgram invite`: adds a user and prints the one line that a client needs. */
 #include <argp.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,6 +17,7 @@
 static const struct argp_option options[] = {
     {"replace", 'r', NULL, 0, "the user exists: a new token takes the place of the old one", 0},
     {"certificate", 'c', NULL, 0, "no token: the user shows a client certificate with USER as its subject CN", 0},
+    {"quiet", 'q', NULL, 0, "no hints on standard error", 0},
     {0},
 };
 
@@ -53,7 +55,7 @@ static int add_user(struct sg_invite *invite, const struct sg_config *config, co
         sg_token_make(token, value);
     enum sg_err err = sg_users_add(config->users, args->user, kind, value, args->replace, error);
     if (err == SG_ERR_EXISTS)
-        sg_cli_error("%s: a new token for an existing user: sealgram invite --replace %s %s", error, args->dir,
+        sg_cli_error("%s; sealgram invite --replace %s %s makes a new invite, and the old one ends", error, args->dir,
                      args->user);
     else if (err != SG_OK)
         sg_cli_error("%s", error);
@@ -63,10 +65,22 @@ static int add_user(struct sg_invite *invite, const struct sg_config *config, co
     return err == SG_OK ? SG_EXIT_OK : SG_EXIT_FAILED;
 }
 
+int sg_cli_make_invite(const struct sg_config *config, const struct sg_dir_args *args,
+                       char line[static SG_INVITE_LINE_MAX])
+{
+    struct sg_invite invite = {.has_pin = false};
+    int code = fill_invite(&invite, config, args->user);
+    if (code == SG_EXIT_OK)
+        code = add_user(&invite, config, args);
+    if (code == SG_EXIT_OK)
+        sg_invite_format(&invite, line);
+    sodium_memzero(&invite, sizeof invite);
+    return code;
+}
+
 int sg_cmd_invite(int argc, char **argv)
 {
     struct sg_dir_args args = {.wants_user = true};
-    struct sg_invite invite = {.has_pin = false};
     char line[SG_INVITE_LINE_MAX];
     sg_dir_args_parse(&args, options,
                       "Adds USER to the server in DIR and prints the invite: one line with all that a client needs.\v"
@@ -75,19 +89,17 @@ int sg_cmd_invite(int argc, char **argv)
     struct sg_config *config = sg_cli_load_dir(args.dir);
     if (!config)
         return SG_EXIT_CONFIG;
-    int code = fill_invite(&invite, config, args.user);
-    if (code == SG_EXIT_OK)
-        code = add_user(&invite, config, &args);
-    if (code == SG_EXIT_OK) {
-        sg_invite_format(&invite, line);
-        puts(line);
-        fflush(stdout);
-        fprintf(stderr,
-                "sealgram: keep this line secret, in a file that only its owner reads (%s.invite); "
-                "next, on the client: sealgram client @%s.invite\n",
-                args.user, args.user);
+    int code = sg_cli_make_invite(config, &args, line);
+    if (code == SG_EXIT_OK && (puts(line) < 0 || fflush(stdout) != 0)) {
+        sg_cli_error("the invite could not be written: %s; --replace makes a new one", strerror(errno));
+        code = SG_EXIT_FAILED;
     }
-    sodium_memzero(&invite, sizeof invite);
+    if (code == SG_EXIT_OK)
+        sg_cli_hint(&args,
+                    args.certificate ? "on the client: sealgram client --cert FILE --key FILE @%s.invite"
+                                     : "keep this line secret, in a file that only its owner may read; on the client: "
+                                       "sealgram client @%s.invite",
+                    args.user);
     sodium_memzero(line, sizeof line);
     sg_config_free(config);
     return code;

@@ -1,4 +1,5 @@
 /* `sealgram renew-cert`: a new certificate with the same key, so that pins stay right. */
+#include <argp.h>
 #include <stdio.h>
 
 #include "cli/cli.h"
@@ -6,12 +7,17 @@
 #include "net/cert.h"
 #include "server/config.h"
 
+static const struct argp_option options[] = {
+    {"quiet", 'q', NULL, 0, "no hints on standard error", 0},
+    {0},
+};
+
 int sg_cmd_renew_cert(int argc, char **argv)
 {
     struct sg_dir_args args = {.wants_user = false};
     char error[SG_CERT_ERROR_MAX];
     int code = SG_EXIT_CONFIG;
-    sg_dir_args_parse(&args, NULL,
+    sg_dir_args_parse(&args, options,
                       "Makes a new certificate, valid for 10 years, with the key of the server in DIR.\v"
                       "Invites stay valid: they pin the key. Restart the server to use it.",
                       argc, argv);
@@ -25,7 +31,7 @@ int sg_cmd_renew_cert(int argc, char **argv)
     else
         code = SG_EXIT_OK;
     if (code == SG_EXIT_OK)
-        fprintf(stderr, "sealgram: %s is new; restart the server to use it\n", config->certificate);
+        sg_cli_hint(&args, "%s is new; restart the server to use it", config->certificate);
     sg_config_free(config);
     return code;
 }

@@ -2,6 +2,8 @@
 #include "cli/dir_args.h"
 
 #include <argp.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "cli/cli.h"
@@ -15,6 +17,9 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         return 0;
     case 'c':
         args->certificate = true;
+        return 0;
+    case 'q':
+        args->quiet = true;
         return 0;
     case ARGP_KEY_ARG:
         if (!args->dir)
@@ -35,6 +40,15 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     }
 }
 
+static const struct argp_option child_options[] = {
+    {"quiet", 'q', NULL, 0, "no hints on standard error", 0},
+    {0},
+};
+
+static const struct argp child = {.options = child_options, .parser = parse_option};
+
+const struct argp_child sg_dir_args_children[] = {{.argp = &child}, {0}};
+
 void sg_dir_args_parse(struct sg_dir_args *args, const struct argp_option *options, const char *doc, int argc,
                        char **argv)
 {
@@ -42,4 +56,16 @@ void sg_dir_args_parse(struct sg_dir_args *args, const struct argp_option *optio
         .options = options, .parser = parse_option, .args_doc = args->wants_user ? "DIR USER" : "DIR", .doc = doc};
     if (argp_parse(&argp, argc, argv, 0, NULL, args) != 0)
         exit(SG_EXIT_USAGE);
+}
+
+void sg_cli_hint(const struct sg_dir_args *args, const char *format, ...)
+{
+    va_list list;
+    if (args->quiet)
+        return;
+    va_start(list, format);
+    fputs("sealgram: ", stderr);
+    vfprintf(stderr, format, list);
+    fputc('\n', stderr);
+    va_end(list);
 }

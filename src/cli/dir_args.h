@@ -4,7 +4,11 @@
 
 #include <stdbool.h>
 
-struct argp_option;
+#include <argp.h>
+
+#include "net/invite.h"
+
+struct sg_config;
 
 struct sg_dir_args {
     bool wants_user; /* set by the command */
@@ -12,10 +16,24 @@ struct sg_dir_args {
     const char *user;
     bool replace;     /* --replace */
     bool certificate; /* --certificate */
+    bool quiet;       /* -q: no hints */
 };
 
 /* Parses; ends the process with exit code 2 on a wrong command line, as argp does. options may be NULL. */
 void sg_dir_args_parse(struct sg_dir_args *args, const struct argp_option *options, const char *doc, int argc,
                        char **argv);
+
+/* The same arguments as the child of another command's parser, whose first child input is a struct sg_dir_args. */
+extern const struct argp_child sg_dir_args_children[];
+
+/*
+ * Adds args->user to the users of config and writes the invite line. Returns the exit code; what is not 0 was explained
+ * on standard error. The caller wipes line.
+ */
+int sg_cli_make_invite(const struct sg_config *config, const struct sg_dir_args *args,
+                       char line[static SG_INVITE_LINE_MAX]);
+
+/* A line `sealgram: ...` on standard error for people to read, unless quiet. */
+void sg_cli_hint(const struct sg_dir_args *args, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

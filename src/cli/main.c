@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <sodium.h>
 
@@ -38,12 +39,15 @@ struct sg_config *sg_cli_load_dir(const char *dir)
 {
     char error[SG_CONFIG_ERROR_MAX];
     char *path = NULL;
-    struct sg_config *config = NULL;
-    if (asprintf(&path, "%s/server.yaml", dir) < 0)
+    size_t len = strlen(dir);
+    const char *slash = len > 0 && dir[len - 1] == '/' ? "" : "/";
+    if (asprintf(&path, "%s%sserver.yaml", dir, slash) < 0) {
+        sg_cli_error("out of memory");
         return NULL;
-    config = sg_config_load(path, error);
+    }
+    struct sg_config *config = sg_config_load(path, error);
     if (!config)
-        sg_cli_error("%s", error);
+        sg_cli_error("%s%s", error, access(path, F_OK) == 0 ? "" : "; sealgram init DIR makes one");
     free(path);
     return config;
 }

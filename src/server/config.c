@@ -343,7 +343,7 @@ static bool read_mapping(struct reader *reader, struct fy_node *node, const stru
     return true;
 }
 
-static struct sg_config *make_default(void)
+struct sg_config *sg_config_new(void)
 {
     struct sg_config *config = calloc(1, sizeof *config);
     if (!config)
@@ -446,7 +446,7 @@ struct sg_config *sg_config_load(const char *path, char error[static SG_CONFIG_E
         snprintf(error, SG_CONFIG_ERROR_MAX, "%s: %s", path, strerror(errno));
         return NULL;
     }
-    reader.config = make_default();
+    reader.config = sg_config_new();
     struct fy_diag_cfg diag_cfg;
     fy_diag_cfg_default(&diag_cfg);
     diag_cfg.fp = NULL;

@@ -1,6 +1,6 @@
 /*
  * The server's configuration file, YAML. Loaded whole or not at all: an unknown key, a wrong type or an unusable
- * value is refused with FILE:LINE: KEY: reason. docs/man/server.yaml.5 lists the keys.
+ * value is refused with FILE:LINE: KEY: reason. The file that `sealgram init` writes explains every key.
  */
 #ifndef SG_SERVER_CONFIG_H
 #define SG_SERVER_CONFIG_H
@@ -40,6 +40,9 @@ struct sg_config {
         uint64_t association_ms, dns_ms;
     } timeouts;
 };
+
+/* Every key at its default; what has none is empty. NULL: out of memory. */
+struct sg_config *sg_config_new(void);
 
 /* Loads a file. NULL, and error has the line to show, when anything in it is wrong. */
 struct sg_config *sg_config_load(const char *path, char error[static SG_CONFIG_ERROR_MAX]);

@@ -395,6 +395,12 @@ static bool write_all(FILE *file, void *ctx)
     return good;
 }
 
+bool sg_users_write_empty(FILE *file, void *ctx)
+{
+    (void)ctx;
+    return fputs(file_head, file) >= 0;
+}
+
 static enum sg_err replace_file(const char *path, struct sg_users *users, char *error)
 {
     enum sg_err err = sg_file_replace(path, write_all, users);

@@ -62,6 +62,9 @@ SG_MUST_CHECK enum sg_err sg_users_add(const char *path, const char *name, enum 
                                        bool replace, char error[static SG_USERS_ERROR_MAX]);
 SG_MUST_CHECK enum sg_err sg_users_remove(const char *path, const char *name, char error[static SG_USERS_ERROR_MAX]);
 
+/* Writes the contents of a file without users: a sg_file_write_fn. */
+bool sg_users_write_empty(FILE *file, void *ctx);
+
 /* A new token: its text for the invite, and the value to store. */
 void sg_token_make(char text[static SG_TOKEN_TEXT_BYTES + 1], char value[static 65]);
 

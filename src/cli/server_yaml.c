@@ -1,0 +1,97 @@
+/*
+ * The text of a new server.yaml. Defaults are printed from the configuration's own, so that the file cannot say
+ * something else than the program does.
+ */
+#include "cli/server_yaml.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "server/config.h"
+
+static void write_list(FILE *file, const char *const *items, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        fprintf(file, "  - \"%s\"\n", items[i]);
+}
+
+static void write_place(FILE *file, const struct sg_server_yaml *yaml)
+{
+    static const char *const both[] = {"0.0.0.0:1443", "[::]:1443"};
+    fputs("# Sealgram server. Every key is here; one in a comment shows its default or an example.\n"
+          "# `sealgram server -c FILE --check` checks this file; the server reads it when it starts.\n\n"
+          "# Where to listen, ADDRESS:PORT. One port number serves TCP and UDP.\nlisten:\n",
+          file);
+    write_list(file, yaml->listen_count > 0 ? yaml->listen : both, yaml->listen_count > 0 ? yaml->listen_count : 2);
+    fprintf(file,
+            "\n# How clients reach this server, a name or an address: invites carry it, the certificate names it.\n"
+            "host: \"%s\"\n\n"
+            "# The UDP endpoint to tell clients, where it is not the one they connected to (a NAT that maps ports).\n"
+            "# advertise: \"203.0.113.7:1443\"\n\n"
+            "# Files; relative names begin at this file's directory. Only their owner may read key and users.\n"
+            "certificate: cert.pem\nkey: key.pem\nusers: users\n\n"
+            "# Client certificates that this CA signed name their user by subject CN (sealgram invite --certificate).\n"
+            "# client_ca: client_ca.pem\n\n"
+            "# Where `sealgram status` asks, if not in the run directory.\n"
+            "# status_socket: /run/sealgram/status.sock\n\n",
+            yaml->host);
+}
+
+static void write_policy(FILE *file, const struct sg_server_yaml *yaml)
+{
+    fputs("# Targets on loopback, private, link-local and other special networks, and this machine's own addresses,\n"
+          "# are refused unless they are listed here.\n",
+          file);
+    fputs(yaml->allow_count > 0 ? "allow:\n" : "# allow:\n#   - \"10.0.0.0/8\"\n", file);
+    write_list(file, yaml->allow, yaml->allow_count);
+    fputs("\n# From where SOCKS5 is spoken without TLS, user names and passwords in the clear. Nowhere by default.\n"
+          "# plain_socks:\n#   from: []\n\n"
+          "# From where UDP associations may be plain RFC 1928, each datagram in the clear.\n"
+          "# plain_udp:\n#   from: [\"127.0.0.0/8\", \"::1/128\"]\n\n"
+          "# true: a server that everyone who reaches it may use.\n"
+          "# allow_anyone_without_authentication: false\n\n",
+          file);
+}
+
+static void write_numbers(FILE *file, const struct sg_config *defaults)
+{
+    const struct {
+        const char *name;
+        uint32_t value;
+    } limits[] = {
+        {"sessions", defaults->limits.sessions},
+        {"sessions_per_user", defaults->limits.sessions_per_user},
+        {"associations", defaults->limits.associations},
+        {"associations_per_user", defaults->limits.associations_per_user},
+        {"connections", defaults->limits.connections},
+        {"connections_per_user", defaults->limits.connections_per_user},
+        {"unauthenticated", defaults->limits.unauthenticated},
+        {"unauthenticated_per_address", defaults->limits.unauthenticated_per_address},
+        {"handshake_seconds", defaults->limits.handshake_seconds},
+        {"password_threads", defaults->limits.password_threads},
+        {"password_queue", defaults->limits.password_queue},
+    };
+    fputs(
+        "# How much of each at the same time. The unauthenticated are connections that have not logged in, which they\n"
+        "# must within handshake_seconds; passwords are checked by password_threads, and password_queue may wait.\n"
+        "# limits:\n",
+        file);
+    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++)
+        fprintf(file, "#   %s: %" PRIu32 "\n", limits[i].name, limits[i].value);
+    fprintf(file,
+            "\n# When an association without datagrams ends; dns_seconds is for one that only asked port 53.\n"
+            "# timeouts:\n#   association_seconds: %" PRIu64 "\n#   dns_seconds: %" PRIu64 "\n",
+            defaults->timeouts.association_ms / 1000, defaults->timeouts.dns_ms / 1000);
+}
+
+bool sg_server_yaml_write(FILE *file, const struct sg_server_yaml *yaml)
+{
+    struct sg_config *defaults = sg_config_new();
+    if (!defaults)
+        return false;
+    write_place(file, yaml);
+    write_policy(file, yaml);
+    write_numbers(file, defaults);
+    sg_config_free(defaults);
+    return true;
+}
