@@ -1,4 +1,6 @@
 /* `sealgram passwd`: a password for a user of programs that know no invites. Kept as Argon2id. */
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <termios.h>
@@ -11,46 +13,78 @@
 #include "server/config.h"
 #include "server/users.h"
 
-enum { PASSWORD_MIN = 8, PASSWORD_MAX = 255 };
+/* RFC 1929 has one byte for the length. Room: with CR, LF and the NUL at the end. */
+enum { PASSWORD_MIN = 8, PASSWORD_MAX = 255, PASSWORD_ROOM = PASSWORD_MAX + 3 };
 
-/* One line of standard input, not shown on a terminal. False: none, or of a wrong length. */
-static bool read_password(char out[static PASSWORD_MAX + 2])
+/* With echo off a signal would leave the terminal mute, so that the ones that keys make wait for the end of the line. */
+static ssize_t read_line(char *out, size_t size)
 {
     struct termios shown, hidden;
+    sigset_t keys, before;
     bool is_terminal = tcgetattr(STDIN_FILENO, &shown) == 0;
+    sigemptyset(&keys);
+    sigaddset(&keys, SIGINT);
+    sigaddset(&keys, SIGQUIT);
+    sigaddset(&keys, SIGTSTP);
+    sigprocmask(SIG_BLOCK, &keys, &before);
     if (is_terminal) {
         hidden = shown;
         hidden.c_lflag &= ~(tcflag_t)ECHO;
         tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden);
         fputs("Password: ", stderr);
     }
-    bool read = fgets(out, PASSWORD_MAX + 2, stdin) != NULL;
+    size_t len = 0;
+    ssize_t got = 0;
+    char *end = NULL;
+    while (len < size && !end && (got = read(STDIN_FILENO, out + len, size - len)) > 0) {
+        end = memchr(out + len, '\n', (size_t)got);
+        len += (size_t)got;
+    }
     if (is_terminal) {
         tcsetattr(STDIN_FILENO, TCSAFLUSH, &shown);
         fputc('\n', stderr);
     }
-    if (!read)
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    return got < 0 ? -1 : end ? end - out : (ssize_t)len;
+}
+
+/* The password, terminated; false after saying what is wrong with it. */
+static bool read_password(char out[static PASSWORD_ROOM])
+{
+    ssize_t len = read_line(out, PASSWORD_ROOM - 1);
+    if (len < 0) {
+        sg_cli_error("standard input: %s", strerror(errno));
         return false;
-    out[strcspn(out, "\r\n")] = '\0';
-    size_t len = strlen(out);
-    return len >= PASSWORD_MIN && len <= PASSWORD_MAX && !sg_credential_is_token((const uint8_t *)out, len);
+    }
+    if (len > 0 && out[len - 1] == '\r')
+        len--;
+    out[len] = '\0';
+    if (len < PASSWORD_MIN || len > PASSWORD_MAX)
+        sg_cli_error("a password has %d to %d bytes, in the first line of standard input", PASSWORD_MIN, PASSWORD_MAX);
+    else if (memchr(out, '\0', (size_t)len))
+        sg_cli_error("a password has no NUL byte");
+    else if (sg_credential_is_token((const uint8_t *)out, (size_t)len))
+        sg_cli_error("a password of 48 bytes does not begin with %s: that is a token", SG_TOKEN_PREFIX);
+    else
+        return true;
+    return false;
 }
 
 static int set_password(const struct sg_config *config, const char *user)
 {
-    char password[PASSWORD_MAX + 2];
+    char password[PASSWORD_ROOM];
     char hash[crypto_pwhash_STRBYTES];
     char error[SG_USERS_ERROR_MAX];
     int code = SG_EXIT_FAILED;
-    if (!read_password(password))
-        sg_cli_error("a password has %d to %d bytes, in one line of standard input", PASSWORD_MIN, PASSWORD_MAX);
-    else if (crypto_pwhash_str(hash, password, strlen(password), crypto_pwhash_OPSLIMIT_INTERACTIVE,
-                               crypto_pwhash_MEMLIMIT_INTERACTIVE) != 0)
-        sg_cli_error("out of memory");
-    else if (sg_users_add(config->users, user, SG_USER_PASSWORD, hash, true, error) != SG_OK)
-        sg_cli_error("%s", error);
-    else
-        code = SG_EXIT_OK;
+    if (read_password(password)) {
+        if (crypto_pwhash_str(hash, password, strlen(password), crypto_pwhash_OPSLIMIT_INTERACTIVE,
+                              crypto_pwhash_MEMLIMIT_INTERACTIVE) != 0)
+            sg_cli_error("out of memory");
+        else if (sg_users_add(config->users, user, SG_USER_PASSWORD, hash, true, error) != SG_OK)
+            sg_cli_error("%s", error);
+        else
+            code = SG_EXIT_OK;
+    }
     sodium_memzero(password, sizeof password);
     return code;
 }

@@ -72,15 +72,18 @@ static int connect_to(const char *path)
     return -1;
 }
 
-/* The sockets in the run directory that somebody answers on. Returns how many; paths are the caller's to free. */
-static size_t find_sockets(char *paths[static FOUND_MAX])
+struct found {
+    char *path[FOUND_MAX];
+    int fd[FOUND_MAX];
+    unsigned count;
+};
+
+/* Adds the sockets of one directory that somebody answers on. */
+static void search_dir(struct found *found, const char *dir_path)
 {
-    char dir_path[SG_RUNDIR_PATH_MAX];
-    size_t count = 0;
-    sg_rundir_path(dir_path);
     DIR *dir = opendir(dir_path);
     const struct dirent *entry = NULL;
-    while (dir && count < FOUND_MAX && (entry = readdir(dir))) {
+    while (dir && found->count < FOUND_MAX && (entry = readdir(dir))) {
         size_t len = strlen(entry->d_name);
         char *path = NULL;
         if (len < 6 || strcmp(entry->d_name + len - 5, ".sock") != 0 ||
@@ -91,30 +94,37 @@ static size_t find_sockets(char *paths[static FOUND_MAX])
             free(path);
             continue;
         }
-        close(fd);
-        paths[count++] = path;
+        found->path[found->count] = path;
+        found->fd[found->count++] = fd;
     }
     if (dir)
         closedir(dir);
-    return count;
 }
 
-/* The one running program's socket, or NULL after saying which there are. The caller frees it. */
-static char *find_only_socket(void)
+/* A connection to the one program that runs, or -1 after saying which there are; *code is then the exit code. */
+static int connect_to_only(int *code)
 {
-    char *paths[FOUND_MAX];
-    size_t count = find_sockets(paths);
-    if (count == 1)
-        return paths[0];
-    if (count == 0)
+    struct found found = {.count = 0};
+    char dirs[SG_RUNDIR_SEARCH_MAX][SG_RUNDIR_PATH_MAX];
+    unsigned dir_count = sg_rundir_search(dirs);
+    for (unsigned i = 0; i < dir_count; i++)
+        search_dir(&found, dirs[i]);
+    int only = found.count == 1 ? found.fd[0] : -1;
+    if (found.count == 0) {
         sg_cli_error("no running server or client was found; --socket PATH names one");
-    else
+        *code = SG_EXIT_FAILED;
+    } else if (found.count > 1) {
         sg_cli_error("several programs run; name one with --socket PATH:");
-    for (size_t i = 0; i < count; i++) {
-        fprintf(stderr, "  %s\n", paths[i]);
-        free(paths[i]);
+        *code = SG_EXIT_USAGE;
     }
-    return NULL;
+    for (unsigned i = 0; i < found.count; i++) {
+        if (only < 0) {
+            fprintf(stderr, "  %s\n", found.path[i]);
+            close(found.fd[i]);
+        }
+        free(found.path[i]);
+    }
+    return only;
 }
 
 static json_t *read_document(int fd)
@@ -130,54 +140,80 @@ static json_t *read_document(int fd)
     return document;
 }
 
-/* Objects as indented blocks, everything else as `key: value`; drops that never happened are left out. */
-static void print_object(json_t *object, int indent, bool skip_zero)
+/* A text as it is, unless it has what a terminal would obey; everything else in JSON. The caller frees it. */
+static char *format_value(const json_t *value)
 {
-    const char *key = NULL;
-    json_t *value = NULL;
-    json_object_foreach(object, key, value)
-    {
-        if (json_is_object(value)) {
-            printf("%*s%s:\n", indent, "", key);
-            print_object(value, indent + 2, strcmp(key, "drops") == 0);
-            continue;
+    const char *text = json_string_value(value);
+    for (const char *c = text; c && *c; c++)
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            text = NULL;
+    return text ? strdup(text) : json_dumps(value, JSON_ENCODE_ANY);
+}
+
+static void print_object(json_t *object, int indent, bool skip_zero);
+
+/* The objects of a list as blocks, each behind a dash; other lists in one line. */
+static void print_value(const char *key, json_t *value, int indent)
+{
+    size_t i = 0;
+    json_t *item = NULL;
+    if (json_is_object(value)) {
+        printf("%*s%s:\n", indent, "", key);
+        print_object(value, indent + 2, strcmp(key, "drops") == 0);
+    } else if (json_is_array(value) && json_is_object(json_array_get(value, 0))) {
+        printf("%*s%s:\n", indent, "", key);
+        json_array_foreach(value, i, item)
+        {
+            printf("%*s-\n", indent + 2, "");
+            print_object(item, indent + 4, false);
         }
-        if (skip_zero && json_is_integer(value) && json_integer_value(value) == 0)
-            continue;
-        char *text = json_is_string(value) ? strdup(json_string_value(value)) : json_dumps(value, JSON_ENCODE_ANY);
+    } else {
+        char *text = format_value(value);
         printf("%*s%s: %s\n", indent, "", key, text ? text : "?");
         free(text);
     }
 }
 
+/* Objects as indented blocks, everything else as `key: value`; drops that never happened are left out. */
+static void print_object(json_t *object, int indent, bool skip_zero)
+{
+    const char *key = NULL;
+    json_t *value = NULL;
+    json_object_foreach(object, key, value) if (!skip_zero || !json_is_integer(value) || json_integer_value(value) != 0)
+        print_value(key, value, indent);
+}
+
+/* Reads and prints what the program at fd says. Returns the exit code. */
+static int show(int fd, const char *path, bool json)
+{
+    json_t *document = read_document(fd);
+    if (!json_is_object(document)) {
+        sg_cli_error("%s: did not answer with a status", path ? path : "the program");
+        json_decref(document);
+        return SG_EXIT_FAILED;
+    }
+    if (json) {
+        json_dumpf(document, stdout, JSON_INDENT(2));
+        putchar('\n');
+    } else {
+        print_object(document, 0, false);
+    }
+    json_decref(document);
+    return fflush(stdout) == 0 ? SG_EXIT_OK : SG_EXIT_FAILED;
+}
+
 int sg_cmd_status(int argc, char **argv)
 {
     struct arguments args = {.json = false};
+    int code = SG_EXIT_FAILED;
     if (argp_parse(&argp, argc, argv, 0, NULL, &args) != 0)
         return SG_EXIT_USAGE;
-    char *found = args.socket ? NULL : find_only_socket();
-    const char *path = args.socket ? args.socket : found;
-    if (!path)
-        return SG_EXIT_USAGE;
-    int code = SG_EXIT_FAILED;
-    int fd = connect_to(path);
-    json_t *document = fd < 0 ? NULL : read_document(fd);
-    if (fd < 0) {
-        sg_cli_error("%s: %s", path, strerror(errno));
-    } else if (!document) {
-        sg_cli_error("%s: did not answer with a status", path);
-    } else {
-        code = SG_EXIT_OK;
-        if (args.json)
-            json_dumpf(document, stdout, JSON_INDENT(2));
-        else
-            print_object(document, 0, false);
-        if (args.json)
-            putchar('\n');
-    }
-    json_decref(document);
-    if (fd >= 0)
-        close(fd);
-    free(found);
+    int fd = args.socket ? connect_to(args.socket) : connect_to_only(&code);
+    if (fd < 0 && args.socket)
+        sg_cli_error("%s: %s", args.socket, strerror(errno));
+    if (fd < 0)
+        return code;
+    code = show(fd, args.socket, args.json);
+    close(fd);
     return code;
 }

@@ -182,6 +182,8 @@ bool sg_uplink_open_udp(struct sg_uplink *uplink)
 
     if (sg_ip_is_unspecified(&server.ip))
         server.ip = uplink->peer.ip;
+    if (server.port == 0)
+        server.port = uplink->peer.port;
     sg_endpoint_format(&server, text);
     /* a server must not make us send to hosts that only we can reach */
     if (sg_guard_class(&server.ip) != NULL && !sg_guard_same_class(&server.ip, &uplink->peer.ip)) {

@@ -329,6 +329,8 @@ static void give_up_waiting_for_udp(struct sg_uplink *uplink)
     char text[SG_ENDPOINT_TEXT_MAX];
     if (sg_ip_is_unspecified(&server.ip))
         server.ip = uplink->peer.ip;
+    if (server.port == 0)
+        server.port = uplink->peer.port;
     sg_endpoint_format(&server, text);
     sg_log(SG_LOG_WARN,
            "no answer from %s by UDP within 3 s: datagrams travel inside TLS; does a firewall block UDP port %u?", text,

@@ -109,13 +109,13 @@ static void refuse_open(struct opening *opening, uint8_t rep, enum sg_reason rea
     free(opening);
 }
 
-/* The UDP endpoint that the client shall use: the advertised address, else unspecified, "where you connected to". */
+/* The UDP endpoint that the client shall use: the advertised address, else unspecified: where it connected to. */
 static struct sg_endpoint udp_endpoint(const struct opening *opening)
 {
     const struct sg_config *config = opening->worker->server->config;
     if (config->advertise.ip.family != 0)
         return config->advertise;
-    return (struct sg_endpoint){.ip.family = opening->who.local.ip.family, .port = opening->who.local.port};
+    return (struct sg_endpoint){.ip.family = opening->who.local.ip.family};
 }
 
 static uint16_t choose_suite(const struct sg_open_request *request)
