@@ -124,13 +124,13 @@ class Lab:
         self.count += 1
         return f'{kind}{self.count}'
 
-    def init(self, *options, user='alice', port=None, host='127.0.0.1', listen=None):
+    def init(self, *options, user='alice', port=None, host='127.0.0.1', listen=None, allow=('127.0.0.0/8', '::1/128')):
         """`sealgram init` for loopback; returns folder, port and the first user's invite."""
         folder = self.folder / self.name('server')
         port = port or free_port()
         listen = listen or [f'127.0.0.1:{port}']
         done = run('init', folder, *[word for at in listen for word in ('--listen', at)], '--host', host,
-                   '--allow', '127.0.0.0/8', '--allow', '::1/128', *(['--user', user] if user else []), *options)
+                   *[word for net in allow for word in ('--allow', net)], *(['--user', user] if user else []), *options)
         assert done.returncode == 0, done.stderr
         return folder, port, done.stdout.strip()
 
