@@ -4,8 +4,8 @@
 const char *sg_err_name(enum sg_err err)
 {
     switch (err) {
-#define SG_ERR_NAME(name, value, text)                                                             \
-    case SG_ERR_##name:                                                                            \
+#define SG_ERR_NAME(name, value, text)                                                                                 \
+    case SG_ERR_##name:                                                                                                \
         return #name;
         SG_ERR_MAP(SG_ERR_NAME)
 #undef SG_ERR_NAME
@@ -16,8 +16,8 @@ const char *sg_err_name(enum sg_err err)
 const char *sg_err_text(enum sg_err err)
 {
     switch (err) {
-#define SG_ERR_TEXT(name, value, text)                                                             \
-    case SG_ERR_##name:                                                                            \
+#define SG_ERR_TEXT(name, value, text)                                                                                 \
+    case SG_ERR_##name:                                                                                                \
         return text;
         SG_ERR_MAP(SG_ERR_TEXT)
 #undef SG_ERR_TEXT

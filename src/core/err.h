@@ -6,26 +6,26 @@
 #ifndef SG_CORE_ERR_H
 #define SG_CORE_ERR_H
 
-#define SG_ERR_MAP(X)                                                                              \
-    X(OK, 0, "success")                                                                            \
-    X(NOMEM, -1, "out of memory")                                                                  \
-    X(INVALID, -2, "invalid argument or value")                                                    \
-    X(TRUNCATED, -3, "input ends too early")                                                       \
-    X(MALFORMED, -4, "input does not follow its format")                                           \
-    X(TOO_LONG, -5, "too long for its place")                                                      \
-    X(FORGED, -6, "authentication tag does not match")                                             \
-    X(REPLAYED, -7, "nonce was already received")                                                  \
-    X(TOO_OLD, -8, "nonce is older than the replay window")                                        \
-    X(SENDER_LIMIT, -9, "no room for a further sender id")                                         \
-    X(KEY_LIMIT, -10, "the key's limit of use is reached")                                         \
-    X(WIPED, -11, "key memory was wiped")                                                          \
-    X(UNSUPPORTED, -12, "not supported here")                                                      \
-    X(NOT_FOUND, -13, "not found")                                                                 \
-    X(EXISTS, -14, "exists already")                                                               \
-    X(FULL, -15, "table is full")                                                                  \
-    X(DENIED, -16, "not permitted")                                                                \
-    X(SYSTEM, -17, "system call failed")                                                           \
-    X(CRYPTO, -18, "cryptographic library failed")                                                 \
+#define SG_ERR_MAP(X)                                                                                                  \
+    X(OK, 0, "success")                                                                                                \
+    X(NOMEM, -1, "out of memory")                                                                                      \
+    X(INVALID, -2, "invalid argument or value")                                                                        \
+    X(TRUNCATED, -3, "input ends too early")                                                                           \
+    X(MALFORMED, -4, "input does not follow its format")                                                               \
+    X(TOO_LONG, -5, "too long for its place")                                                                          \
+    X(FORGED, -6, "authentication tag does not match")                                                                 \
+    X(REPLAYED, -7, "nonce was already received")                                                                      \
+    X(TOO_OLD, -8, "nonce is older than the replay window")                                                            \
+    X(SENDER_LIMIT, -9, "no room for a further sender id")                                                             \
+    X(KEY_LIMIT, -10, "the key's limit of use is reached")                                                             \
+    X(WIPED, -11, "key memory was wiped")                                                                              \
+    X(UNSUPPORTED, -12, "not supported here")                                                                          \
+    X(NOT_FOUND, -13, "not found")                                                                                     \
+    X(EXISTS, -14, "exists already")                                                                                   \
+    X(FULL, -15, "table is full")                                                                                      \
+    X(DENIED, -16, "not permitted")                                                                                    \
+    X(SYSTEM, -17, "system call failed")                                                                               \
+    X(CRYPTO, -18, "cryptographic library failed")                                                                     \
     X(AGAIN, -19, "needs more input")
 
 enum sg_err {

@@ -153,7 +153,8 @@ static const char *plain_scalar_of(struct fy_node *node)
     return fy_node_get_style(node) == FYNS_PLAIN ? scalar_of(node) : NULL;
 }
 
-static bool read_number(struct reader *reader, struct fy_node *node, const struct key *key)
+/* A whole number within the bounds of its key. */
+static bool parse_number(struct reader *reader, struct fy_node *node, const struct key *key, uint32_t *out)
 {
     const char *text = plain_scalar_of(node);
     char *end = NULL;
@@ -163,20 +164,21 @@ static bool read_number(struct reader *reader, struct fy_node *node, const struc
         return refuse(reader, first_line(node), key->name, "must be a whole number");
     if (errno != 0 || value < key->min || value > key->max)
         return refuse(reader, line_of(node), key->name, "must be from %u to %u", key->min, key->max);
-    *(uint32_t *)value_at(reader, key->offset) = (uint32_t)value;
+    *out = (uint32_t)value;
     return true;
+}
+
+static bool read_number(struct reader *reader, struct fy_node *node, const struct key *key)
+{
+    return parse_number(reader, node, key, value_at(reader, key->offset));
 }
 
 static bool read_seconds(struct reader *reader, struct fy_node *node, const struct key *key)
 {
-    uint64_t *out = value_at(reader, key->offset);
-    struct sg_config scratch;
-    struct reader into = {.config = &scratch, .path = reader->path, .error = reader->error, .line = reader->line};
-    struct key number = *key;
-    number.offset = offsetof(struct sg_config, limits.sessions);
-    if (!read_number(&into, node, &number))
+    uint32_t seconds = 0;
+    if (!parse_number(reader, node, key, &seconds))
         return false;
-    *out = (uint64_t)scratch.limits.sessions * 1000;
+    *(uint64_t *)value_at(reader, key->offset) = (uint64_t)seconds * 1000;
     return true;
 }
 
