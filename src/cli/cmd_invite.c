@@ -62,7 +62,7 @@ static int add_user(struct sg_invite *invite, const struct sg_config *config, co
     if (err == SG_OK)
         snprintf(invite->password, sizeof invite->password, "%s", token);
     sodium_memzero(token, sizeof token);
-    return err == SG_OK ? SG_EXIT_OK : SG_EXIT_FAILED;
+    return sg_cli_users_exit(err);
 }
 
 int sg_cli_make_invite(const struct sg_config *config, const struct sg_dir_args *args,

@@ -16,7 +16,7 @@
 /* RFC 1929 has one byte for the length. Room: with CR, LF and the NUL at the end. */
 enum { PASSWORD_MIN = 8, PASSWORD_MAX = 255, PASSWORD_ROOM = PASSWORD_MAX + 3 };
 
-/* With echo off a signal would leave the terminal mute, so that the ones that keys make wait for the end of the line. */
+/* With echo off a signal would leave the terminal mute: the ones that keys make wait for the end of the line. */
 static ssize_t read_line(char *out, size_t size)
 {
     struct termios shown, hidden;
@@ -74,17 +74,17 @@ static int set_password(const struct sg_config *config, const char *user)
 {
     char password[PASSWORD_ROOM];
     char hash[crypto_pwhash_STRBYTES];
-    char error[SG_USERS_ERROR_MAX];
+    char error[SG_USERS_ERROR_MAX] = "";
     int code = SG_EXIT_FAILED;
     if (read_password(password)) {
         if (crypto_pwhash_str(hash, password, strlen(password), crypto_pwhash_OPSLIMIT_INTERACTIVE,
                               crypto_pwhash_MEMLIMIT_INTERACTIVE) != 0)
             sg_cli_error("out of memory");
-        else if (sg_users_add(config->users, user, SG_USER_PASSWORD, hash, true, error) != SG_OK)
-            sg_cli_error("%s", error);
         else
-            code = SG_EXIT_OK;
+            code = sg_cli_users_exit(sg_users_add(config->users, user, SG_USER_PASSWORD, hash, true, error));
     }
+    if (error[0] && code != SG_EXIT_OK)
+        sg_cli_error("%s", error);
     sodium_memzero(password, sizeof password);
     return code;
 }

@@ -24,12 +24,14 @@ int sg_cmd_renew_cert(int argc, char **argv)
     struct sg_config *config = sg_cli_load_dir(args.dir);
     if (!config)
         return SG_EXIT_CONFIG;
-    if (!config->host)
+    if (!config->host) {
         sg_cli_error("%s: host: is missing: the name or address that clients connect to", config->file);
-    else if (sg_cert_make(config->key, config->certificate, config->host, error) != SG_OK)
-        sg_cli_error("%s", error);
-    else
-        code = SG_EXIT_OK;
+    } else {
+        enum sg_err err = sg_cert_make(config->key, config->certificate, config->host, error);
+        code = err == SG_OK ? SG_EXIT_OK : err == SG_ERR_MALFORMED ? SG_EXIT_CONFIG : SG_EXIT_FAILED;
+        if (err != SG_OK)
+            sg_cli_error("%s", error);
+    }
     if (code == SG_EXIT_OK)
         sg_cli_hint(&args, "%s is new; restart the server to use it", config->certificate);
     sg_config_free(config);

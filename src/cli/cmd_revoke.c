@@ -18,5 +18,5 @@ int sg_cmd_revoke(int argc, char **argv)
     if (err != SG_OK)
         sg_cli_error("%s", error);
     sg_config_free(config);
-    return err == SG_OK ? SG_EXIT_OK : SG_EXIT_FAILED;
+    return sg_cli_users_exit(err);
 }

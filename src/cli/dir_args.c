@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "cli/cli.h"
+#include "server/users.h"
 
 static error_t parse_option(int key, char *value, struct argp_state *state)
 {
@@ -34,6 +35,8 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
             argp_error(state, "DIR is missing");
         if (args->wants_user && !args->user)
             argp_error(state, "USER is missing");
+        if (args->wants_user && !sg_user_name_is_valid(args->user))
+            argp_error(state, "'%s' is not a user name: 1 to 64 of letters, digits and . _ - @", args->user);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -56,6 +59,13 @@ void sg_dir_args_parse(struct sg_dir_args *args, const struct argp_option *optio
         .options = options, .parser = parse_option, .args_doc = args->wants_user ? "DIR USER" : "DIR", .doc = doc};
     if (argp_parse(&argp, argc, argv, 0, NULL, args) != 0)
         exit(SG_EXIT_USAGE);
+}
+
+int sg_cli_users_exit(enum sg_err err)
+{
+    if (err == SG_OK)
+        return SG_EXIT_OK;
+    return err == SG_ERR_MALFORMED || err == SG_ERR_DENIED ? SG_EXIT_CONFIG : SG_EXIT_FAILED;
 }
 
 void sg_cli_hint(const struct sg_dir_args *args, const char *format, ...)

@@ -6,6 +6,7 @@
 
 #include <argp.h>
 
+#include "core/err.h"
 #include "net/invite.h"
 
 struct sg_config;
@@ -32,6 +33,9 @@ extern const struct argp_child sg_dir_args_children[];
  */
 int sg_cli_make_invite(const struct sg_config *config, const struct sg_dir_args *args,
                        char line[static SG_INVITE_LINE_MAX]);
+
+/* The exit code of what an edit of the user file returned. */
+int sg_cli_users_exit(enum sg_err err);
 
 /* A line `sealgram: ...` on standard error for people to read, unless quiet. */
 void sg_cli_hint(const struct sg_dir_args *args, const char *format, ...) __attribute__((format(printf, 2, 3)));

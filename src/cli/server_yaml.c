@@ -48,7 +48,7 @@ static void write_policy(FILE *file, const struct sg_server_yaml *yaml)
           "# plain_socks:\n#   from: []\n\n"
           "# From where UDP associations may be plain RFC 1928, each datagram in the clear.\n"
           "# plain_udp:\n#   from: [\"127.0.0.0/8\", \"::1/128\"]\n\n"
-          "# true: a server that everyone who reaches it may use.\n"
+          "# If true, everyone who reaches this server may use it.\n"
           "# allow_anyone_without_authentication: false\n\n",
           file);
 }

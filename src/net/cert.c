@@ -128,12 +128,14 @@ enum sg_err sg_cert_make(const char *key_path, const char *cert_path, const char
     enum sg_err err = SG_OK;
     EVP_PKEY *key = read_key(key_path);
     X509 *cert = X509_new();
-    if (!key)
-        err = fail(error, key_path, "holds no private key that can be read without a pass phrase");
-    else if (!cert || !fill_certificate(cert, key, host))
+    if (!key) {
+        (void)fail(error, key_path, "holds no private key that can be read without a pass phrase");
+        err = SG_ERR_MALFORMED;
+    } else if (!cert || !fill_certificate(cert, key, host)) {
         err = fail(error, cert_path, "the certificate cannot be made: is the host a name or an address?");
-    else if (sg_file_replace(cert_path, write_certificate, cert) != SG_OK)
+    } else if (sg_file_replace(cert_path, write_certificate, cert) != SG_OK) {
         err = fail(error, cert_path, strerror(errno));
+    }
     X509_free(cert);
     EVP_PKEY_free(key);
     return err;

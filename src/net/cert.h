@@ -15,7 +15,8 @@ SG_MUST_CHECK enum sg_err sg_cert_make_key(const char *key_path, char error[stat
 
 /*
  * Writes a self-signed certificate of the key for host (name or IP: its subjectAltName), valid for 10 years from now,
- * replacing cert_path whole. The caller has checked host with sg_invite_host_is_valid. error: path and cause.
+ * replacing cert_path whole. The caller has checked host with sg_invite_host_is_valid. MALFORMED: no usable key;
+ * SYSTEM: it could not be made or written. error: path and cause.
  */
 SG_MUST_CHECK enum sg_err sg_cert_make(const char *key_path, const char *cert_path, const char *host,
                                        char error[static SG_CERT_ERROR_MAX]);

@@ -11,18 +11,51 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-void sg_rundir_path(char out[static SG_RUNDIR_PATH_MAX])
+static const char system_dir[] = "/run/sealgram";
+
+/* $XDG_RUNTIME_DIR/sealgram, with room for a socket's name. */
+static bool find_session_dir(char out[static SG_RUNDIR_PATH_MAX])
 {
     const char *runtime = secure_getenv("XDG_RUNTIME_DIR");
-    int len = 0;
-    if (runtime && runtime[0] == '/')
-        len = snprintf(out, SG_RUNDIR_PATH_MAX, "%s/sealgram", runtime);
-    if (len > 0 && len < SG_RUNDIR_PATH_MAX - 32)
+    if (!runtime || runtime[0] != '/')
+        return false;
+    int len = snprintf(out, SG_RUNDIR_PATH_MAX, "%s/sealgram", runtime);
+    return len > 0 && len < SG_RUNDIR_PATH_MAX - 32;
+}
+
+static bool is_ours(const char *dir)
+{
+    struct stat st;
+    return lstat(dir, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == geteuid();
+}
+
+static void name_temporary(char out[static SG_RUNDIR_PATH_MAX])
+{
+    snprintf(out, SG_RUNDIR_PATH_MAX, "/tmp/sealgram-%u", (unsigned)geteuid());
+}
+
+void sg_rundir_path(char out[static SG_RUNDIR_PATH_MAX])
+{
+    if (find_session_dir(out))
         return;
-    if (geteuid() == 0)
-        snprintf(out, SG_RUNDIR_PATH_MAX, "/run/sealgram");
+    if (geteuid() == 0 || is_ours(system_dir))
+        snprintf(out, SG_RUNDIR_PATH_MAX, "%s", system_dir);
     else
-        snprintf(out, SG_RUNDIR_PATH_MAX, "/tmp/sealgram-%u", (unsigned)geteuid());
+        name_temporary(out);
+}
+
+unsigned sg_rundir_search(char out[static SG_RUNDIR_SEARCH_MAX][SG_RUNDIR_PATH_MAX])
+{
+    unsigned count = 0;
+    if (find_session_dir(out[count]))
+        count++;
+    snprintf(out[count], SG_RUNDIR_PATH_MAX, "%s", system_dir);
+    if (count == 0 || strcmp(out[0], system_dir) != 0)
+        count++;
+    name_temporary(out[count]);
+    if (is_ours(out[count]))
+        count++;
+    return count;
 }
 
 bool sg_rundir_status_path(const char *name, char out[static SG_RUNDIR_PATH_MAX])

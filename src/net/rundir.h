@@ -9,8 +9,15 @@
 
 enum { SG_RUNDIR_PATH_MAX = 108 }; /* what a socket address holds */
 
-/* The directory's path (not made). */
+/* Where this process puts its own (not made). /run/sealgram serves whoever owns it: a service's RuntimeDirectory. */
 void sg_rundir_path(char out[static SG_RUNDIR_PATH_MAX]);
+
+/*
+ * Where programs that this user may ask can have put theirs, each once; returns how many. A directory below /tmp is
+ * among them only if it is this user's.
+ */
+enum { SG_RUNDIR_SEARCH_MAX = 3 };
+unsigned sg_rundir_search(char out[static SG_RUNDIR_SEARCH_MAX][SG_RUNDIR_PATH_MAX]);
 
 /*
  * The path of this process' status socket, NAME-PID.sock, the directory made (0700) and checked to be ours. False

@@ -35,7 +35,8 @@ struct sg_users {
 };
 
 static const char file_head[] =
-    "# Sealgram users: NAME KIND VALUE CREATED. Edit with `sealgram invite`, `passwd` and `revoke`.\n";
+    "# Sealgram users, edited by `sealgram invite`, `passwd` and `revoke`. A line: NAME KIND VALUE CREATED.\n"
+    "# KIND and VALUE: token, its SHA-256; password, its Argon2id string; certificate, - (its subject CN is NAME).\n";
 
 const char *sg_user_kind_name(enum sg_user_kind kind)
 {
