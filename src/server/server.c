@@ -302,8 +302,12 @@ static void print_ready(const struct sg_config *config)
 static void flush(struct event_base *base)
 {
     static const struct timeval limit = {.tv_usec = FLUSH_MS * 1000};
-    event_base_loopexit(base, &limit);
-    event_base_dispatch(base);
+    if (event_base_loopexit(base, &limit) != 0)
+        return;
+    /* more than the limit's own event: something still leaves */
+    while (!event_base_got_exit(base) && event_base_get_num_events(base, EVENT_BASE_COUNT_ADDED) > 1)
+        if (event_base_loop(base, EVLOOP_ONCE) != 0)
+            return;
 }
 
 static void stop(struct running *running)
