@@ -37,10 +37,9 @@ static unsigned parse_rate(struct argp_state *state, const char *text)
 
 static void add_marker(struct argp_state *state, struct arguments *args, const char *text)
 {
-    size_t len = 0;
-    uint8_t *marker = args->markers[args->options.marker_count];
-    if (args->options.marker_count == SG_IMPAIR_MARKERS_MAX ||
-        sodium_hex2bin(marker, SG_IMPAIR_MARKER_BYTES, text, strlen(text), NULL, &len, NULL) != 0 ||
+    size_t len = 0, at = args->options.marker_count;
+    if (at == SG_IMPAIR_MARKERS_MAX ||
+        sodium_hex2bin(args->markers[at], SG_IMPAIR_MARKER_BYTES, text, strlen(text), NULL, &len, NULL) != 0 ||
         len != SG_IMPAIR_MARKER_BYTES)
         argp_error(state, "--marker %s: must be %d bytes in hexadecimal, at most %d times", text,
                    SG_IMPAIR_MARKER_BYTES, SG_IMPAIR_MARKERS_MAX);

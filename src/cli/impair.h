@@ -18,7 +18,10 @@ struct sg_impair;
 
 enum { SG_IMPAIR_MARKER_BYTES = 16, SG_IMPAIR_MARKERS_MAX = 8 };
 
-/* What happened to the datagrams of one direction. received = forwarded - duplicated - replayed + lost, once none is held. */
+/*
+ * What happened to the datagrams of one direction. received = forwarded - duplicated - replayed + lost, once none is
+ * held.
+ */
 struct sg_impair_ledger {
     uint64_t received;
     uint64_t forwarded; /* all that left: copies and corrupted ones included */

@@ -12,8 +12,8 @@ typedef bool sg_file_write_fn(FILE *file, void *ctx);
 
 /*
  * Writes a new file beside path (mode 0600), syncs it and renames it over path, which need not exist. Where path
- * exists, the new file belongs to the same owner, so that root may edit the files of a server that is not root. SYSTEM with
- * errno set; path is then unchanged and nothing else is left behind.
+ * exists, the new file belongs to the same owner, so that root may edit the files of a server that is not root.
+ * SYSTEM with errno set; path is then unchanged and nothing else is left behind.
  */
 SG_MUST_CHECK enum sg_err sg_file_replace(const char *path, sg_file_write_fn *write, void *ctx);
 
