@@ -381,10 +381,14 @@ void sg_impair_free(struct sg_impair *impair)
 {
     if (!impair)
         return;
-    while (impair->held)
-        free_held(impair->held);
-    while (impair->through)
-        free_through(impair->through);
+    for (struct held *held = impair->held, *next; held; held = next) {
+        next = held->next;
+        free_held(held);
+    }
+    for (struct through *through = impair->through, *next; through; through = next) {
+        next = through->next;
+        free_through(through);
+    }
     for (struct flow *flow = impair->flows, *next; flow; flow = next) {
         next = flow->next;
         event_del(&flow->readable);
