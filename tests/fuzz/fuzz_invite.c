@@ -1,6 +1,6 @@
 /*
- * An invite as a person pastes it: what parses formats to a line that parses to the same, with a host that a host may be;
- * what does not parse leaves nothing behind, and the message repeats nothing of the text.
+ * An invite as a person pastes it: what parses formats to a line that parses to the same, with a host that a host may
+ * be; what does not parse leaves nothing behind, and the message repeats nothing of the text.
  */
 #include <string.h>
 

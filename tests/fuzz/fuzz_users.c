@@ -1,6 +1,6 @@
 /*
- * A user file: what is read has users that can be looked up, each by the kinds that it has; what is refused is refused with
- * a line and a reason.
+ * A user file: what is read has users that can be looked up, each by the kinds that it has; what is refused is refused
+ * with a line and a reason.
  */
 #include <string.h>
 
