@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from harness import ROOT, SEALGRAM, run
+from harness import ROOT, SEALGRAM, run, wait_for
 
 OK, FAILED, USAGE, CONFIG = 0, 1, 2, 3
 FILES = ['cert.pem', 'key.pem', 'server.yaml', 'users']
@@ -380,6 +380,53 @@ def test_renewal_with_a_broken_key(server_dir):
     (server_dir / 'key.pem').write_text('nonsense')
     expect(CONFIG, 'renew-cert', server_dir, says=f'{server_dir}/key.pem: holds no private key')
     assert (server_dir / 'cert.pem').read_bytes() == before
+
+
+# --- what a server makes of it ---
+
+def test_a_running_server_notices(lab):
+    folder, _, invite = lab.init()
+    server = lab.server(folder)
+    lab.client(invite)
+    invite = lab.invite(folder, 'bob')
+    time.sleep(1)
+    lab.client(invite)
+    assert server.status()['sessions'] == 2
+    expect(OK, 'revoke', folder, 'bob')
+    wait_for(lambda: server.status()['sessions'] == 1, 2, 'the end of the session of bob')
+    invite = lab.invite(folder, 'alice', '--replace')
+    wait_for(lambda: server.status()['sessions'] == 0, 2, 'the end of the session of alice')
+    for name in 'alice', 'bob':
+        assert f'session of {name} ended: user unknown, removed, or credential changed' in server.err
+    lab.client(invite)
+    table = expect(OK, 'status', '--socket', next((lab.folder / 'sealgram').glob('server-*.sock'))).stdout
+    assert 'role: server\n' in table and 'sessions: 1\n' in table and 'forged' not in table
+
+
+def test_no_start_without_users_where_others_reach_it(tmp_path):
+    for listen, code in ('0.0.0.0:1443', CONFIG), ('[::]:1443', CONFIG), ('127.0.0.1:1443', OK), ('[::1]:1443', OK):
+        folder = tmp_path / listen.partition(']')[0].replace(':', '_')
+        expect(OK, 'init', folder, '--host', 'h', '--listen', listen)
+        done = expect(code, 'server', '-c', folder / 'server.yaml', '--check')
+        if code == CONFIG:
+            assert 'there is no user, and the server would be reachable from other machines' in done.stderr
+            assert '`sealgram invite DIR USER` adds one' in done.stderr
+            with open(folder / 'server.yaml', 'a') as config:
+                config.write('allow_anyone_without_authentication: true\n')
+            expect(OK, 'server', '-c', folder / 'server.yaml', '--check')
+
+
+def test_no_start_with_a_certificate_that_does_not_fit(server_dir, tmp_path):
+    expect(OK, 'invite', server_dir, 'alice')
+    expect(OK, 'init', tmp_path / 'other', '--host', 'h')
+    (server_dir / 'cert.pem').write_bytes((tmp_path / 'other' / 'cert.pem').read_bytes())
+    check = ['server', '-c', server_dir / 'server.yaml', '--check']
+    expect(CONFIG, *check, says=f'{server_dir}/cert.pem: does not belong to the key')
+    (server_dir / 'cert.pem').write_text('nonsense')
+    expect(CONFIG, *check, says=f'{server_dir}/cert.pem: holds no certificate')
+    expect(CONFIG, 'invite', server_dir, 'bob', says=f'{server_dir}/cert.pem: holds no certificate')
+    expect(OK, 'renew-cert', server_dir)
+    expect(OK, *check)
 
 
 # --- status ---
