@@ -25,8 +25,7 @@
 enum {
     WHOLE_LIMIT_S = 20,
     PROGRESS_LIMIT_S = 10,
-    TARGET_LIMIT_S = 60,   /* once authenticated: the server may have slow addresses to try */
-    INPUT_MAX = 16 * 1024, /* until the owner takes the bufferevent over */
+    TARGET_LIMIT_S = 60, /* once authenticated: the server may have slow addresses to try */
     TEXT_MAX = 512,
 };
 
@@ -120,7 +119,6 @@ static void succeed(struct sg_server_conn *conn)
     conn->bev = NULL;
     bufferevent_setcb(bev, NULL, NULL, NULL, NULL);
     bufferevent_set_timeouts(bev, NULL, NULL);
-    bufferevent_setwatermark(bev, EV_READ, 0, 0);
     sg_server_conn_fn *fn = conn->fn;
     void *ctx = conn->ctx;
     free_conn(conn);
@@ -224,7 +222,6 @@ static void on_dialled(void *ctx, int fd, int error)
         return;
     }
     bufferevent_setcb(conn->bev, on_input, NULL, on_event, conn);
-    bufferevent_setwatermark(conn->bev, EV_READ, 0, INPUT_MAX);
     bufferevent_set_timeouts(conn->bev, &progress, &progress);
     if (bufferevent_enable(conn->bev, EV_READ | EV_WRITE) != 0)
         fail(conn, false, "out of memory");

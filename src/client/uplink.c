@@ -236,7 +236,6 @@ static void session_up(struct sg_uplink *uplink)
     uplink->alive_ms = now_ms + ALIVE_MS;
     uplink->sessions_opened++;
     bufferevent_set_timeouts(uplink->bev, NULL, NULL);
-    bufferevent_setwatermark(uplink->bev, EV_READ, 0, SG_STREAM_READ_MAX);
     bufferevent_setcb(uplink->bev, on_stream, on_stream_written, on_stream_end, uplink);
     sg_session_init(&uplink->session, SG_ROLE_CLIENT, &sg_uplink_session_ops, uplink, now_ms);
     if (sg_uplink_open_udp(uplink)) {

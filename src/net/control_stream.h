@@ -12,7 +12,6 @@
 struct bufferevent;
 
 enum {
-    SG_STREAM_READ_MAX = 256 * 1024,    /* of input held */
     SG_STREAM_LOW_BYTES = 32 * 1024,    /* of output below which datagrams are moved into it */
     SG_STREAM_STUCK_BYTES = 1024 * 1024 /* of output: the peer sends but never reads */
 };

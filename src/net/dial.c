@@ -144,7 +144,8 @@ static void on_timer(evutil_socket_t fd, short what, void *ctx)
     struct sg_dial *dial = ctx;
     (void)fd;
     (void)what;
-    if (sg_now_ms() >= dial->deadline_ms) {
+    uint64_t now_ms = sg_now_ms();
+    if (now_ms >= dial->deadline_ms) {
         finish(dial, -1, dial->started > 0 && dial->first_error != 0 ? dial->first_error : ETIMEDOUT);
         return;
     }
@@ -155,8 +156,8 @@ static void on_timer(evutil_socket_t fd, short what, void *ctx)
         finish(dial, -1, dial->first_error != 0 ? dial->first_error : EHOSTUNREACH);
         return;
     }
-    uint64_t left_ms = dial->deadline_ms - sg_now_ms();
-    uint64_t wait_ms = dial->started < dial->count ? NEXT_MS : left_ms;
+    uint64_t left_ms = dial->deadline_ms - now_ms;
+    uint64_t wait_ms = dial->started < dial->count && NEXT_MS < left_ms ? NEXT_MS : left_ms;
     struct timeval tv = {.tv_sec = (time_t)(wait_ms / 1000), .tv_usec = (suseconds_t)(wait_ms % 1000 * 1000)};
     evtimer_add(dial->timer, &tv);
 }

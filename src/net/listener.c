@@ -10,14 +10,16 @@
 #include <event2/event.h>
 #include <event2/listener.h>
 
+#include "net/clock.h"
 #include "net/log.h"
 #include "net/sockaddr.h"
 
-enum { BACKLOG = 1024, PAUSE_MS = 100 };
+enum { BACKLOG = 1024, PAUSE_MS = 100, LOG_EVERY_MS = 10 * 1000 };
 
 struct sg_listener {
     struct evconnlistener *listener;
     struct event *resume;
+    uint64_t logged_ms; /* 0: never */
     sg_accept_fn *fn;
     void *ctx;
 };
@@ -39,7 +41,11 @@ static void on_error(struct evconnlistener *listener, void *ctx)
     static const struct timeval pause = {.tv_usec = PAUSE_MS * 1000};
     struct sg_listener *l = ctx;
     int error = EVUTIL_SOCKET_ERROR();
-    sg_log(SG_LOG_WARN, "cannot accept connections for the moment: %s", strerror(error));
+    uint64_t now_ms = sg_now_ms();
+    if (l->logged_ms == 0 || now_ms - l->logged_ms >= LOG_EVERY_MS) {
+        sg_log(SG_LOG_WARN, "cannot accept connections for the moment: %s", strerror(error));
+        l->logged_ms = now_ms;
+    }
     evconnlistener_disable(listener);
     evtimer_add(l->resume, &pause);
 }

@@ -1,5 +1,8 @@
 /*
  * Two byte streams joined. Each leg's input moves to the other's output without copying; back-pressure stops reading.
+ *
+ * An end is passed on from the event loop: it may have come before the legs were joined, and both ends together end
+ * the relay, which must not happen while it is being started.
  */
 #include "net/relay.h"
 
@@ -14,7 +17,8 @@
 #include "net/clock.h"
 #include "net/tls.h"
 
-enum { BUFFERED_MAX = 256 * 1024, BUFFERED_LOW = 64 * 1024, IDLE_MS = 3600 * 1000 };
+/* Reading stops at BUFFERED_STOP: one more read may still come, so that no more than 256 KiB are held. */
+enum { BUFFERED_STOP = (256 - 32) * 1024, BUFFERED_LOW = 64 * 1024, IDLE_MS = 3600 * 1000 };
 
 struct leg {
     struct bufferevent *bev;
@@ -25,6 +29,7 @@ struct leg {
 struct sg_relay {
     struct leg legs[2];
     struct event *idle;
+    struct event *ended; /* activated when a leg's input has ended */
     uint64_t active_ms;
     sg_relay_fn *fn;
     void *ctx;
@@ -56,6 +61,8 @@ static void dispose(struct sg_relay *relay)
             bufferevent_free(relay->legs[i].bev);
     if (relay->idle)
         event_free(relay->idle);
+    if (relay->ended)
+        event_free(relay->ended);
     free(relay);
 }
 
@@ -98,7 +105,7 @@ static void move_input(struct sg_relay *relay, struct leg *from)
     struct bufferevent *to = other(relay, from)->bev;
     relay->active_ms = sg_now_ms();
     bufferevent_write_buffer(to, bufferevent_get_input(from->bev));
-    if (evbuffer_get_length(bufferevent_get_output(to)) >= BUFFERED_MAX)
+    if (evbuffer_get_length(bufferevent_get_output(to)) >= BUFFERED_STOP)
         bufferevent_disable(from->bev, EV_READ);
 }
 
@@ -128,12 +135,26 @@ static void on_event(struct bufferevent *bev, short what, void *ctx)
         finish(relay);
         return;
     }
-    move_input(relay, from);
     from->input_ended = true;
     bufferevent_disable(bev, EV_READ);
     /* libevent stops writing too when TLS says close_notify: the other direction is still open */
     bufferevent_enable(bev, EV_WRITE);
-    (void)pass_end(relay, other(relay, from));
+    event_active(relay->ended, 0, 0);
+}
+
+static void on_ended(evutil_socket_t fd, short what, void *ctx)
+{
+    struct sg_relay *relay = ctx;
+    (void)fd;
+    (void)what;
+    for (unsigned i = 0; i < 2; i++) {
+        struct leg *from = &relay->legs[i];
+        if (from->input_ended) {
+            move_input(relay, from);
+            if (pass_end(relay, other(relay, from)))
+                return;
+        }
+    }
 }
 
 static void on_idle(evutil_socket_t fd, short what, void *ctx)
@@ -152,28 +173,43 @@ static void on_idle(evutil_socket_t fd, short what, void *ctx)
     evtimer_add(relay->idle, &tv);
 }
 
-struct sg_relay *sg_relay_start(struct bufferevent *a, struct bufferevent *b, sg_relay_fn *fn, void *ctx)
+static bool make_events(struct sg_relay *relay, struct event_base *base)
 {
     static const struct timeval idle = {.tv_sec = IDLE_MS / 1000};
+    relay->idle = evtimer_new(base, on_idle, relay);
+    relay->ended = event_new(base, -1, 0, on_ended, relay);
+    return relay->idle && relay->ended && evtimer_add(relay->idle, &idle) == 0;
+}
+
+static void start_leg(struct sg_relay *relay, struct leg *leg)
+{
+    struct bufferevent *bev = leg->bev;
+    bufferevent_set_timeouts(bev, NULL, NULL);
+    bufferevent_setcb(bev, on_read, on_written, on_event, relay);
+    bufferevent_setwatermark(bev, EV_READ, 0, 0);
+    bufferevent_setwatermark(bev, EV_WRITE, BUFFERED_LOW, 0);
+    /* an end that came while nobody relayed yet is not told again */
+    leg->input_ended = sg_tls_input_ended(bev);
+    bufferevent_enable(bev, leg->input_ended ? EV_WRITE : EV_READ | EV_WRITE);
+    if (leg->input_ended)
+        event_active(relay->ended, 0, 0);
+}
+
+struct sg_relay *sg_relay_start(struct bufferevent *a, struct bufferevent *b, sg_relay_fn *fn, void *ctx)
+{
     struct sg_relay *relay = calloc(1, sizeof *relay);
-    struct event *timer = relay ? evtimer_new(bufferevent_get_base(a), on_idle, relay) : NULL;
-    if (!timer) {
-        free(relay);
+    if (!relay) {
         bufferevent_free(a);
         bufferevent_free(b);
         return NULL;
     }
-    *relay = (struct sg_relay){.legs = {{.bev = a}, {.bev = b}}, .idle = timer, .fn = fn, .ctx = ctx};
-    relay->active_ms = sg_now_ms();
-    evtimer_add(timer, &idle);
-    for (unsigned i = 0; i < 2; i++) {
-        struct bufferevent *bev = relay->legs[i].bev;
-        bufferevent_set_timeouts(bev, NULL, NULL);
-        bufferevent_setcb(bev, on_read, on_written, on_event, relay);
-        bufferevent_setwatermark(bev, EV_READ, 0, BUFFERED_MAX);
-        bufferevent_setwatermark(bev, EV_WRITE, BUFFERED_LOW, 0);
-        bufferevent_enable(bev, EV_READ | EV_WRITE);
+    *relay = (struct sg_relay){.legs = {{.bev = a}, {.bev = b}}, .fn = fn, .ctx = ctx};
+    if (!make_events(relay, bufferevent_get_base(a))) {
+        dispose(relay);
+        return NULL;
     }
+    start_leg(relay, &relay->legs[0]);
+    start_leg(relay, &relay->legs[1]);
     move_input(relay, &relay->legs[0]);
     move_input(relay, &relay->legs[1]);
     return relay;

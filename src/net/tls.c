@@ -76,7 +76,8 @@ static SSL_CTX *new_ctx(const SSL_METHOD *method)
         SSL_CTX_free(ctx);
         return NULL;
     }
-    SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
+    SSL_CTX_set_options(ctx,
+                        SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CLEANSE_PLAINTEXT);
     SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_default_passwd_cb(ctx, refuse_passphrase);
@@ -214,10 +215,14 @@ fail:
     return NULL;
 }
 
-/* Takes over ssl (may be NULL) and fd in any case. */
+/*
+ * Takes over ssl (may be NULL) and fd in any case. libevent 2.1.12 tells of an end before it has put the bytes of the
+ * same read into the input: callbacks are deferred, so that every owner reads before it hears of the end.
+ */
 static struct bufferevent *wrap(struct event_base *base, SSL *ssl, int fd, enum bufferevent_ssl_state state)
 {
-    struct bufferevent *bev = ssl ? bufferevent_openssl_socket_new(base, fd, ssl, state, BEV_OPT_CLOSE_ON_FREE) : NULL;
+    int options = BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS;
+    struct bufferevent *bev = ssl ? bufferevent_openssl_socket_new(base, fd, ssl, state, options) : NULL;
     if (!bev) {
         SSL_free(ssl);
         close(fd);
@@ -498,6 +503,12 @@ bool sg_tls_close_write(struct bufferevent *bev)
     if (wait)
         wait->pending = waits && event_add(wait->event, NULL) == 0;
     return !wait || !wait->pending;
+}
+
+bool sg_tls_input_ended(struct bufferevent *bev)
+{
+    const SSL *ssl = bufferevent_openssl_get_ssl(bev);
+    return ssl && (SSL_get_shutdown(ssl) & SSL_RECEIVED_SHUTDOWN);
 }
 
 void sg_tls_write_now(struct bufferevent *bev)

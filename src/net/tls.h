@@ -1,6 +1,9 @@
 /*
  * TLS 1.3 for both roles: contexts, bufferevents, identity, and the exporter. Everything that
  * touches OpenSSL's SSL objects outside the record layer lives here.
+ *
+ * Reading from these bufferevents is stopped with bufferevent_disable, never by a high watermark: libevent 2.1.12
+ * forgets what a watermark leaves inside OpenSSL until the socket has more. One read brings a TLS record at most.
  */
 #ifndef SG_NET_TLS_H
 #define SG_NET_TLS_H
@@ -76,6 +79,10 @@ bool sg_tls_error_text(struct bufferevent *bev, short what, char text[static SG_
  * callback is called once there is room, and asks again.
  */
 bool sg_tls_close_write(struct bufferevent *bev);
+
+/* True once the peer said close_notify: it will send no more, and libevent may not say so again. Never for a plain
+ * bufferevent, whose end can be read as often as wanted. */
+bool sg_tls_input_ended(struct bufferevent *bev);
 
 /*
  * Writes as much output as the socket takes now, without the event loop (plain bufferevents too). The bufferevent is

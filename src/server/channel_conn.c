@@ -157,7 +157,6 @@ static void accept_open(struct opening *opening, const struct sg_open_request *r
     free(opening);
 
     bufferevent_set_timeouts(bev, NULL, NULL);
-    bufferevent_setwatermark(bev, EV_READ, 0, SG_STREAM_READ_MAX);
     bufferevent_setcb(bev, on_stream, on_stream_written, on_stream_end, session);
     on_stream(bev, session);
 }

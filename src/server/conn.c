@@ -13,6 +13,7 @@
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/event.h>
+#include <sodium.h>
 
 #include "core/socks5.h"
 #include "net/finish.h"
@@ -28,7 +29,7 @@
 #include "server/users.h"
 #include "server/worker.h"
 
-enum { FIRST_BYTE_TLS = 0x16, FIRST_BYTE_SOCKS5 = 0x05, INPUT_MAX = 4096 };
+enum { FIRST_BYTE_TLS = 0x16, FIRST_BYTE_SOCKS5 = 0x05 };
 
 struct sg_conn {
     struct sg_conn *next, **link;
@@ -177,6 +178,7 @@ static void on_verdict(void *ctx, bool good)
     enum sg_socks5_event event = sg_socks5_server_auth_result(&conn->socks, good, &w);
     bufferevent_write(conn->bev, bytes, sg_wbuf_len(&w));
     if (event == SG_SOCKS5_SEND_REPLY) {
+        bufferevent_enable(conn->bev, EV_READ);
         work_on_input(conn);
         return;
     }
@@ -202,7 +204,9 @@ static void check_login(struct sg_conn *conn)
     };
     bool good = false;
     conn->job = sg_auth_check(conn->worker->server->auth, &request, &good, on_verdict, conn);
-    if (!conn->job)
+    if (conn->job)
+        bufferevent_disable(conn->bev, EV_READ); /* no more is held than what came with the password */
+    else
         on_verdict(conn, good);
 }
 
@@ -226,26 +230,17 @@ static void upgrade_to_tls(struct sg_conn *conn, const uint8_t *reply, size_t le
     start_tls(conn);
 }
 
-/* One message of the input. True if there may be another one to work on. */
-static bool work_on_message(struct sg_conn *conn)
+/* What a message asks for. True if there may be another one to work on. */
+static bool act(struct sg_conn *conn, enum sg_socks5_event event, const uint8_t *reply, size_t reply_len)
 {
-    uint8_t input[SG_SOCKS5_INPUT_MAX];
-    uint8_t reply[SG_SOCKS5_REPLY_MAX];
-    struct evbuffer *buffer = bufferevent_get_input(conn->bev);
-    struct sg_wbuf w = sg_wbuf_init(reply, sizeof reply);
-    size_t consumed = 0;
-    ev_ssize_t have = evbuffer_copyout(buffer, input, sizeof input);
-    enum sg_socks5_event event =
-        sg_socks5_server_input(&conn->socks, input, have > 0 ? (size_t)have : 0, &consumed, &w);
-    evbuffer_drain(buffer, consumed);
     switch (event) {
     case SG_SOCKS5_NEED_MORE:
         return false;
     case SG_SOCKS5_SEND_REPLY:
-        bufferevent_write(conn->bev, reply, sg_wbuf_len(&w));
+        bufferevent_write(conn->bev, reply, reply_len);
         return true;
     case SG_SOCKS5_UPGRADE_TLS:
-        upgrade_to_tls(conn, reply, sg_wbuf_len(&w));
+        upgrade_to_tls(conn, reply, reply_len);
         return false;
     case SG_SOCKS5_AUTH_NEEDED:
         check_login(conn);
@@ -256,11 +251,33 @@ static bool work_on_message(struct sg_conn *conn)
     case SG_SOCKS5_FAILED:
         if (!conn->is_tls && conn->socks.reason == SG_REASON_NOT_OFFERED)
             conn->worker->refused_first++;
-        bufferevent_write(conn->bev, reply, sg_wbuf_len(&w));
+        bufferevent_write(conn->bev, reply, reply_len);
         finish_conn(conn);
         return false;
     }
     return false;
+}
+
+/* One message of the input, which may be a password: no copy of it is left. True as act says. */
+static bool work_on_message(struct sg_conn *conn)
+{
+    uint8_t message[SG_SOCKS5_INPUT_MAX];
+    uint8_t reply[SG_SOCKS5_REPLY_MAX];
+    struct evbuffer *input = bufferevent_get_input(conn->bev);
+    struct sg_wbuf w = sg_wbuf_init(reply, sizeof reply);
+    size_t have = evbuffer_get_length(input);
+    size_t len = have < sizeof message ? have : sizeof message;
+    size_t consumed = 0;
+    uint8_t *bytes = len > 0 ? evbuffer_pullup(input, (ev_ssize_t)len) : NULL;
+    if (!bytes)
+        return false;
+    memcpy(message, bytes, len);
+    enum sg_socks5_event event = sg_socks5_server_input(&conn->socks, message, len, &consumed, &w);
+    sodium_memzero(bytes, consumed);
+    evbuffer_drain(input, consumed);
+    bool more = act(conn, event, reply, sg_wbuf_len(&w));
+    sodium_memzero(message, sizeof message);
+    return more;
 }
 
 static void work_on_input(struct sg_conn *conn)
@@ -323,7 +340,6 @@ static void on_event(struct bufferevent *bev, short what, void *ctx)
 static void enable(struct sg_conn *conn)
 {
     bufferevent_setcb(conn->bev, on_input, NULL, on_event, conn);
-    bufferevent_setwatermark(conn->bev, EV_READ, 0, INPUT_MAX);
     if (bufferevent_enable(conn->bev, EV_READ | EV_WRITE) != 0)
         free_conn(conn);
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 
@@ -14,7 +15,7 @@
 #include "server/usage.h"
 #include "server/worker.h"
 
-enum { EARLY_MAX = 256 * 1024 };
+enum { EARLY_MAX = (256 - 32) * 1024 }; /* one more TLS record may come */
 
 /* Ends a tunnel; its client's leg is finished (an answer may still be in it), or already gone. */
 static void end_tunnel(struct sg_tunnel *tunnel)
@@ -47,6 +48,14 @@ static void on_client_gone(struct bufferevent *bev, short what, void *ctx)
     end_tunnel(tunnel);
 }
 
+/* Early data waits in the input until the legs are joined. */
+static void on_early_data(struct bufferevent *bev, void *ctx)
+{
+    (void)ctx;
+    if (evbuffer_get_length(bufferevent_get_input(bev)) >= EARLY_MAX)
+        bufferevent_disable(bev, EV_READ);
+}
+
 static void write_reply(struct bufferevent *bev, uint8_t rep, const struct sg_endpoint *bound)
 {
     uint8_t bytes[SG_SOCKS5_REPLY_MAX];
@@ -76,10 +85,8 @@ struct sg_tunnel *sg_tunnel_new(struct sg_worker *worker, const struct sg_handov
         tunnel->next->link = &tunnel->next;
     worker->tunnels = tunnel;
     worker->tunnel_count++;
-    /* early data waits in the input; nothing is read from it until the legs are joined */
     bufferevent_set_timeouts(handover->bev, NULL, NULL);
-    bufferevent_setcb(handover->bev, NULL, NULL, on_client_gone, tunnel);
-    bufferevent_setwatermark(handover->bev, EV_READ, 0, EARLY_MAX);
+    bufferevent_setcb(handover->bev, on_early_data, NULL, on_client_gone, tunnel);
     bufferevent_enable(handover->bev, EV_READ | EV_WRITE);
     return tunnel;
 }
