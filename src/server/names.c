@@ -164,8 +164,8 @@ void sg_names_wait(struct sg_server_session *session, uint32_t number, const str
 
 void sg_names_cancel(struct sg_server_session *session)
 {
-    while (session->names) {
-        struct sg_name_wait *wait = session->names;
+    for (struct sg_name_wait *wait = session->names, *next = NULL; wait; wait = next) {
+        next = wait->next;
         sg_resolve_cancel(wait->resolve);
         drop_waiting(wait, SG_REASON_ASSOC_CLOSED);
         unlink_wait(wait);
