@@ -30,7 +30,7 @@ void sg_uplink_send(struct sg_uplink *uplink, struct sg_record *plaintexts, cons
                     uint64_t now_ms)
 {
     struct sg_record records[SG_UDP_BATCH];
-    size_t bytes[SG_UDP_BATCH];
+    size_t bytes[SG_UDP_BATCH] = {0};
     unsigned run = 0;
     if (count == 0)
         return;

@@ -365,16 +365,22 @@ enum sg_err sg_uplink_add_forward(struct sg_uplink *uplink, const struct sg_endp
     return SG_OK;
 }
 
+static void free_flows(struct sg_flow *flow)
+{
+    for (struct sg_flow *next = NULL; flow; flow = next) {
+        next = flow->next;
+        free_flow(flow);
+    }
+}
+
 void sg_flow_free_all(struct sg_uplink *uplink)
 {
-    while (uplink->flows)
-        free_flow(uplink->flows);
+    free_flows(uplink->flows);
     while (uplink->forwards) {
         struct sg_forward *forward = uplink->forwards;
         uplink->forwards = forward->next;
         for (unsigned i = 0; i < SG_FORWARD_BUCKETS; i++)
-            while (forward->flows[i])
-                free_flow(forward->flows[i]);
+            free_flows(forward->flows[i]);
         event_del(&forward->readable);
         close(forward->fd);
         free(forward);

@@ -127,8 +127,10 @@ void sg_resolver_free(struct sg_resolver *resolver)
         ares_destroy(resolver->channel); /* calls back for each pending look-up: those free themselves */
         ares_library_cleanup();
     }
-    while (resolver->pending)
-        free_resolve(resolver->pending);
+    for (struct sg_resolve *r = resolver->pending, *next = NULL; r; r = next) {
+        next = r->next;
+        free_resolve(r);
+    }
     for (unsigned i = 0; i < WATCHES; i++)
         if (resolver->watches[i].event)
             event_free(resolver->watches[i].event);

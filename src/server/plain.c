@@ -74,8 +74,8 @@ static void free_plain(struct sg_plain *plain)
     while (*link != plain)
         link = &(*link)->next;
     *link = plain->next;
-    while (plain->resolves) {
-        struct sg_plain_resolve *r = plain->resolves;
+    for (struct sg_plain_resolve *r = plain->resolves, *next = NULL; r; r = next) {
+        next = r->next;
         sg_resolve_cancel(r->resolve);
         unlink_resolve(r);
         sg_ledger_drop(&datapath->up, SG_REASON_ASSOC_CLOSED);
@@ -417,6 +417,8 @@ void sg_plain_users_changed(struct sg_datapath *datapath)
 
 void sg_plain_free_all(struct sg_datapath *datapath)
 {
-    while (datapath->plain)
-        end_plain(datapath->plain, SG_REASON_SHUTDOWN);
+    for (struct sg_plain *p = datapath->plain, *next = NULL; p; p = next) {
+        next = p->next;
+        end_plain(p, SG_REASON_SHUTDOWN);
+    }
 }

@@ -137,6 +137,8 @@ void sg_tunnels_users_changed(struct sg_worker *worker)
 
 void sg_tunnels_free_all(struct sg_worker *worker)
 {
-    while (worker->tunnels)
-        end_tunnel(worker->tunnels);
+    for (struct sg_tunnel *t = worker->tunnels, *next = NULL; t; t = next) {
+        next = t->next;
+        end_tunnel(t);
+    }
 }
