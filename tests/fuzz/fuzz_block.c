@@ -21,7 +21,7 @@ static enum sg_err decode(struct sg_rbuf *r, enum what what, struct decoded *out
     if (what != REQUEST)
         return sg_open_reply_decode(r, what == REFUSAL, &out->reply);
     enum sg_err err = sg_open_request_decode(r, &out->request);
-    if (PLANTED_BUG && err == SG_OK && out->request.suite_count > 2 && out->request.agent[0])
+    if (PLANTED_BUG && err == SG_OK && out->request.suite_count > 1 && out->request.agent[0])
         out->request.suite_count--;
     return err;
 }
