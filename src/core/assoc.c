@@ -1,6 +1,6 @@
 /*
- * Associations by number. Numbers rise by one, so the low bits are a perfect hash; the window of used numbers makes a
- * late datagram of a closed association a drop instead of a new socket.
+ * Associations by number. The peer chooses the numbers, so they are hashed under a key: it cannot put them all into one
+ * bucket. The window of used numbers makes a late datagram of a closed association a drop instead of a new socket.
  */
 #include "core/assoc.h"
 
@@ -8,11 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FIRST_BUCKETS = 16, WINDOW_WORDS = SG_ASSOC_WINDOW / 64 };
+#include <sodium.h>
+
+enum { FIRST_BUCKET_BITS = 4, FIRST_BUCKETS = 1 << FIRST_BUCKET_BITS, WINDOW_WORDS = SG_ASSOC_WINDOW / 64 };
 
 enum sg_err sg_assoc_table_init(struct sg_assoc_table *table, uint64_t idle_ms, uint64_t dns_idle_ms)
 {
-    *table = (struct sg_assoc_table){.bucket_count = FIRST_BUCKETS};
+    *table = (struct sg_assoc_table){.bucket_count = FIRST_BUCKETS, .hash_shift = 64 - FIRST_BUCKET_BITS};
+    randombytes_buf(&table->hash_key, sizeof table->hash_key);
+    table->hash_key |= 1;
     table->ordinary.idle_ms = idle_ms;
     table->dns.idle_ms = dns_idle_ms;
     table->buckets = calloc(FIRST_BUCKETS, sizeof *table->buckets);
@@ -31,9 +35,10 @@ void sg_assoc_table_dispose(struct sg_assoc_table *table)
     *table = (struct sg_assoc_table){0};
 }
 
+/* Multiply-shift with a random odd factor: two given numbers share one of n buckets with a chance of 2 / n. */
 static struct sg_assoc_node **bucket_of(const struct sg_assoc_table *table, uint32_t number)
 {
-    return &table->buckets[number & (table->bucket_count - 1)];
+    return &table->buckets[number * table->hash_key >> table->hash_shift];
 }
 
 struct sg_assoc_node *sg_assoc_find(const struct sg_assoc_table *table, uint32_t number)
@@ -60,25 +65,34 @@ enum sg_assoc_state sg_assoc_state(const struct sg_assoc_table *table, uint32_t 
     return number_used(table, number) ? SG_ASSOC_IS_USED : SG_ASSOC_IS_NEW;
 }
 
-static void set_bit(struct sg_assoc_table *table, uint32_t number, bool used)
+static uint64_t *word_of(struct sg_assoc_table *table, uint32_t number)
 {
-    uint64_t bit = UINT64_C(1) << (number % 64);
-    uint64_t *word = &table->used[number % SG_ASSOC_WINDOW / 64];
-    *word = used ? *word | bit : *word & ~bit;
+    return &table->used[number % SG_ASSOC_WINDOW / 64];
+}
+
+/* Moves the window's end up to number: what lies between was not used. By words, for a peer may jump as it likes. */
+static void advance_window(struct sg_assoc_table *table, uint32_t number)
+{
+    uint32_t first = table->highest + 1;
+    table->highest = number;
+    if (number - first >= SG_ASSOC_WINDOW - 1) {
+        memset(table->used, 0, WINDOW_WORDS * sizeof *table->used);
+        return;
+    }
+    for (uint32_t last = 0;; first = last + 1) {
+        last = (first | 63) < number ? first | 63 : number;
+        *word_of(table, first) &= ~(UINT64_MAX << (first % 64) & UINT64_MAX >> (63 - last % 64));
+        if (last == number)
+            return;
+    }
 }
 
 void sg_assoc_use_up(struct sg_assoc_table *table, uint32_t number)
 {
-    if (number > table->highest) {
-        if (number - table->highest >= SG_ASSOC_WINDOW)
-            memset(table->used, 0, WINDOW_WORDS * sizeof *table->used);
-        else
-            for (uint32_t n = table->highest + 1; n != number; n++)
-                set_bit(table, n, false);
-        table->highest = number;
-    }
+    if (number > table->highest)
+        advance_window(table, number);
     if (table->highest - number < SG_ASSOC_WINDOW)
-        set_bit(table, number, true);
+        *word_of(table, number) |= UINT64_C(1) << (number % 64);
 }
 
 static void list_remove(struct sg_assoc_list *list, struct sg_assoc_node *node)
@@ -121,6 +135,7 @@ static void grow_buckets(struct sg_assoc_table *table)
         return;
     table->buckets = grown;
     table->bucket_count = old_count * 2;
+    table->hash_shift--;
     for (size_t i = 0; i < old_count; i++) {
         for (struct sg_assoc_node *node = old[i], *next; node; node = next) {
             next = node->chain;

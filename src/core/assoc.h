@@ -32,6 +32,8 @@ struct sg_assoc_list {
 struct sg_assoc_table {
     struct sg_assoc_node **buckets;
     size_t bucket_count; /* a power of two */
+    uint64_t hash_key;   /* random */
+    unsigned hash_shift; /* 64 less the bits of a bucket's index */
     size_t count;
     struct sg_assoc_list ordinary, dns;
     uint32_t highest;

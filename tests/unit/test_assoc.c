@@ -133,12 +133,77 @@ static void many_are_found_and_closed(void **state)
     free(nodes);
 }
 
+static size_t longest_chain(const struct sg_assoc_table *table)
+{
+    size_t longest = 0;
+    for (size_t i = 0; i < table->bucket_count; i++) {
+        size_t length = 0;
+        for (const struct sg_assoc_node *node = table->buckets[i]; node; node = node->chain)
+            length++;
+        longest = length > longest ? length : longest;
+    }
+    return longest;
+}
+
+/* A peer that picks its numbers must not make every look-up walk through all of its associations. */
+static void chosen_numbers_do_not_collide(void **state)
+{
+    (void)state;
+    enum { COUNT = 8192 };
+    struct sg_assoc_table table;
+    struct sg_assoc_node *nodes = calloc(COUNT, sizeof *nodes);
+    assert_non_null(nodes);
+    for (unsigned bits = 0; bits <= 18; bits++) {
+        assert_int_equal(sg_assoc_table_init(&table, IDLE_MS, DNS_MS), SG_OK);
+        for (uint32_t i = 0; i < COUNT; i++)
+            assert_int_equal(sg_assoc_open(&table, &nodes[i], (i + 1) << bits, 0), SG_OK);
+        assert_in_range(longest_chain(&table), 1, COUNT / 8);
+        sg_assoc_table_dispose(&table);
+    }
+    free(nodes);
+}
+
+/* Against a set again, with jumps of every size up to beyond the window: word borders and wrap-around. */
+static void the_window_survives_jumps(void **state)
+{
+    (void)state;
+    enum { SPAN = 40000000 };
+    struct sg_assoc_table table;
+    uint8_t *used = calloc(SPAN, 1);
+    uint32_t highest = 0;
+    assert_non_null(used);
+    assert_int_equal(sg_assoc_table_init(&table, IDLE_MS, DNS_MS), SG_OK);
+    srand(11);
+    while (highest < SPAN - 200000) {
+        uint32_t number = highest + 1 + (uint32_t)rand() % (1u << (rand() % 18));
+        sg_assoc_use_up(&table, number);
+        used[number] = 1;
+        highest = number;
+        for (unsigned i = 0; i < 300; i++) {
+            uint32_t below = (uint32_t)rand() % (i < 100 ? 200 : SG_ASSOC_WINDOW + 64);
+            if (i >= 200)
+                below = SG_ASSOC_WINDOW - 64 + (uint32_t)rand() % 64;
+            if (below >= highest)
+                continue;
+            bool expected = below >= SG_ASSOC_WINDOW || used[highest - below];
+            assert_int_equal(sg_assoc_state(&table, highest - below), expected ? SG_ASSOC_IS_USED : SG_ASSOC_IS_NEW);
+            if (!expected && i % 8 == 0) {
+                sg_assoc_use_up(&table, highest - below);
+                used[highest - below] = 1;
+            }
+        }
+    }
+    sg_assoc_table_dispose(&table);
+    free(used);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_number_opens_once),          cmocka_unit_test(numbers_below_the_window_are_used),
         cmocka_unit_test(the_window_agrees_with_a_set), cmocka_unit_test(idle_time_follows_the_rules),
-        cmocka_unit_test(many_are_found_and_closed),
+        cmocka_unit_test(many_are_found_and_closed),    cmocka_unit_test(chosen_numbers_do_not_collide),
+        cmocka_unit_test(the_window_survives_jumps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
