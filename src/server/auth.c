@@ -36,6 +36,7 @@ struct sg_auth_job {
     size_t password_len;
     uint8_t memory_key[crypto_auth_BYTES];
     struct sg_ip peer;
+    unsigned generation; /* of the user file that hash came from */
     bool is_known;
     bool good;
     sg_auth_fn *fn; /* NULL: cancelled */
@@ -69,6 +70,7 @@ struct sg_auth {
     uint8_t key[crypto_auth_KEYBYTES];
     struct remembered remembered[REMEMBERED];
     unsigned next_remembered;
+    unsigned generation; /* of the user file: raised when it changes */
     struct attempts attempts[ATTEMPT_SLOTS];
 };
 
@@ -151,6 +153,7 @@ static void remember(struct sg_auth *auth, const uint8_t mac[static crypto_auth_
 void sg_auth_forget(struct sg_auth *auth)
 {
     sodium_memzero(auth->remembered, sizeof auth->remembered);
+    auth->generation++;
 }
 
 /* --- the loop's side --- */
@@ -176,13 +179,14 @@ static void on_done(evutil_socket_t fd, short what, void *ctx)
     for (struct sg_auth_job *next; done; done = next) {
         next = done->next;
         auth->pending--;
-        if (done->good)
+        /* a password that was right by a user file of the past is neither let in nor remembered */
+        bool good = done->good && done->generation == auth->generation;
+        if (good)
             remember(auth, done->memory_key);
-        else
+        else if (!done->good)
             attempts_of(auth, &done->peer)->wrong++;
         sg_auth_fn *fn = done->fn;
         void *fn_ctx = done->ctx;
-        bool good = done->good;
         free_job(done);
         if (fn)
             fn(fn_ctx, good);
@@ -200,6 +204,7 @@ static struct sg_auth_job *start_job(struct sg_auth *auth, const struct sg_auth_
     memcpy(job->password, request->password, request->password_len);
     job->password_len = request->password_len;
     memcpy(job->memory_key, memory_key, sizeof job->memory_key);
+    job->generation = auth->generation;
     job->auth = auth;
     job->peer = request->peer;
     job->fn = fn;

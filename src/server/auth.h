@@ -38,7 +38,7 @@ struct sg_auth_job *sg_auth_check(struct sg_auth *auth, const struct sg_auth_req
                                   sg_auth_fn *fn, void *ctx);
 void sg_auth_cancel(struct sg_auth_job *job);
 
-/* The user file changed: nothing is remembered any more. */
+/* The user file changed: nothing is remembered any more, and what is being checked is not good any more. */
 void sg_auth_forget(struct sg_auth *auth);
 
 #endif

@@ -10,6 +10,7 @@
 
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
+#include <event2/event.h>
 
 #include "core/block.h"
 #include "core/socks5.h"
@@ -25,13 +26,38 @@
 #include "server/usage.h"
 #include "server/worker.h"
 
-enum { BLOCK_SECONDS = 10 };
-
-/* A connection whose block has not arrived yet. */
-struct opening {
+/* A connection whose block has not arrived yet. It counts among its user's connections, and has one deadline. */
+struct sg_opening {
+    struct sg_opening *next, **link;
     struct sg_worker *worker;
     struct sg_handover who;
+    struct event *deadline;
 };
+
+/* It is a session now, or will never be one: who is the caller's. */
+static void free_opening(struct sg_opening *opening)
+{
+    *opening->link = opening->next;
+    if (opening->next)
+        opening->next->link = opening->link;
+    if (opening->deadline)
+        event_free(opening->deadline);
+    sg_usage_give(opening->who.usage, SG_USAGE_CONNECTION);
+    free(opening);
+}
+
+static void end_opening(struct sg_opening *opening, enum sg_reason reason)
+{
+    struct sg_handover who = opening->who;
+    free_opening(opening);
+    sg_channel_conn_end(&who, reason);
+}
+
+void sg_channel_conns_free_all(struct sg_worker *worker)
+{
+    while (worker->openings)
+        end_opening(worker->openings, SG_REASON_NONE);
+}
 
 void sg_channel_conn_end(struct sg_handover *who, enum sg_reason reason)
 {
@@ -100,17 +126,21 @@ static void write_reply(struct bufferevent *bev, uint8_t rep, const struct sg_en
     bufferevent_write(bev, bytes, sg_wbuf_len(&w));
 }
 
-static void refuse_open(struct opening *opening, uint8_t rep, enum sg_reason reason)
+static void write_refusal(const struct sg_handover *who, uint8_t rep, enum sg_reason reason)
 {
     struct sg_endpoint none = {0};
-    write_reply(opening->who.bev, rep, &none, NULL, reason);
-    sg_log(SG_LOG_INFO, "session of %s refused: %s", opening->who.user, sg_reason_text(reason));
-    sg_channel_conn_end(&opening->who, reason);
-    free(opening);
+    write_reply(who->bev, rep, &none, NULL, reason);
+    sg_log(SG_LOG_INFO, "session of %s refused: %s", who->user, sg_reason_text(reason));
+}
+
+static void refuse_open(struct sg_opening *opening, uint8_t rep, enum sg_reason reason)
+{
+    write_refusal(&opening->who, rep, reason);
+    end_opening(opening, reason);
 }
 
 /* The UDP endpoint that the client shall use: the advertised address, else unspecified: where it connected to. */
-static struct sg_endpoint udp_endpoint(const struct opening *opening)
+static struct sg_endpoint udp_endpoint(const struct sg_opening *opening)
 {
     const struct sg_config *config = opening->worker->server->config;
     if (config->advertise.ip.family != 0)
@@ -126,7 +156,7 @@ static uint16_t choose_suite(const struct sg_open_request *request)
     return 0;
 }
 
-static void accept_open(struct opening *opening, const struct sg_open_request *request)
+static void accept_open(struct sg_opening *opening, const struct sg_open_request *request)
 {
     struct sg_worker *worker = opening->worker;
     const struct sg_config *config = worker->server->config;
@@ -154,16 +184,15 @@ static void accept_open(struct opening *opening, const struct sg_open_request *r
     struct bufferevent *bev = opening->who.bev;
     write_reply(bev, SG_SOCKS5_REP_SUCCEEDED, &endpoint, &reply, SG_REASON_NONE);
     sg_log(SG_LOG_INFO, "session of %s opened: %s", session->who.user, session->suite->name);
-    free(opening);
+    free_opening(opening);
 
-    bufferevent_set_timeouts(bev, NULL, NULL);
     bufferevent_setcb(bev, on_stream, on_stream_written, on_stream_end, session);
     on_stream(bev, session);
 }
 
 static void on_block(struct bufferevent *bev, void *ctx)
 {
-    struct opening *opening = ctx;
+    struct sg_opening *opening = ctx;
     struct evbuffer *input = bufferevent_get_input(bev);
     uint8_t bytes[SG_BLOCK_MAX];
     ev_ssize_t have = evbuffer_copyout(input, bytes, sizeof bytes);
@@ -185,25 +214,42 @@ static void on_block(struct bufferevent *bev, void *ctx)
 
 static void on_block_end(struct bufferevent *bev, short what, void *ctx)
 {
-    struct opening *opening = ctx;
     (void)bev;
     (void)what;
-    sg_channel_conn_end(&opening->who, SG_REASON_NONE);
-    free(opening);
+    end_opening(ctx, SG_REASON_NONE);
+}
+
+static void on_deadline(evutil_socket_t fd, short what, void *ctx)
+{
+    (void)fd;
+    (void)what;
+    end_opening(ctx, SG_REASON_NONE);
 }
 
 void sg_channel_conn_start(struct sg_worker *worker, const struct sg_handover *handover)
 {
-    static const struct timeval limit = {.tv_sec = BLOCK_SECONDS};
+    const struct timeval limit = {.tv_sec = worker->server->config->limits.handshake_seconds};
     struct sg_handover who = *handover;
-    struct opening *opening = malloc(sizeof *opening);
+    bool taken = sg_usage_take(who.usage, SG_USAGE_CONNECTION);
+    struct sg_opening *opening = taken ? calloc(1, sizeof *opening) : NULL;
     if (!opening) {
-        sg_channel_conn_end(&who, SG_REASON_NONE);
+        if (taken)
+            sg_usage_give(who.usage, SG_USAGE_CONNECTION);
+        write_refusal(&who, SG_SOCKS5_REP_GENERAL, SG_REASON_LIMIT);
+        sg_channel_conn_end(&who, SG_REASON_LIMIT);
         return;
     }
-    *opening = (struct opening){.worker = worker, .who = who};
+    *opening = (struct sg_opening){.next = worker->openings, .link = &worker->openings, .worker = worker, .who = who};
+    if (opening->next)
+        opening->next->link = &opening->next;
+    worker->openings = opening;
+    opening->deadline = evtimer_new(worker->base, on_deadline, opening);
+    if (!opening->deadline || evtimer_add(opening->deadline, &limit) != 0) {
+        end_opening(opening, SG_REASON_NONE);
+        return;
+    }
+    bufferevent_set_timeouts(who.bev, NULL, NULL);
     bufferevent_setcb(who.bev, on_block, NULL, on_block_end, opening);
-    bufferevent_set_timeouts(who.bev, &limit, NULL);
     bufferevent_enable(who.bev, EV_READ | EV_WRITE);
     on_block(who.bev, opening);
 }

@@ -29,6 +29,9 @@ struct sg_handover {
 /* The client asked for CHANNEL (0xE8) with ALPN sealgram/1: takes over bev and usage in any case. */
 void sg_channel_conn_start(struct sg_worker *worker, const struct sg_handover *handover);
 
+/* Ends the connections that asked for one and did not say more yet. */
+void sg_channel_conns_free_all(struct sg_worker *worker);
+
 /*
  * Ends the connection of a session that is gone: flushed first, unless reason is NONE (the stream is broken).
  * Releases usage.

@@ -10,6 +10,7 @@
 #include "net/listener.h"
 #include "net/log.h"
 #include "net/resolver.h"
+#include "server/channel_conn.h"
 #include "server/config.h"
 #include "server/conn.h"
 #include "server/datapath.h"
@@ -65,6 +66,7 @@ void sg_worker_free(struct sg_worker *worker)
     for (unsigned i = 0; i < worker->listener_count; i++)
         sg_listener_free(worker->listeners[i]);
     sg_conns_free_all(worker);
+    sg_channel_conns_free_all(worker);
     sg_tunnels_free_all(worker);
     sg_datapath_free(worker->datapath);
     sg_resolver_free(worker->resolver);
@@ -73,6 +75,9 @@ void sg_worker_free(struct sg_worker *worker)
 
 void sg_worker_users_changed(struct sg_worker *worker)
 {
+    /* some were let in by the old file and have yet to say what they want: they may begin again */
+    sg_conns_free_all(worker);
+    sg_channel_conns_free_all(worker);
     sg_datapath_users_changed(worker->datapath);
     sg_tunnels_users_changed(worker);
 }

@@ -12,6 +12,7 @@ struct json_t;
 struct sg_conn;
 struct sg_datapath;
 struct sg_listener;
+struct sg_opening;
 struct sg_resolver;
 struct sg_server;
 struct sg_tunnel;
@@ -28,7 +29,8 @@ struct sg_worker {
     unsigned listener_count;
     struct sg_conn *conns; /* before their request */
     unsigned conn_count;
-    struct sg_tunnel *tunnels; /* CONNECT and BIND */
+    struct sg_opening *openings; /* asked for a channel, its block has not come */
+    struct sg_tunnel *tunnels;   /* CONNECT and BIND */
     unsigned tunnel_count;
 
     uint64_t accepted;

@@ -1,0 +1,199 @@
+"""A hostile user of a server: says over TLS, on the control stream and by UDP whatever a test wants said."""
+import contextlib
+import os
+import re
+import socket
+import struct
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+from nacl import bindings
+from OpenSSL import SSL
+
+from harness import receive, socks_address
+
+CHANNEL = 0xE8
+SUITE = 2  # XChaCha20-Poly1305
+DATAGRAM, PATH, PING, PONG, CLOSE, CLOSED, ALIVE, REFUSED = range(1, 9)
+PROBE, PROBE_ANSWER, CHALLENGE, RESPONSE, KEEPALIVE = range(0x10, 0x15)
+REASONS = {1: 'normal', 3: 'idle', 4: 'protocol', 5: 'unauthorized', 7: 'limit', 8: 'policy', 9: 'resolve_failed',
+           12: 'too_big', 14: 'timeout', 15: 'assoc_closed', 16: 'suite', 17: 'not_offered'}
+
+
+def credentials(invite):
+    """(user, token) of an invite."""
+    found = re.match(r'sealgram://([^:]+):([^@]+)@', invite)
+    return found.group(1), found.group(2)
+
+
+def login(user, password):
+    """The RFC 1929 message."""
+    user, password = (text if isinstance(text, bytes) else text.encode() for text in (user, password))
+    return b'\1' + bytes([len(user)]) + user + bytes([len(password)]) + password
+
+
+def request(command, host='0.0.0.0', port=0):
+    return bytes([5, command, 0]) + socks_address(host, port)
+
+
+def field(kind, value):
+    return struct.pack('!HH', kind, len(value)) + value
+
+
+def open_block(suites=(SUITE,), verb=1, extra=b''):
+    data = field(0x8001, bytes([verb])) + field(0x8002, b''.join(struct.pack('!H', suite) for suite in suites)) + extra
+    return struct.pack('!H', len(data)) + data
+
+
+def control(kind, body=b''):
+    return bytes([kind]) + len(body).to_bytes(3, 'big') + body
+
+
+def plaintext(number, target, data):
+    return struct.pack('!I', number) + socks_address(*target) + data
+
+
+class Tls:
+    """A TLS connection to the server; recv as of a socket, with a timeout."""
+
+    def __init__(self, port, host='127.0.0.1', source='127.0.0.1', alpn=(b'sealgram/1',), timeout=10):
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        context.set_min_proto_version(SSL.TLS1_3_VERSION)
+        if alpn:
+            context.set_alpn_protos(list(alpn))
+        self.sock = socket.create_connection((host, port), timeout, source_address=(source, 0))
+        self.sock.settimeout(None)
+        self.patience(timeout)
+        self.ssl = SSL.Connection(context, self.sock)
+        self.ssl.set_connect_state()
+        self.ssl.do_handshake()
+
+    def patience(self, seconds):
+        value = struct.pack('ll', int(seconds), int(seconds % 1 * 1e6))
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self.sock.setsockopt(socket.SOL_SOCKET, option, value)
+
+    def sendall(self, data):
+        try:
+            self.ssl.sendall(data)
+        except SSL.WantWriteError as late:
+            raise TimeoutError from late
+        except SSL.Error as error:
+            raise ConnectionError(str(error)) from error
+
+    def recv(self, count):
+        """b'' at the end of the stream, by close_notify or not."""
+        try:
+            return self.ssl.recv(count)
+        except SSL.WantReadError as late:
+            raise TimeoutError from late
+        except SSL.Error:
+            return b''
+
+    def receive(self, count):
+        return receive(self, count)
+
+    def greet(self, invite):
+        """Logs in with the token of an invite."""
+        self.sendall(b'\5\1\2' + login(*credentials(invite)))
+        assert self.receive(4) == b'\5\2\1\0'
+        return self
+
+    def reply(self):
+        """(code, (host, port)) of a SOCKS reply."""
+        head = self.receive(4)
+        size = {1: 4, 4: 16}[head[3]]
+        rest = self.receive(size + 2)
+        host = socket.inet_ntop(socket.AF_INET if size == 4 else socket.AF_INET6, rest[:size])
+        return head[1], (host, struct.unpack('!H', rest[size:])[0])
+
+    def block(self):
+        """The fields of the block that follows, by their type."""
+        data = self.receive(struct.unpack('!H', self.receive(2))[0])
+        fields = {}
+        while data:
+            kind, size = struct.unpack('!HH', data[:4])
+            fields[kind & 0x7fff], data = data[4:4 + size], data[4 + size:]
+        return fields
+
+    def close(self):
+        with contextlib.suppress(SSL.Error, OSError):
+            self.ssl.shutdown()
+        self.sock.close()
+
+
+class Refused(Exception):
+    """The server did not open a channel: (reply code, reason)."""
+
+
+class Channel:
+    """An open channel: control messages by say and hear, records by send_udp and hear_udp."""
+
+    def __init__(self, port, invite, source='127.0.0.1'):
+        self.tls = Tls(port, source=source).greet(invite)
+        self.tls.sendall(request(CHANNEL) + open_block())
+        code, _ = self.tls.reply()
+        fields = self.tls.block()
+        if code != 0:
+            reason = struct.unpack('!H', fields[13])[0]
+            self.tls.close()
+            raise Refused(code, REASONS.get(reason, reason))
+        self.id = fields[5]
+        self.max_senders = struct.unpack('!H', fields[7])[0]
+        secret = self.tls.ssl.export_keying_material(b'EXPORTER-sealgram-v1', 32, self.id + struct.pack('!H', SUITE))
+        self.up, self.down = (HKDFExpand(hashes.SHA256(), 32, label).derive(secret)
+                              for label in (b'sealgram1 c2s', b'sealgram1 s2c'))
+        self.sender, self.counter = os.urandom(8), 0
+        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.udp.bind((source, 0))
+        self.udp.connect(('127.0.0.1', port))
+        self.udp.settimeout(5)
+
+    def say(self, kind, body=b''):
+        self.tls.sendall(control(kind, body))
+
+    def hear(self):
+        """(type, body) of the next control message; EOFError when the session has ended."""
+        head = self.tls.receive(4)
+        return head[0], self.tls.receive(int.from_bytes(head[1:], 'big'))
+
+    def hear_only(self, kind):
+        """The body of the next message of this type."""
+        while True:
+            heard, body = self.hear()
+            if heard == kind:
+                return body
+
+    def sync(self):
+        """Waits until all that was said on the stream was worked off."""
+        token = os.urandom(8)
+        self.say(PING, token)
+        assert self.hear_only(PONG) == token
+
+    def seal(self, text, sender=None, counter=None):
+        if counter is None:
+            counter, self.counter = self.counter, self.counter + 1
+        nonce = self.id + (sender or self.sender) + counter.to_bytes(8, 'big')
+        return b'\x08' + nonce + bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(text, b'\x08', nonce, self.up)
+
+    def send_udp(self, text, **how):
+        self.udp.send(self.seal(text, **how))
+
+    def hear_udp(self, sock=None):
+        """The plaintext of the next record."""
+        record = (sock or self.udp).recv(65536)
+        return bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(record[25:], record[:1], record[1:25], self.down)
+
+    def validate(self):
+        """Makes this socket's address the path, and UDP the choice."""
+        self.send_udp(bytes(4) + bytes([KEEPALIVE]))
+        token = self.hear_udp()
+        assert token[:5] == bytes(4) + bytes([CHALLENGE])
+        self.send_udp(bytes(4) + bytes([RESPONSE]) + token[5:])
+        self.say(PATH, struct.pack('!IB', 1, 1))
+        self.sync()
+        return self
+
+    def close(self):
+        self.udp.close()
+        self.tls.close()
