@@ -1,0 +1,240 @@
+"""Plain RFC 1928 UDP at the server's own UDP port: only by policy, only for the address that asked over TCP."""
+import socket
+
+import pytest
+
+from direct import PlainUdp, dial_tls, log_in
+from harness import free_port, run, socks_address, sum_ledger, wait_for
+
+NOBODY = 'plain_udp:\n  from: []'
+
+
+class Server:
+    """A server on both families of loopback."""
+
+    def __init__(self, lab, config='', **options):
+        port = free_port()
+        self.folder, self.port, self.invite = lab.init(port=port, listen=[f'127.0.0.1:{port}', f'[::1]:{port}'], **options)
+        lab.edit_config(self.folder, config)
+        self.lab, self.program = lab, lab.server(self.folder)
+
+    def associate(self, host='127.0.0.1', source=None, **options):
+        """Asks for a plain association over TLS."""
+        tls = dial_tls(self.folder, self.port, host, source)
+        log_in(tls, self.invite)
+        return self.lab.open(PlainUdp(tls, **options))
+
+    def drops(self, reason):
+        return self.program.status()['up']['drops'].get(reason, 0)
+
+    def wait_for_drops(self, count, reason):
+        wait_for(lambda: self.drops(reason) == count, what=f'{count} drops {reason}')
+
+    def adds_up(self):
+        for way in ('up', 'down'):
+            ledger = self.program.status()[way]
+            assert ledger['received'] == sum_ledger(ledger), (way, ledger)
+
+
+@pytest.fixture
+def server(lab):
+    return Server(lab)
+
+
+def send_from(address, packet, to):
+    """One datagram of a stranger; nothing may come back."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(address)
+        sock.settimeout(0.2)
+        sock.sendto(packet, to)
+        with pytest.raises(TimeoutError):
+            sock.recv(100)
+
+
+def test_refused_where_policy_names_nobody(lab, echo):
+    server = Server(lab, NOBODY)
+    app = server.associate()
+    assert app.code == 2 and app.relay == ('0.0.0.0', 0)
+    assert app.tcp.recv(1) == b''
+    packet = b'\0\0\0' + socks_address(*echo.address) + b'in the clear'
+    send_from(('127.0.0.1', 0), packet, ('127.0.0.1', server.port))
+    assert server.drops('plain_refused') == 1 and echo.count == 0
+    server.adds_up()
+
+
+def test_policy_is_by_the_address_of_the_connection(lab, echo):
+    server = Server(lab, 'plain_udp:\n  from: ["127.0.0.2/32"]')
+    assert server.associate().code == 2
+    app = server.associate(source='127.0.0.2')
+    assert app.code == 0
+    assert app.ask(b'allowed', echo.address) == (b'allowed', echo.address)
+    server.adds_up()
+
+
+def test_a_datagram_without_an_association_is_refused(server, echo):
+    packet = b'\0\0\0' + socks_address(*echo.address) + b'nobody asked'
+    send_from(('127.0.0.1', 0), packet, ('127.0.0.1', server.port))
+    assert server.drops('plain_refused') == 1 and echo.count == 0
+    server.adds_up()
+
+
+@pytest.mark.parametrize('named', [True, False], ids=['port named', 'first datagram'])
+@pytest.mark.parametrize('host', ['127.0.0.1', '::1'])
+def test_allowed_from_loopback_to_both_families_and_names(server, echo, echo6, host, named):
+    app = server.associate(host, named=named)
+    assert app.code == 0 and app.relay == (host, server.port)
+    assert app.ask(b'four', echo.address) == (b'four', echo.address)
+    assert app.ask(b'six', echo6.address) == (b'six', echo6.address)
+    data, source = app.ask(b'name', ('localhost', echo.address[1]))
+    assert data == b'name' and source in (echo.address, ('::1', echo.address[1]))
+    assert len(echo.sources) <= 1 and len(echo6.sources) <= 1
+    status = server.program.status()
+    assert status['plain_associations'] == 1 and status['sessions'] == 0
+    server.adds_up()
+
+
+def test_a_name_is_kept_and_one_that_does_not_resolve_is_counted(server, echo):
+    app = server.associate()
+    for number in range(5):
+        assert app.ask(b'%d' % number, ('localhost', echo.address[1]))[0] == b'%d' % number
+    app.send(b'lost', ('no-such-name.invalid', 53))
+    server.wait_for_drops(1, 'resolve_failed')
+    server.adds_up()
+
+
+def test_another_address_is_refused(server, echo):
+    """Another port of the same host, and another host: before the association's first datagram and after it."""
+    packet = b'\0\0\0' + socks_address(*echo.address) + b'theirs'
+    relay = ('127.0.0.1', server.port)
+    for named in (True, False):
+        app = server.associate(named=named)
+        before = server.drops('plain_source')
+        send_from(('127.0.0.2', 0), packet, relay)
+        assert server.drops('plain_source') == before + 1
+        assert app.ask(b'mine', echo.address) == (b'mine', echo.address)
+        for host in ('127.0.0.1', '127.0.0.2'):
+            send_from((host, 0), packet, relay)
+        assert server.drops('plain_source') == before + 3
+        assert app.ask(b'still mine', echo.address) == (b'still mine', echo.address)
+        app.close()
+        wait_for(lambda: server.program.status()['plain_associations'] == 0, what='end of the association')
+    assert echo.count == 4
+    server.adds_up()
+
+
+def test_the_address_in_the_request_does_not_matter(server, echo):
+    for claimed in ('198.51.100.9', '127.0.0.2', '::1', 'localhost'):
+        app = server.associate(claimed=claimed)
+        assert app.code == 0
+        assert app.ask(b'mine', echo.address) == (b'mine', echo.address)
+        send_from(('127.0.0.2', app.address[1]), b'\0\0\0' + socks_address(*echo.address) + b'theirs', app.relay)
+    assert server.drops('plain_source') == echo.count == 4
+
+
+@pytest.mark.parametrize('frag', [1, 0x7f, 0x80, 0xff])
+def test_fragments_are_dropped_and_counted(server, echo, frag):
+    app = server.associate()
+    app.send(b'fragment', echo.address, frag=frag)
+    assert app.ask(b'whole', echo.address) == (b'whole', echo.address)
+    assert echo.count == 1
+    assert server.drops('fragment') == 1
+    server.adds_up()
+
+
+def test_a_fragment_does_not_latch(server, echo):
+    app = server.associate(named=False)
+    packet = b'\0\0\1' + socks_address(*echo.address) + b'fragment'
+    send_from(('127.0.0.1', 0), packet, app.relay)
+    assert app.ask(b'mine', echo.address) == (b'mine', echo.address)
+    assert server.drops('fragment') == 1 and server.drops('plain_source') == 0
+
+
+def test_what_is_no_request_is_dropped_and_counted(server, echo):
+    app = server.associate()
+    good = socks_address(*echo.address) + b'data'
+    malformed = [b'\0\0\0', b'\0\0\0\1\x7f', b'\0\0\0\2' + good[1:], b'\0\0\0\3\0\0\0', b'\0\0\0\3\xff' + b'x' * 40,
+                 b'\0\0\0' + good[:6]]
+    junk = [b'', b'\0', b'\0\1\0' + good, b'\1\0\0' + good]
+    for packet in malformed + junk:
+        app.udp.sendto(packet, app.relay)
+    assert app.ask(b'good', echo.address) == (b'good', echo.address)
+    assert echo.count == 1
+    assert server.drops('malformed') == len(malformed) and server.drops('junk') == len(junk)
+    server.adds_up()
+
+
+def test_it_ends_with_its_connection(server, echo):
+    app, stays = server.associate(), server.associate()
+    assert app.ask(b'here', echo.address) == (b'here', echo.address)
+    assert stays.ask(b'here', echo.address) == (b'here', echo.address)
+    app.tcp.close()
+    wait_for(lambda: server.program.status()['plain_associations'] == 1, 2, 'end of the association')
+    app.send(b'after', echo.address)
+    server.wait_for_drops(1, 'plain_source')
+    assert stays.ask(b'still', echo.address) == (b'still', echo.address)
+    stays.tcp.close()
+    wait_for(lambda: server.program.status()['associations'] == 0, 2, 'end of the association')
+    stays.send(b'after', echo.address)
+    server.wait_for_drops(1, 'plain_refused')
+    assert echo.count == 3
+    server.adds_up()
+
+
+def test_two_that_name_no_port_do_not_mix(server, echo):
+    """The second gets a relay port of its own."""
+    first, second = server.associate(named=False), server.associate(named=False)
+    assert first.relay == ('127.0.0.1', server.port)
+    assert second.relay[0] == '127.0.0.1' and second.relay[1] != server.port
+    assert second.ask(b'second', echo.address) == (b'second', echo.address)
+    assert first.ask(b'first', echo.address) == (b'first', echo.address)
+    assert len(echo.sources) == 2
+    packet = b'\0\0\0' + socks_address(*echo.address) + b'theirs'
+    for host in ('127.0.0.1', '127.0.0.2'):
+        send_from((host, 0), packet, second.relay)
+    assert server.drops('plain_source') == 2 and echo.count == 2
+    server.adds_up()
+
+
+def test_special_targets_are_refused_by_default(lab, echo, echo6):
+    server = Server(lab, allow=())
+    app = server.associate()
+    targets = [echo.address, echo6.address, ('localhost', echo.address[1]), ('169.254.169.254', 80), ('224.0.0.251', 5353),
+               ('::ffff:127.0.0.1', echo.address[1])]
+    for target in targets:
+        app.send(b'refused', target)
+    server.wait_for_drops(len(targets), 'policy')
+    assert echo.count == echo6.count == 0
+    server.adds_up()
+
+
+def test_a_stranger_s_answer_is_filtered(lab, server, echo):
+    """Only a host that the association has sent to may answer."""
+    app = server.associate()
+    assert app.ask(b'hello', echo.address) == (b'hello', echo.address)
+    stranger = lab.open(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    stranger.bind(('127.0.0.5', 0))
+    stranger.sendto(b'surprise', ('127.0.0.1', echo.sources[0][1]))
+    wait_for(lambda: server.program.status()['down']['drops'].get('filtered') == 1, what='drop filtered')
+    assert app.ask(b'again', echo.address) == (b'again', echo.address)
+    server.adds_up()
+
+
+def test_a_revoked_user_s_association_ends(lab, server, echo):
+    app = server.associate()
+    assert app.ask(b'here', echo.address) == (b'here', echo.address)
+    assert run('revoke', server.folder, 'alice').returncode == 0
+    app.tcp.settimeout(5)
+    assert app.tcp.recv(1) == b''
+    app.send(b'after', echo.address)
+    server.wait_for_drops(1, 'plain_refused')
+    assert echo.count == 1
+
+
+def test_many_at_once_each_with_a_source_of_its_own(server, echo):
+    apps = [server.associate(named=number % 2 == 0) for number in range(20)]
+    for number, app in enumerate(apps):
+        app.send(b'%d' % number, echo.address)
+    for number, app in enumerate(apps):
+        assert app.receive() == (b'%d' % number, echo.address)
+    assert len(echo.sources) == len(apps)
+    server.adds_up()
