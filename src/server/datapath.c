@@ -17,6 +17,7 @@
 #include "core/detect.h"
 #include "core/plaintext.h"
 #include "net/clock.h"
+#include "net/key_limits.h"
 #include "net/ledger_json.h"
 #include "net/log.h"
 #include "net/sockaddr.h"
@@ -27,8 +28,8 @@
 #include "server/users.h"
 #include "server/worker.h"
 
-/* Arena slots: to send, to receive, and a few sender ids of the client; what is not used costs no memory. */
-enum { SLOTS_PER_SESSION = 4 };
+/* What a process may lock unless somebody gave it more (RLIMIT_MEMLOCK); unused slots count, but cost no memory. */
+enum { LOCKED_BYTES = 8 << 20, FEWEST_SENDERS = 2 };
 
 void sg_datapath_random(void *ctx, uint8_t *out, size_t len)
 {
@@ -176,6 +177,21 @@ static bool open_port(struct sg_datapath *datapath, const struct sg_endpoint *li
     return event_add(&port->readable, NULL) == 0;
 }
 
+/*
+ * Limits under which every session has all the arena slots that it may ever need: no client can use up those of others.
+ * With many sessions that leaves fewer sender ids to each.
+ */
+static struct sg_limits fair_limits(uint32_t sessions)
+{
+    struct sg_limits limits = sg_limits_in_force();
+    size_t one = sg_arena_slots(1, 0);
+    size_t slots = (size_t)LOCKED_BYTES / SG_ARENA_SLOT_BYTES / sessions;
+    size_t senders = slots > one + FEWEST_SENDERS ? slots - one : FEWEST_SENDERS;
+    if (senders < limits.max_senders)
+        limits.max_senders = (uint32_t)senders;
+    return limits;
+}
+
 struct sg_datapath *sg_datapath_new(struct sg_worker *worker)
 {
     const struct sg_config *config = worker->server->config;
@@ -188,7 +204,8 @@ struct sg_datapath *sg_datapath_new(struct sg_worker *worker)
     datapath->slots = calloc(datapath->slot_count, sizeof(struct sg_server_session *));
     bool locked = true;
     datapath->aead = sg_aead_ctx_new();
-    datapath->arena = sg_arena_new((size_t)datapath->slot_count * SLOTS_PER_SESSION, &locked);
+    datapath->limits = fair_limits(datapath->slot_count);
+    datapath->arena = sg_arena_new(sg_arena_slots(datapath->slot_count, datapath->limits.max_senders), &locked);
     if (!datapath->slots || !datapath->aead || !datapath->arena || sg_udp_rx_init(&datapath->rx) != SG_OK) {
         sg_log(SG_LOG_ERROR, "out of memory for %u sessions", datapath->slot_count);
         goto failed;

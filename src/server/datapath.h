@@ -42,6 +42,7 @@ struct sg_datapath {
 
     struct sg_arena *arena;
     struct sg_aead_ctx *aead;
+    struct sg_limits limits;          /* of each session's keys */
     struct sg_server_session **slots; /* by the slot number in the channel id */
     uint32_t slot_count;
     uint32_t slot_hint; /* where the search for a free slot starts */

@@ -15,7 +15,7 @@
 #include "server/session.h"
 #include "server/worker.h"
 
-enum { WAITS_PER_SESSION = 64, DATAGRAMS_PER_WAIT = 16, BYTES_PER_WAIT = 65536 };
+enum { WAITS_PER_SESSION = 64, DATAGRAMS_PER_WAIT = 16, BYTES_PER_SESSION = 256 * 1024 };
 
 struct waiting_datagram {
     struct waiting_datagram *next;
@@ -52,6 +52,7 @@ static void unlink_wait(struct sg_name_wait *wait)
         link = &(*link)->next;
     *link = wait->next;
     wait->session->name_count--;
+    wait->session->name_bytes -= wait->bytes;
 }
 
 /* The first address that policy passes, or NULL. */
@@ -145,7 +146,7 @@ void sg_names_wait(struct sg_server_session *session, uint32_t number, const str
     if (!wait)
         wait = start_wait(session, number, target);
     struct waiting_datagram *d = NULL;
-    if (wait && wait->count < DATAGRAMS_PER_WAIT && wait->bytes + len <= BYTES_PER_WAIT)
+    if (wait && wait->count < DATAGRAMS_PER_WAIT && session->name_bytes + len <= BYTES_PER_SESSION)
         d = malloc(sizeof *d + len);
     if (!d) {
         sg_ledger_drop(up, SG_REASON_RESOLVE_WAIT);
@@ -159,6 +160,7 @@ void sg_names_wait(struct sg_server_session *session, uint32_t number, const str
     wait->last = &d->next;
     wait->count++;
     wait->bytes += len;
+    session->name_bytes += len;
     up->queued++;
 }
 

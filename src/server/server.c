@@ -31,7 +31,7 @@
 #include "server/users.h"
 #include "server/worker.h"
 
-enum { WATCH_MS = 500, FLUSH_MS = 300, EXIT_FAILED = 1, EXIT_CONFIG = 3 };
+enum { WATCH_MS = 500, OWN_ADDRESSES_MS = 3000, FLUSH_MS = 300, EXIT_FAILED = 1, EXIT_CONFIG = 3 };
 
 /* What runs once in a process, around the workers. */
 struct running {
@@ -41,6 +41,7 @@ struct running {
     struct event *watch;
     struct sg_status_socket *status;
     struct stat users_stat; /* of the user file as it was loaded */
+    uint64_t guard_ms;      /* when the guard was made */
 };
 
 /* --- what workers ask --- */
@@ -96,6 +97,13 @@ static bool load_users(struct sg_server *server)
     return true;
 }
 
+/* Special ones are refused anyway: room is only needed for the others. */
+static bool add_own(struct sg_guard *guard, const struct sg_ip *ip)
+{
+    struct sg_endpoint own = {.ip = *ip};
+    return sg_guard_class(ip) != NULL || sg_guard_add_own(guard, &own) != SG_ERR_FULL;
+}
+
 /* The server's own addresses are no targets, unless --allow covers them. */
 static bool add_own_addresses(struct sg_guard *guard)
 {
@@ -108,8 +116,8 @@ static bool add_own_addresses(struct sg_guard *guard)
             continue;
         memcpy(&ss, i->ifa_addr,
                i->ifa_addr->sa_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6));
-        struct sg_endpoint own = {.ip = sg_sockaddr_endpoint(&ss).ip};
-        if (sg_guard_add_own(guard, &own) == SG_ERR_FULL)
+        struct sg_ip ip = sg_sockaddr_endpoint(&ss).ip;
+        if (!add_own(guard, &ip))
             sg_log(SG_LOG_WARN, "more own addresses than %d: the others are not guarded", SG_GUARD_OWN_MAX);
     }
     freeifaddrs(list);
@@ -118,15 +126,19 @@ static bool add_own_addresses(struct sg_guard *guard)
 
 static bool make_guard(struct sg_server *server)
 {
-    for (unsigned i = 0; i < server->config->allow_count; i++)
-        if (sg_guard_allow(&server->guard, &server->config->allow[i]) != SG_OK)
+    const struct sg_config *config = server->config;
+    struct sg_guard guard = {0};
+    for (unsigned i = 0; i < config->allow_count; i++)
+        if (sg_guard_allow(&guard, &config->allow[i]) != SG_OK)
             return false;
-    for (unsigned i = 0; i < server->config->listen_count; i++) {
-        struct sg_endpoint own = {.ip = server->config->listen[i].ip};
-        if (!sg_ip_is_unspecified(&own.ip) && sg_guard_add_own(&server->guard, &own) == SG_ERR_FULL)
+    for (unsigned i = 0; i < config->listen_count; i++)
+        if (!add_own(&guard, &config->listen[i].ip))
             return false;
-    }
-    return add_own_addresses(&server->guard);
+    /* behind a NAT no interface has it, and what is sent there comes back to this machine */
+    if (!add_own(&guard, &config->advertise.ip) || !add_own_addresses(&guard))
+        return false;
+    server->guard = guard;
+    return true;
 }
 
 /* Everything that files can get wrong. */
@@ -195,6 +207,11 @@ static void on_watch(evutil_socket_t fd, short what, void *ctx)
     struct stat st;
     (void)fd;
     (void)what;
+    uint64_t now_ms = sg_now_ms();
+    if (now_ms >= running->guard_ms + OWN_ADDRESSES_MS) {
+        running->guard_ms = now_ms; /* addresses come and go: DHCP, temporary ones of IPv6 */
+        (void)make_guard(&running->server);
+    }
     if (stat(running->server.config->users, &st) != 0 || !stat_differs(&st, &running->users_stat))
         return;
     running->users_stat = st;
@@ -336,7 +353,7 @@ int sg_server_run(const struct sg_config *config)
     int code = EXIT_CONFIG;
     raise_file_limit();
     (void)sigaction(SIGPIPE, &ignore, NULL);
-    running.server.started_ms = sg_now_ms();
+    running.server.started_ms = running.guard_ms = sg_now_ms();
     (void)stat(config->users, &running.users_stat);
     if (load(&running.server)) {
         code = EXIT_FAILED;

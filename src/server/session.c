@@ -13,7 +13,6 @@
 #include "core/plaintext.h"
 #include "net/clock.h"
 #include "net/control_stream.h"
-#include "net/key_limits.h"
 #include "net/log.h"
 #include "net/sockaddr.h"
 #include "net/tls.h"
@@ -102,15 +101,17 @@ static void close_node(void *ctx, struct sg_assoc_node *node)
     close_assoc((struct sg_server_assoc *)node);
 }
 
-/* A number that the client holds for open is not: tell it, in one message per 100 ms. */
+/*
+ * A number that the client holds for open is not: tell it, in one message per 100 ms. Each number has one place, so that
+ * a flood of them costs no search; of two that share it the first is told, the other when it comes again.
+ */
 static void note_closed(struct sg_server_session *session, uint32_t number)
 {
-    if (session->closed_count == SG_CONTROL_NUMBERS_MAX)
-        return; /* the client will send to it again, or not */
-    for (unsigned i = 0; i < session->closed_count; i++)
-        if (session->closed[i] == number)
-            return;
-    session->closed[session->closed_count++] = number;
+    uint32_t *place = &session->closed[number % SG_CONTROL_NUMBERS_MAX];
+    if (*place != 0 || number == 0)
+        return;
+    *place = number;
+    session->closed_count++;
 }
 
 static void write_closed(struct sg_server_session *session, enum sg_reason reason, const uint32_t *numbers,
@@ -131,7 +132,12 @@ static void send_noted(struct sg_server_session *session, uint64_t now_ms)
 {
     if (session->closed_count == 0 || now_ms < session->closed_ms + CLOSED_SPACING_MS)
         return;
-    write_closed(session, SG_REASON_ASSOC_CLOSED, session->closed, session->closed_count);
+    unsigned count = 0;
+    for (unsigned i = 0; i < SG_CONTROL_NUMBERS_MAX; i++)
+        if (session->closed[i] != 0)
+            session->closed[count++] = session->closed[i];
+    write_closed(session, SG_REASON_ASSOC_CLOSED, session->closed, count);
+    memset(session->closed, 0, sizeof session->closed);
     session->closed_count = 0;
     session->closed_ms = now_ms;
 }
@@ -442,16 +448,15 @@ static enum sg_err make_keys(struct sg_server_session *session)
     struct sg_datapath *datapath = session->datapath;
     uint8_t secret[SG_KEY_BYTES];
     struct sg_direction_keys keys;
-    const struct sg_limits limits = sg_limits_in_force();
     enum sg_err err = sg_tls_export(session->who.bev, session->channel_id, sg_aead_id(session->suite), secret);
     if (err == SG_OK)
         err = sg_keys_derive(secret, &keys);
     if (err == SG_OK)
         err = sg_sender_init(&session->sender, datapath->arena, datapath->aead, session->suite, keys.s2c,
-                             session->channel_id, &limits, sg_datapath_random, NULL);
+                             session->channel_id, &datapath->limits, sg_datapath_random, NULL);
     if (err == SG_OK)
         err = sg_receiver_init(&session->receiver, datapath->arena, datapath->aead, session->suite, keys.c2s,
-                               session->channel_id, &limits);
+                               session->channel_id, &datapath->limits);
     sg_keys_wipe(&keys);
     return err;
 }

@@ -40,11 +40,12 @@ struct sg_server_session {
     struct sg_squeue waiting;
     struct sg_name_wait *names; /* look-ups under way */
     unsigned name_count;
+    size_t name_bytes; /* of the datagrams that wait in them */
     struct event timer;
     uint64_t armed_ms;
 
     /* CLOSED for numbers that were not open: at most one message per 100 ms */
-    uint32_t closed[SG_CONTROL_NUMBERS_MAX];
+    uint32_t closed[SG_CONTROL_NUMBERS_MAX]; /* number n at n % SG_CONTROL_NUMBERS_MAX, 0: none */
     unsigned closed_count;
     uint64_t closed_ms;
     uint64_t refused_ms;

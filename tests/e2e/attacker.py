@@ -184,6 +184,13 @@ class Channel:
         record = (sock or self.udp).recv(65536)
         return bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(record[25:], record[:1], record[1:25], self.down)
 
+    def hear_datagram(self, sock=None):
+        """The plaintext of the next record of an association."""
+        while True:
+            text = self.hear_udp(sock)
+            if text[:4] != bytes(4):
+                return text
+
     def validate(self):
         """Makes this socket's address the path, and UDP the choice."""
         self.send_udp(bytes(4) + bytes([KEEPALIVE]))

@@ -1,14 +1,17 @@
 """What strangers and hostile users try against a server: it goes on serving others, and accounts for everything."""
-import pathlib
+import ctypes
+import os
 import socket
 import struct
+import subprocess
+import threading
 import time
 
 import pytest
 
 from attacker import (ALIVE, CHANNEL, CLOSED, DATAGRAM, PING, PONG, REASONS, REFUSED, Channel, Refused, Tls, control,
                       credentials, login, open_block, plaintext, request)
-from harness import run, sum_ledger, wait_for
+from harness import CONNECT, Thread, UdpEcho, run, sum_ledger, wait_for
 
 
 @pytest.fixture
@@ -145,3 +148,209 @@ def test_a_password_in_the_queue_does_not_outlive_its_user(lab, target):
     again.sendall(b'\5\1\2' + login('mallory', 'a password of some length'))
     assert again.receive(2) == b'\5\2'
     assert again.recv(2) in (b'\1\1', b'')
+
+
+# --- one user against the others ---
+
+def test_sender_ids_of_one_user_leave_room_for_others(lab, target, echo):
+    """Each id has memory for keys until the session ends: as many as the server told, and never those of somebody else."""
+    target.start('limits:\n  sessions: 8\n  sessions_per_user: 4')
+    mallory = lab.invite(target.folder, 'mallory')
+    wait_for(lambda: 'user file read again' in target.server.err, 5, 'reload')
+    for _ in range(4):
+        greedy = target.channel(mallory)
+        for _ in range(greedy.max_senders + 3):
+            greedy.send_udp(bytes(5) + b'\0', sender=os.urandom(8), counter=0)
+    wait_for(lambda: target.status()['up']['drops']['sender_limit'] == 12, 5, 'ids over the limit')
+    with pytest.raises(Refused) as refused:
+        target.channel(mallory)
+    assert refused.value.args == (1, 'limit')
+    for number in range(4):
+        channel = target.channel().validate()
+        channel.send_udp(plaintext(1, echo.address, b'%d' % number))
+        assert channel.hear_datagram() == plaintext(1, echo.address, b'%d' % number)
+
+
+def test_the_usual_number_of_sessions_has_its_keys_in_lockable_memory(target):
+    """512 sessions share the 8 MiB that a process may lock: the sender ids of each are counted accordingly."""
+    target.start()
+    assert target.channel().max_senders == 5
+
+
+def test_numbers_that_jump_cost_no_more_than_others(target, echo):
+    """Numbers may be drawn to make the server search or clear a lot: thousands of datagrams still pass at once."""
+    target.start('limits:\n  associations_per_user: 3000')
+    channel = target.channel()
+    start = time.monotonic()
+    for number in range(1, 65536, 22):  # all equal in their low 16 bits, and each a jump across the whole window
+        channel.say(DATAGRAM, plaintext(number << 16, echo.address, b''))
+    channel.sync()
+    assert time.monotonic() - start < 5
+    assert target.status()['associations'] == len(range(1, 65536, 22))
+    target.still_serves(echo)
+
+
+def test_a_flood_about_closed_associations_is_answered_in_small_numbers(target, echo):
+    target.start()
+    channel = target.channel()
+    numbers = [2 * number + 1 for number in range(1024)]
+    body = b''.join(struct.pack('!I', number) for number in numbers)
+    for _ in range(300):
+        channel.say(ALIVE, body)
+    channel.say(PING, bytes(8))
+    answers, told = 0, set()
+    while True:
+        kind, body = channel.hear()
+        if kind == PONG:
+            break
+        assert kind == CLOSED and body[:2] == b'\0\x0f'
+        told.update(struct.unpack(f'!{len(body) // 4}I', body[2:]))
+        answers += 1
+    assert told <= set(numbers) and len(told) >= 512
+    assert answers <= 100
+    target.still_serves(echo)
+
+
+# --- targets ---
+
+def in_network_of_its_own(body):
+    """Runs body in a thread with a fresh network namespace, loopback up."""
+    errors = []
+
+    def work():
+        try:
+            assert ctypes.CDLL(None, use_errno=True).unshare(0x40000000) == 0, 'CLONE_NEWNET'
+            subprocess.run(['ip', 'link', 'set', 'lo', 'up'], check=True)
+            body()
+        except BaseException as error:  # pylint: disable=broad-except
+            errors.append(error)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+
+
+@pytest.mark.netns
+def test_own_addresses_that_come_later_and_the_advertised_one_are_refused(target, own_network):
+    def body():
+        target.start('advertise: "8.7.6.5:1443"', allow=())
+        channel = target.channel()
+        subprocess.run(['ip', 'address', 'add', '11.22.33.44/32', 'dev', 'lo'], check=True)
+        channel.say(DATAGRAM, plaintext(1, ('8.7.6.5', 9), b''))
+        assert channel.hear_only(REFUSED)[5:7] == b'\0\x08'
+
+        def is_refused():
+            before = target.status()['up']['drops']['policy']
+            channel.say(DATAGRAM, plaintext(2, ('11.22.33.44', 9), b''))
+            channel.sync()
+            return target.status()['up']['drops']['policy'] > before
+        wait_for(is_refused, 8, 'the new address is guarded')
+    in_network_of_its_own(body)
+
+
+class Dns(Thread):
+    """A DNS server at 127.0.0.9. A name's A records are its next list, the last one stays; it may also be silent."""
+
+    def __init__(self, silent=False, **answers):
+        self.silent = silent
+        self.answers = {name.encode(): lists for name, lists in answers.items()}
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind(('127.0.0.9', 53))
+        super().__init__(sock)
+
+    def step(self):
+        query, asker = self.sock.recvfrom(512)
+        if self.silent:
+            return
+        end = query.index(0, 12) + 5
+        label, kind = query[13:13 + query[12]], query[end - 4:end - 2]
+        lists = self.answers.get(label, [[]])
+        addresses = []
+        if kind == b'\0\1':
+            addresses = lists.pop(0) if len(lists) > 1 else lists[0]
+        head = query[:2] + b'\x81\x80' + struct.pack('!HHHH', 1, len(addresses), 0, 0)
+        records = [b'\xc0\x0c\0\1\0\1\0\0\0\0\0\4' + socket.inet_aton(address) for address in addresses]
+        self.sock.sendto(head + query[12:end] + b''.join(records), asker)
+
+
+@pytest.fixture
+def with_dns(lab, target, program, own_network):
+    """Runs body(echo) with a server that asks Dns, and may reach nothing but an echo at 127.0.0.2."""
+    conf = lab.folder / 'resolv.conf'
+    conf.write_text('nameserver 127.0.0.9\n')
+    prefix = [program('unshare'), '--mount', 'sh', '-c', f'mount --bind {conf} /etc/resolv.conf && exec "$@"', 'sh']
+
+    def run_it(body, **options):
+        def inside():
+            lab.open(Dns(**options))
+            target.folder, target.port, target.invite = lab.init(allow=('127.0.0.2/32',))
+            target.server = lab.start('server', 'server', '-c', target.folder / 'server.yaml', '-v', prefix=prefix)
+            target.server.ready()
+            body(lab.open(UdpEcho('127.0.0.2')))
+        in_network_of_its_own(inside)
+    return run_it
+
+
+@pytest.mark.netns
+def test_names_that_nobody_answers_hold_little_memory(target, with_dns):
+    """64 look-ups at a time, 256 KiB that wait for them; all of it is accounted for."""
+    def body(echo):
+        channel = target.channel()
+        for number in range(1, 201):
+            channel.say(DATAGRAM, plaintext(number, (f'n{number}.test', 9), bytes(60000)))
+        channel.sync()
+        up = target.status()['up']
+        assert up['queued'] == 4 and up['drops']['resolve_wait'] == 196
+        assert up['received'] == sum_ledger(up)
+        channel.close()
+        wait_for(lambda: target.status()['up']['queued'] == 0, 5, 'an empty queue')
+        assert target.status()['up']['drops']['assoc_closed'] == 4
+        target.still_serves(echo)
+    with_dns(body, silent=True)
+
+
+@pytest.mark.netns
+def test_a_name_that_changes_its_address_reaches_nothing_more(target, with_dns):
+    """DNS rebinding: an association keeps the address that was checked, the next one is checked anew."""
+    def body(echo):
+        channel, port = target.channel(), echo.address[1]
+        for text in (b'one', b'two'):
+            channel.say(DATAGRAM, plaintext(1, ('flip', port), text))
+            assert channel.hear_only(DATAGRAM) == plaintext(1, echo.address, text)
+        channel.say(DATAGRAM, plaintext(2, ('flip', port), b''))
+        assert channel.hear_only(REFUSED)[:7] == b'\0\0\0\2\0\0\x08'
+        channel.say(DATAGRAM, plaintext(3, ('both', port), b'three'))
+        assert channel.hear_only(DATAGRAM) == plaintext(3, echo.address, b'three')
+        target.still_serves(echo)
+    with_dns(body, flip=[['127.0.0.2'], ['127.0.0.3']], both=[['127.0.0.3', '127.0.0.2']])
+
+
+FORBIDDEN = ['127.0.0.3', '0.0.0.0', '10.0.0.1', '169.254.169.254', '224.0.0.1', '255.255.255.255', '::', '::1',
+             '::ffff:127.0.0.3', '::127.0.0.3', '::ffff:0:127.0.0.3', '64:ff9b::127.0.0.3', '64:ff9b:1::127.0.0.3',
+             '2002:7f00:3::1', '2001:0:102:304::80ff:fffc', 'fe80::1', 'fd00::1', 'ff02::1', 'loop', 'LocalHost', 'localhost.',
+             '127.3', '0x7f000003', '2130706435', '127.0.0.3.', '::FFFF:127.0.0.3']
+
+
+@pytest.mark.netns
+def test_no_spelling_of_a_forbidden_target_passes(target, with_dns):
+    """Over UDP associations and over CONNECT: refused by policy, or no name at all; nothing is created or sent."""
+    def body(echo):
+        channel, port = target.channel(), echo.address[1]
+        for number, host in enumerate(FORBIDDEN, 1):
+            channel.say(DATAGRAM, plaintext(number, (host, port), b''))
+
+        def dropped():
+            drops = target.status()['up']['drops']
+            return drops['policy'] + drops['resolve_failed'] == len(FORBIDDEN)
+        wait_for(dropped, 10, 'all dropped')
+        status = target.status()
+        assert status['associations'] == 0 and status['up']['forwarded'] == 0
+        for host in FORBIDDEN:
+            tls = target.tls().greet(target.invite)
+            tls.sendall(request(CONNECT, host, port))
+            assert tls.reply()[0] in (2, 4), host
+            tls.close()
+        assert echo.count == 0
+        target.still_serves(echo)
+    with_dns(body, loop=[['127.0.0.3']])
