@@ -14,7 +14,8 @@ class Server:
 
     def __init__(self, lab, config='', **options):
         port = free_port()
-        self.folder, self.port, self.invite = lab.init(port=port, listen=[f'127.0.0.1:{port}', f'[::1]:{port}'], **options)
+        listen = [f'127.0.0.1:{port}', f'[::1]:{port}']
+        self.folder, self.port, self.invite = lab.init(port=port, listen=listen, **options)
         lab.edit_config(self.folder, config)
         self.lab, self.program = lab, lab.server(self.folder)
 
@@ -198,8 +199,8 @@ def test_two_that_name_no_port_do_not_mix(server, echo):
 def test_special_targets_are_refused_by_default(lab, echo, echo6):
     server = Server(lab, allow=())
     app = server.associate()
-    targets = [echo.address, echo6.address, ('localhost', echo.address[1]), ('169.254.169.254', 80), ('224.0.0.251', 5353),
-               ('::ffff:127.0.0.1', echo.address[1])]
+    targets = [echo.address, echo6.address, ('localhost', echo.address[1]), ('169.254.169.254', 80),
+               ('224.0.0.251', 5353), ('::ffff:127.0.0.1', echo.address[1])]
     for target in targets:
         app.send(b'refused', target)
     server.wait_for_drops(len(targets), 'policy')
