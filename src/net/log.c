@@ -2,14 +2,20 @@
 #include "net/log.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "net/clock.h"
+
 enum { LINE_MAX_BYTES = 1024 };
 
 static enum sg_log_level max_level = SG_LOG_INFO;
+static pthread_mutex_t places_lock = PTHREAD_MUTEX_INITIALIZER;
 
 void sg_log_set_level(enum sg_log_level level)
 {
@@ -39,24 +45,56 @@ static void escape_controls(char *line, size_t len)
             line[i] = '?';
 }
 
-void sg_log(enum sg_log_level level, const char *format, ...)
+/* Ends the line after len bytes, or where it is full, and writes it. */
+static void write_line(char *line, size_t len)
 {
-    char line[LINE_MAX_BYTES];
-    int error = errno;
-    va_list args;
-    if (level > max_level)
-        return;
-    int head = snprintf(line, sizeof line - 1, "sealgram: %s: ", level_name(level));
-    va_start(args, format);
-    int body = vsnprintf(line + head, sizeof line - 1 - (size_t)head, format, args);
-    va_end(args);
-    size_t len = body < 0 ? (size_t)head : (size_t)head + (size_t)body;
-    if (len > sizeof line - 2)
-        len = sizeof line - 2;
+    if (len > LINE_MAX_BYTES - 2)
+        len = LINE_MAX_BYTES - 2;
     escape_controls(line, len);
     line[len] = '\n';
     if (write(STDERR_FILENO, line, len + 1) < 0) {
         /* nobody to tell */
     }
+}
+
+/* True if the place may write now; *left_out is then how many lines it could not write before. */
+static bool take_line(struct sg_log_place *place, uint64_t *left_out)
+{
+    static const uint64_t each_ms = 1000 / SG_LOG_PER_SECOND;
+    uint64_t now_ms = sg_now_ms();
+    pthread_mutex_lock(&places_lock);
+    uint64_t returned = (now_ms - place->since_ms) / each_ms;
+    place->since_ms += returned * each_ms;
+    place->used = returned < place->used ? place->used - (unsigned)returned : 0;
+    bool may_write = place->used < SG_LOG_BURST;
+    if (may_write) {
+        *left_out = place->left_out;
+        place->left_out = 0;
+        place->used++;
+    } else {
+        place->left_out++;
+    }
+    pthread_mutex_unlock(&places_lock);
+    return may_write;
+}
+
+void sg_log_from(struct sg_log_place *place, enum sg_log_level level, const char *format, ...)
+{
+    char line[LINE_MAX_BYTES];
+    int error = errno;
+    uint64_t left_out = 0;
+    va_list args;
+    if (level > max_level || (level != SG_LOG_DEBUG && !take_line(place, &left_out)))
+        return;
+    int head = snprintf(line, sizeof line - 1, "sealgram: %s: ", level_name(level));
+    if (left_out > 0) {
+        int more = snprintf(line + head, sizeof line - 1 - (size_t)head, "%" PRIu64 " lines like the next were left out",
+                            left_out);
+        write_line(line, (size_t)head + (size_t)more);
+    }
+    va_start(args, format);
+    int body = vsnprintf(line + head, sizeof line - 1 - (size_t)head, format, args);
+    va_end(args);
+    write_line(line, body < 0 ? (size_t)head : (size_t)head + (size_t)body);
     errno = error;
 }
