@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 import harness
+import network as networks
 
 
 @pytest.fixture
@@ -49,3 +50,11 @@ def own_network():
     """Skips unless this process may make network namespaces."""
     if os.geteuid() != 0 or subprocess.run(['unshare', '-n', 'true'], capture_output=True, check=False).returncode != 0:
         pytest.skip('needs root and network namespaces')
+
+
+@pytest.fixture
+def network(lab, own_network, program):
+    """Two hosts joined by a wire."""
+    for name in ('ip', 'nsenter', 'tcpdump'):
+        program(name)
+    return networks.Network(lab)

@@ -30,9 +30,9 @@ def dial(port, host='127.0.0.1', source=None, timeout=10):
     return socket.create_connection((host, port), timeout, source_address=(source, 0) if source else None)
 
 
-def dial_tls(folder, port, host='127.0.0.1', source=None):
+def dial_tls(folder, port, host='127.0.0.1', source=None, name='127.0.0.1'):
     """A TLS connection without ALPN, as a program that knows nothing of sealed records makes it."""
-    return trust(folder).wrap_socket(dial(port, host, source), server_hostname='127.0.0.1')
+    return trust(folder).wrap_socket(dial(port, host, source), server_hostname=name)
 
 
 def ask(sock, command, host, port):

@@ -4,7 +4,8 @@ import socket
 import pytest
 
 from direct import PlainUdp, dial_tls, log_in
-from harness import free_port, run, socks_address, sum_ledger, wait_for
+from harness import UdpEcho, free_port, run, socks_address, sum_ledger, wait_for
+from network import CLIENT, HOSTS, PORT, SERVER
 
 NOBODY = 'plain_udp:\n  from: []'
 
@@ -70,6 +71,25 @@ def test_policy_is_by_the_address_of_the_connection(lab, echo):
     assert app.code == 0
     assert app.ask(b'allowed', echo.address) == (b'allowed', echo.address)
     server.adds_up()
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize('config, code', [('', 2), ('plain_udp:\n  from: ["10.77.0.1/32"]', 0)],
+                         ids=['default', 'allowed'])
+def test_from_another_host_only_by_policy(lab, network, config, code):
+    folder, invite, server = network.server(config)
+    target = lab.open(network.call(SERVER, UdpEcho))
+    tls = network.call(CLIENT, dial_tls, folder, PORT, HOSTS[SERVER], name=HOSTS[SERVER])
+    log_in(tls, invite)
+    app = lab.open(network.call(CLIENT, PlainUdp, tls))
+    assert app.code == code
+    if code == 0:
+        assert app.ask(b'in the clear', target.address) == (b'in the clear', target.address)
+    else:
+        packet = b'\0\0\0' + socks_address(*target.address) + b'in the clear'
+        app.udp.sendto(packet, (HOSTS[SERVER], PORT))
+        wait_for(lambda: server.status()['up']['drops'].get('plain_refused') == 1, what='drop plain_refused')
+        assert target.count == 0
 
 
 def test_a_datagram_without_an_association_is_refused(server, echo):

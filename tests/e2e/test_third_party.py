@@ -437,7 +437,8 @@ def browse(lab, program, client, url):
     done = subprocess.run([program('chromium-headless-shell'), *root, '--disable-gpu', '--no-first-run',
                            '--disable-background-networking', '--disable-component-update', '--disable-sync',
                            f'--user-data-dir={lab.folder}/browser', '--proxy-bypass-list=<-loopback>',
-                           f'--proxy-server=socks5://127.0.0.1:{client.socks[1]}', '--timeout=20000', '--dump-dom', url],
+                           f'--proxy-server=socks5://127.0.0.1:{client.socks[1]}', '--timeout=20000', '--dump-dom',
+                           url],
                           env={**os.environ, 'HOME': str(lab.folder)}, capture_output=True, text=True, timeout=60,
                           check=False)
     assert done.returncode == 0, done.stderr
