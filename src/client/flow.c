@@ -18,7 +18,7 @@
 #include "net/log.h"
 #include "net/sockaddr.h"
 
-enum { REFUSED_BACKOFF_MS = 1000 };
+enum { REFUSED_BACKOFF_MS = 1000, NUMBERED_MAX = 65536 };
 
 /* --- numbers --- */
 
@@ -43,7 +43,8 @@ static enum sg_reason ensure_number(struct sg_flow *flow, uint64_t now_ms)
     }
     if (flow->numbered)
         return SG_REASON_NONE;
-    if (uplink->next_number == UINT32_MAX ||
+    /* whoever reaches a forward can pretend to be many sources */
+    if (uplink->next_number == UINT32_MAX || uplink->assocs.count >= NUMBERED_MAX ||
         sg_assoc_open(&uplink->assocs, &flow->node, uplink->next_number, now_ms) != SG_OK)
         return SG_REASON_LIMIT;
     uplink->next_number++;

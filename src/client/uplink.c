@@ -35,6 +35,10 @@ enum {
     RETRY_MAX_MS = 2000,       /* so that a restarted server is found within seconds */
     RETRY_LATE_MAX_MS = 30000, /* one that stays away for a minute or more */
     RETRY_LATE_AFTER = 30,
+    RETRY_UNSTEADY = 4, /* failures that a session is worth which does not last: RETRY_MAX_MS */
+    STEADY_MS = 10000,  /* one that lasted so long was a success */
+    ASSOC_IDLE_S = 120, /* where the server does not say */
+    DNS_IDLE_S = 17,
     WAKE_AFTER_MS = 1000, /* between attempts that applications bring forward */
     UDP_PATIENCE_MS = 3000,
     ALIVE_MS = 60000,
@@ -112,6 +116,8 @@ static void end_session(struct sg_uplink *uplink, enum sg_reason reason)
 static void lose_session(struct sg_uplink *uplink, enum sg_reason said, const char *why)
 {
     sg_log(SG_LOG_WARN, "session with the server ended: %s; connecting again", why);
+    if (sg_now_ms() - uplink->up_since_ms >= STEADY_MS)
+        uplink->failures = 0; /* else a server that opens and ends sessions would be tried without a pause */
     end_session(uplink, said);
     schedule_retry(uplink);
 }
@@ -215,8 +221,9 @@ static void fail_attempt(struct sg_uplink *uplink, const char *text)
 static void session_up(struct sg_uplink *uplink)
 {
     uint64_t now_ms = sg_now_ms();
-    enum sg_err err = sg_assoc_table_init(&uplink->assocs, (uint64_t)uplink->limits.assoc_idle_s * 1000,
-                                          (uint64_t)uplink->limits.dns_idle_s * 1000);
+    uint64_t idle_s = uplink->limits.assoc_idle_s ? uplink->limits.assoc_idle_s : ASSOC_IDLE_S;
+    uint64_t dns_idle_s = uplink->limits.dns_idle_s ? uplink->limits.dns_idle_s : DNS_IDLE_S;
+    enum sg_err err = sg_assoc_table_init(&uplink->assocs, idle_s * 1000, dns_idle_s * 1000);
     if (err == SG_OK)
         err = make_keys(uplink);
     if (err != SG_OK) {
@@ -229,7 +236,8 @@ static void session_up(struct sg_uplink *uplink)
     sg_log(SG_LOG_INFO, "session opened: %s", uplink->suite->name);
     uplink->state = SG_UPLINK_UP;
     uplink->was_up = true;
-    uplink->failures = 0;
+    if (uplink->failures > RETRY_UNSTEADY)
+        uplink->failures = RETRY_UNSTEADY;
     uplink->last_error[0] = '\0';
     uplink->next_number = 1;
     uplink->up_since_ms = now_ms;

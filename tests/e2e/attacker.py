@@ -4,13 +4,14 @@ import os
 import re
 import socket
 import struct
+import time
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from nacl import bindings
 from OpenSSL import SSL
 
-from harness import receive, socks_address
+from harness import TcpServer, receive, socks_address
 
 CHANNEL = 0xE8
 SUITE = 2  # XChaCha20-Poly1305
@@ -53,20 +54,14 @@ def plaintext(number, target, data):
     return struct.pack('!I', number) + socks_address(*target) + data
 
 
-class Tls:
-    """A TLS connection to the server; recv as of a socket, with a timeout."""
+class Stream:
+    """TLS over a socket; recv and sendall as of a socket with a timeout."""
 
-    def __init__(self, port, host='127.0.0.1', source='127.0.0.1', alpn=(b'sealgram/1',), timeout=10):
-        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-        context.set_min_proto_version(SSL.TLS1_3_VERSION)
-        if alpn:
-            context.set_alpn_protos(list(alpn))
-        self.sock = socket.create_connection((host, port), timeout, source_address=(source, 0))
+    def __init__(self, context, sock, timeout):
+        self.sock = sock
         self.sock.settimeout(None)
         self.patience(timeout)
         self.ssl = SSL.Connection(context, self.sock)
-        self.ssl.set_connect_state()
-        self.ssl.do_handshake()
 
     def patience(self, seconds):
         value = struct.pack('ll', int(seconds), int(seconds % 1 * 1e6))
@@ -93,6 +88,24 @@ class Tls:
     def receive(self, count):
         return receive(self, count)
 
+    def close(self):
+        with contextlib.suppress(SSL.Error, OSError):
+            self.ssl.shutdown()
+        self.sock.close()
+
+
+class Tls(Stream):
+    """A connection to a server."""
+
+    def __init__(self, port, host='127.0.0.1', source='127.0.0.1', alpn=(b'sealgram/1',), timeout=10):
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        context.set_min_proto_version(SSL.TLS1_3_VERSION)
+        if alpn:
+            context.set_alpn_protos(list(alpn))
+        super().__init__(context, socket.create_connection((host, port), timeout, source_address=(source, 0)), timeout)
+        self.ssl.set_connect_state()
+        self.ssl.do_handshake()
+
     def greet(self, invite):
         """Logs in with the token of an invite."""
         self.sendall(b'\5\1\2' + login(*credentials(invite)))
@@ -115,11 +128,6 @@ class Tls:
             kind, size = struct.unpack('!HH', data[:4])
             fields[kind & 0x7fff], data = data[4:4 + size], data[4 + size:]
         return fields
-
-    def close(self):
-        with contextlib.suppress(SSL.Error, OSError):
-            self.ssl.shutdown()
-        self.sock.close()
 
 
 class Refused(Exception):
@@ -204,3 +212,54 @@ class Channel:
     def close(self):
         self.udp.close()
         self.tls.close()
+
+
+def open_reply(code=0, bound=('0.0.0.0', 0), channel=bytes(8), leave_out=(), **values):
+    """A server's answer to CHANNEL."""
+    fields = {'channel': (0x8005, channel), 'handle': (0x8003, bytes(16)), 'suite': (0x8006, b'\0\2'),
+              'senders': (0x8007, b'\0\x10'), 'idle': (9, struct.pack('!I', 120)), 'dns_idle': (10, struct.pack('!I', 17))}
+    data = b''.join(field(kind, values.get(name, value)) for name, (kind, value) in fields.items() if name not in leave_out)
+    data += values.get('extra', b'')
+    return bytes([5, code, 0]) + socks_address(*bound) + struct.pack('!H', len(data)) + data
+
+
+class HostileServer(TcpServer):
+    """Has the key that an invite pins, lets everybody in, and answers CHANNEL by the next of its scripts (the last stays)."""
+
+    def __init__(self, folder, port, *scripts):
+        self.context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        self.context.set_min_proto_version(SSL.TLS1_3_VERSION)
+        self.context.use_privatekey_file(str(folder / 'key.pem'))
+        self.context.use_certificate_chain_file(str(folder / 'cert.pem'))
+        self.context.set_alpn_select_callback(lambda _, offered: b'sealgram/1')
+        self.scripts, self.channels = list(scripts), 0
+        super().__init__(self.play, port=port)
+
+    def play(self, sock):
+        stream = Stream(self.context, sock, 20)
+        stream.ssl.set_accept_state()
+        with contextlib.suppress(SSL.Error, EOFError, ConnectionError, TimeoutError):
+            stream.ssl.do_handshake()
+            stream.receive(2 + stream.receive(2)[1] - 2)
+            stream.receive(stream.receive(2)[1])
+            stream.receive(stream.receive(1)[0])
+            stream.sendall(b'\5\2\1\0')
+            stream.receive(10)
+            stream.receive(struct.unpack('!H', stream.receive(2))[0])
+            self.channels += 1
+            script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
+            script(stream)
+            stream.close()
+
+
+def serve_echo(stream, reply=None, wait=0):
+    """A script: opens a channel and sends each datagram back, some time later if told."""
+    stream.sendall(reply or open_reply())
+    while True:
+        head = stream.receive(4)
+        body = stream.receive(int.from_bytes(head[1:], 'big'))
+        if head[0] == DATAGRAM:
+            time.sleep(wait)
+            stream.sendall(head + body)
+        elif head[0] == PING:
+            stream.sendall(control(PONG, body))

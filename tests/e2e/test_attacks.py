@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from attacker import (ALIVE, CHANNEL, CLOSED, DATAGRAM, PING, PONG, REASONS, REFUSED, Channel, Refused, Tls, control,
-                      credentials, login, open_block, plaintext, request)
+from attacker import (ALIVE, CHANNEL, CLOSED, DATAGRAM, PING, PONG, REASONS, REFUSED, Channel, Refused, Tls, login,
+                      open_block, plaintext, request)
 from harness import CONNECT, Thread, UdpEcho, run, sum_ledger, wait_for
 
 
