@@ -203,9 +203,11 @@ static void on_server_datagrams(evutil_socket_t fd, short what, void *ctx)
     struct flow *flow = ctx;
     struct sg_impair *impair = flow->impair;
     (void)what;
-    int got = sg_udp_recv(&impair->rx, fd);
-    for (int i = 0; i < got; i++)
-        impair_datagram(flow, false, impair->rx.packets[i].bytes, impair->rx.packets[i].len);
+    unsigned count = 0;
+    (void)sg_udp_recv(&impair->rx, fd);
+    while ((count = sg_udp_next(&impair->rx)) > 0)
+        for (unsigned i = 0; i < count; i++)
+            impair_datagram(flow, false, impair->rx.packets[i].bytes, impair->rx.packets[i].len);
 }
 
 static struct flow *make_flow(struct sg_impair *impair, const struct sg_endpoint *client)
@@ -233,21 +235,26 @@ static struct flow *make_flow(struct sg_impair *impair, const struct sg_endpoint
     return flow;
 }
 
+static void take_from_client(struct sg_impair *impair, const struct sg_udp_packet *packet)
+{
+    struct flow *flow = impair->flows;
+    while (flow && !sg_endpoint_equal(&flow->client, &packet->peer))
+        flow = flow->next;
+    if (!flow)
+        flow = make_flow(impair, &packet->peer);
+    if (flow)
+        impair_datagram(flow, true, packet->bytes, packet->len);
+}
+
 static void on_client_datagrams(evutil_socket_t fd, short what, void *ctx)
 {
     struct sg_impair *impair = ctx;
+    unsigned count = 0;
     (void)what;
-    int got = sg_udp_recv(&impair->rx, fd);
-    for (int i = 0; i < got; i++) {
-        struct sg_udp_packet *packet = &impair->rx.packets[i];
-        struct flow *flow = impair->flows;
-        while (flow && !sg_endpoint_equal(&flow->client, &packet->peer))
-            flow = flow->next;
-        if (!flow)
-            flow = make_flow(impair, &packet->peer);
-        if (flow)
-            impair_datagram(flow, true, packet->bytes, packet->len);
-    }
+    (void)sg_udp_recv(&impair->rx, fd);
+    while ((count = sg_udp_next(&impair->rx)) > 0)
+        for (unsigned i = 0; i < count; i++)
+            take_from_client(impair, &impair->rx.packets[i]);
 }
 
 /* --- TCP --- */

@@ -46,15 +46,31 @@ void sg_uplink_send(struct sg_uplink *uplink, struct sg_record *plaintexts, cons
     }
     size_t sealed = run > 0 ? sg_seal_batch(&uplink->sender, records, run) : 0;
     for (size_t i = 0; i < sealed; i++)
-        sg_udp_tx_add(&uplink->tx, uplink->udp_fd, NULL, NULL, records[i].bytes, records[i].len, &uplink->up, bytes[i]);
+        sg_udp_tx_add(&uplink->out, uplink->udp_fd, NULL, NULL, records[i].bytes, records[i].len, &uplink->up,
+                      bytes[i]);
     for (size_t i = sealed; i < run; i++) /* the key is at its limit: what cannot be sealed goes inside TLS */
         sg_control_stream_queue(&uplink->waiting, &uplink->up, records[i].bytes + SG_RECORD_HEADER_BYTES,
                                 records[i].len, now_ms);
-    sg_udp_tx_flush(&uplink->tx);
-    if (sealed > 0)
+    if (sealed > 0) {
+        sg_uplink_send_out(uplink);
         uplink->session.udp_out_ms = now_ms;
+    }
     sg_control_stream_pump(uplink->bev, &uplink->waiting, &uplink->up, now_ms);
     sg_uplink_arm(uplink, now_ms);
+}
+
+void sg_uplink_send_out(struct sg_uplink *uplink)
+{
+    if (uplink->send_out_pending)
+        return;
+    uplink->send_out_pending = true;
+    event_active(&uplink->send_out, 0, 0);
+}
+
+void sg_uplink_flush_out(struct sg_uplink *uplink)
+{
+    uplink->send_out_pending = false;
+    sg_udp_tx_flush(&uplink->out);
 }
 
 /* --- what core/session.c asks of us --- */
@@ -67,22 +83,23 @@ static void op_send_stream(void *ctx, const struct sg_msg *msg)
 static void op_send_udp(void *ctx, const struct sg_path_addr *addr, const struct sg_msg *msg, size_t record_bytes)
 {
     struct sg_uplink *uplink = ctx;
-    uint8_t *plaintext = uplink->scratch + SG_RECORD_HEADER_BYTES;
-    struct sg_wbuf w = sg_wbuf_init(plaintext, SG_CONTROL_SMALL_MAX);
     (void)addr;
     if (uplink->udp_fd < 0)
         return;
+    uint8_t *room = sg_udp_tx_room(&uplink->out, SG_UDP_ROOM_MAX); /* the longest probe */
+    uint8_t *plaintext = room + SG_RECORD_HEADER_BYTES;
+    struct sg_wbuf w = sg_wbuf_init(plaintext, SG_CONTROL_SMALL_MAX);
     sg_session_message_encode(&w, msg);
     size_t len = sg_wbuf_len(&w);
     if (record_bytes > len + SG_RECORD_OVERHEAD && record_bytes <= SG_UDP_PAYLOAD_MAX) {
         memset(plaintext + len, 0, record_bytes - SG_RECORD_OVERHEAD - len);
         len = record_bytes - SG_RECORD_OVERHEAD;
     }
-    struct sg_record record = {.bytes = uplink->scratch, .len = len};
+    struct sg_record record = {.bytes = room, .len = len};
     if (sg_seal_batch(&uplink->sender, &record, 1) != 1)
         return;
-    sg_udp_tx_add(&uplink->tx, uplink->udp_fd, NULL, NULL, record.bytes, record.len, NULL, 0);
-    sg_udp_tx_flush(&uplink->tx);
+    sg_udp_tx_add(&uplink->out, uplink->udp_fd, NULL, NULL, record.bytes, record.len, NULL, 0);
+    sg_uplink_send_out(uplink);
 }
 
 static size_t op_kernel_max(void *ctx, const struct sg_path_addr *addr)
@@ -138,16 +155,12 @@ static enum sg_reason check_packet(const struct sg_uplink *uplink, const struct 
     return SG_REASON_NONE;
 }
 
-static void on_udp_readable(evutil_socket_t fd, short what, void *ctx)
+static void work_on_batch(struct sg_uplink *uplink, unsigned got, uint64_t now_ms)
 {
-    struct sg_uplink *uplink = ctx;
     struct sg_record records[SG_UDP_BATCH];
     size_t record_bytes[SG_UDP_BATCH];
     unsigned count = 0;
-    uint64_t now_ms = sg_now_ms();
-    (void)what;
-    int got = sg_udp_recv(&uplink->rx, fd); /* -1 is an ICMP error: the probes find out what it means */
-    for (int i = 0; i < got; i++) {
+    for (unsigned i = 0; i < got; i++) {
         struct sg_udp_packet *packet = &uplink->rx.packets[i];
         uplink->down.received++;
         uplink->down.received_bytes += packet->len;
@@ -167,7 +180,18 @@ static void on_udp_readable(evutil_socket_t fd, short what, void *ctx)
         else
             sg_ledger_drop(&uplink->down, sg_reason_of_open(records[i].err));
     }
-    sg_udp_tx_flush(&uplink->tx);
+    sg_udp_tx_flush(&uplink->back);
+}
+
+static void on_udp_readable(evutil_socket_t fd, short what, void *ctx)
+{
+    struct sg_uplink *uplink = ctx;
+    uint64_t now_ms = sg_now_ms();
+    unsigned got = 0;
+    (void)what;
+    (void)sg_udp_recv(&uplink->rx, fd); /* an error is an ICMP message: the probes find out what it means */
+    while ((got = sg_udp_next(&uplink->rx)) > 0)
+        work_on_batch(uplink, got, now_ms);
     sg_uplink_arm(uplink, now_ms);
 }
 
@@ -191,7 +215,7 @@ bool sg_uplink_open_udp(struct sg_uplink *uplink)
         return false;
     }
     any.ip.family = server.ip.family;
-    uplink->udp_fd = sg_udp_open(&any, SG_UDP_DONTFRAG | SG_UDP_BIG);
+    uplink->udp_fd = sg_udp_open(&any, SG_UDP_DONTFRAG | SG_UDP_BIG | SG_UDP_GRO);
     socklen_t len = sg_sockaddr_from(&server, &ss);
     if (uplink->udp_fd >= 0 && connect(uplink->udp_fd, (struct sockaddr *)&ss, len) == 0) {
         event_assign(&uplink->udp_readable, uplink->base, uplink->udp_fd, EV_READ | EV_PERSIST, on_udp_readable,
@@ -210,6 +234,7 @@ void sg_uplink_close_udp(struct sg_uplink *uplink)
 {
     if (uplink->udp_fd < 0)
         return;
+    sg_uplink_flush_out(uplink);
     event_del(&uplink->udp_readable);
     close(uplink->udp_fd);
     uplink->udp_fd = -1;

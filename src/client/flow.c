@@ -18,7 +18,11 @@
 #include "net/log.h"
 #include "net/sockaddr.h"
 
-enum { REFUSED_BACKOFF_MS = 1000, NUMBERED_MAX = 65536 };
+enum {
+    REFUSED_BACKOFF_MS = 1000,
+    NUMBERED_MAX = 65536,
+    SOCKS_RSV_FRAG = 3, /* bytes before the address */
+};
 
 /* --- numbers --- */
 
@@ -54,27 +58,56 @@ static enum sg_reason ensure_number(struct sg_flow *flow, uint64_t now_ms)
 
 /* --- up: from the application --- */
 
-/* Plaintexts that are to be sent together. */
+/* Plaintexts that are to be sent together, in memory of the uplink's out. */
 struct outgoing {
     struct sg_record records[SG_UDP_BATCH];
     size_t data_len[SG_UDP_BATCH];
     unsigned count;
+    uint8_t *room;
 };
 
-static void add_plaintext(struct outgoing *out, uint8_t *plaintext, size_t len, size_t data_len)
+/* For plaintexts whose headers are at most header_len longer than the packets. */
+static void make_room(struct sg_uplink *uplink, struct outgoing *out, unsigned count, size_t header_len)
 {
-    out->records[out->count] = (struct sg_record){.bytes = plaintext - SG_RECORD_HEADER_BYTES, .len = len};
+    size_t len = 0;
+    for (unsigned i = 0; i < count; i++)
+        len += SG_RECORD_OVERHEAD + header_len + uplink->rx.packets[i].len;
+    out->count = 0;
+    out->room = sg_udp_tx_room(&uplink->out, len);
+}
+
+/* The plaintext of a flow's datagram: its number, the address, the data. */
+static void add_plaintext(struct outgoing *out, const struct sg_flow *flow, const uint8_t *address, size_t address_len,
+                          const uint8_t *data, size_t data_len)
+{
+    struct sg_wbuf w = sg_wbuf_init(out->room + SG_RECORD_HEADER_BYTES, SG_ASSOC_BYTES + address_len + data_len);
+    sg_wbuf_u32(&w, flow->node.number);
+    sg_wbuf_bytes(&w, address, address_len);
+    sg_wbuf_bytes(&w, data, data_len);
+    out->records[out->count] = (struct sg_record){.bytes = out->room, .len = sg_wbuf_len(&w)};
     out->data_len[out->count++] = data_len;
+    out->room += SG_RECORD_OVERHEAD + sg_wbuf_len(&w);
 }
 
-static void write_number(uint8_t *at, uint32_t number)
+static void send_batch(struct sg_uplink *uplink, struct outgoing *out, uint64_t now_ms)
 {
-    struct sg_wbuf w = sg_wbuf_init(at, SG_ASSOC_BYTES);
-    sg_wbuf_u32(&w, number);
+    sg_uplink_send(uplink, out->records, out->data_len, out->count, now_ms);
 }
 
-/* A datagram of a UDP ASSOCIATE: its SOCKS header becomes the plaintext's in place. */
-static enum sg_reason take_socks(struct sg_flow *flow, struct sg_udp_packet *packet, struct outgoing *out,
+/* Counts a datagram of an application as received and, if there is a reason, as dropped. */
+static void count_datagram(struct sg_uplink *uplink, const struct sg_udp_packet *packet, enum sg_reason reason,
+                           uint64_t now_ms)
+{
+    uplink->up.received++;
+    uplink->up.received_bytes += packet->len;
+    if (reason != SG_REASON_NONE)
+        sg_ledger_drop(&uplink->up, reason);
+    if (reason == SG_REASON_NO_SESSION)
+        sg_uplink_wake(uplink, now_ms);
+}
+
+/* A datagram of a UDP ASSOCIATE: the address of its SOCKS header becomes the plaintext's as it stands. */
+static enum sg_reason take_socks(struct sg_flow *flow, const struct sg_udp_packet *packet, struct outgoing *out,
                                  uint64_t now_ms)
 {
     struct sg_socks5_udp header;
@@ -87,11 +120,9 @@ static enum sg_reason take_socks(struct sg_flow *flow, struct sg_udp_packet *pac
     enum sg_reason reason = ensure_number(flow, now_ms);
     if (reason != SG_REASON_NONE)
         return reason;
-    /* RSV RSV FRAG are three bytes, the number is four: it starts one byte earlier */
-    uint8_t *plaintext = packet->bytes - 1;
-    write_number(plaintext, flow->node.number);
     sg_assoc_touch_up(&flow->uplink->assocs, &flow->node, header.target.port, now_ms);
-    add_plaintext(out, plaintext, packet->len + 1, packet->len - header.data_offset);
+    add_plaintext(out, flow, packet->bytes + SOCKS_RSV_FRAG, header.data_offset - SOCKS_RSV_FRAG,
+                  packet->bytes + header.data_offset, packet->len - header.data_offset);
     return SG_REASON_NONE;
 }
 
@@ -99,21 +130,19 @@ static void on_socks_readable(evutil_socket_t fd, short what, void *ctx)
 {
     struct sg_flow *flow = ctx;
     struct sg_uplink *uplink = flow->uplink;
-    struct outgoing out = {.count = 0};
+    struct outgoing out;
     uint64_t now_ms = sg_now_ms();
+    unsigned count = 0;
     (void)what;
-    int got = sg_udp_recv(&uplink->rx, fd);
-    for (int i = 0; i < got; i++) {
-        struct sg_udp_packet *packet = &uplink->rx.packets[i];
-        uplink->up.received++;
-        uplink->up.received_bytes += packet->len;
-        enum sg_reason reason = take_socks(flow, packet, &out, now_ms);
-        if (reason != SG_REASON_NONE)
-            sg_ledger_drop(&uplink->up, reason);
-        if (reason == SG_REASON_NO_SESSION)
-            sg_uplink_wake(uplink, now_ms);
+    (void)sg_udp_recv(&uplink->rx, fd);
+    while ((count = sg_udp_next(&uplink->rx)) > 0) {
+        make_room(uplink, &out, count, SG_ASSOC_BYTES);
+        for (unsigned i = 0; i < count; i++) {
+            const struct sg_udp_packet *packet = &uplink->rx.packets[i];
+            count_datagram(uplink, packet, take_socks(flow, packet, &out, now_ms), now_ms);
+        }
+        send_batch(uplink, &out, now_ms);
     }
-    sg_uplink_send(uplink, out.records, out.data_len, out.count, now_ms);
 }
 
 static struct sg_flow **source_bucket(struct sg_forward *forward, const struct sg_endpoint *source)
@@ -175,18 +204,15 @@ static struct sg_flow *forward_flow(struct sg_forward *forward, const struct sg_
     return NULL;
 }
 
-static enum sg_reason take_forward(struct sg_forward *forward, struct sg_udp_packet *packet, struct outgoing *out,
+static enum sg_reason take_forward(struct sg_forward *forward, const struct sg_udp_packet *packet, struct outgoing *out,
                                    uint64_t now_ms)
 {
     enum sg_reason reason = SG_REASON_NONE;
     struct sg_flow *flow = forward_flow(forward, packet, &reason, now_ms);
     if (!flow)
         return reason;
-    uint8_t *address = packet->bytes - forward->target_len;
-    memcpy(address, forward->target, forward->target_len);
-    write_number(address - SG_ASSOC_BYTES, flow->node.number);
     sg_assoc_touch_up(&forward->uplink->assocs, &flow->node, forward->target_port, now_ms);
-    add_plaintext(out, address - SG_ASSOC_BYTES, SG_ASSOC_BYTES + forward->target_len + packet->len, packet->len);
+    add_plaintext(out, flow, forward->target, forward->target_len, packet->bytes, packet->len);
     return SG_REASON_NONE;
 }
 
@@ -194,21 +220,19 @@ static void on_forward_readable(evutil_socket_t fd, short what, void *ctx)
 {
     struct sg_forward *forward = ctx;
     struct sg_uplink *uplink = forward->uplink;
-    struct outgoing out = {.count = 0};
+    struct outgoing out;
     uint64_t now_ms = sg_now_ms();
+    unsigned count = 0;
     (void)what;
-    int got = sg_udp_recv(&uplink->rx, fd);
-    for (int i = 0; i < got; i++) {
-        struct sg_udp_packet *packet = &uplink->rx.packets[i];
-        uplink->up.received++;
-        uplink->up.received_bytes += packet->len;
-        enum sg_reason reason = take_forward(forward, packet, &out, now_ms);
-        if (reason != SG_REASON_NONE)
-            sg_ledger_drop(&uplink->up, reason);
-        if (reason == SG_REASON_NO_SESSION)
-            sg_uplink_wake(uplink, now_ms);
+    (void)sg_udp_recv(&uplink->rx, fd);
+    while ((count = sg_udp_next(&uplink->rx)) > 0) {
+        make_room(uplink, &out, count, SG_PLAINTEXT_HEADER_MAX);
+        for (unsigned i = 0; i < count; i++) {
+            const struct sg_udp_packet *packet = &uplink->rx.packets[i];
+            count_datagram(uplink, packet, take_forward(forward, packet, &out, now_ms), now_ms);
+        }
+        send_batch(uplink, &out, now_ms);
     }
-    sg_uplink_send(uplink, out.records, out.data_len, out.count, now_ms);
 }
 
 /* --- down: to the application --- */
@@ -227,13 +251,13 @@ void sg_flow_deliver(struct sg_uplink *uplink, uint8_t *plaintext, size_t len, u
     }
     sg_assoc_touch_down(&uplink->assocs, &flow->node, now_ms);
     if (flow->forward) {
-        sg_udp_tx_add(&uplink->tx, flow->forward->fd, &flow->app, &flow->app_local, d.data, d.data_len, &uplink->down,
+        sg_udp_tx_add(&uplink->back, flow->forward->fd, &flow->app, &flow->app_local, d.data, d.data_len, &uplink->down,
                       d.data_len);
         return;
     }
-    uint8_t *socks = plaintext + 1; /* RSV RSV FRAG, then the address as it stands */
-    memset(socks, 0, 3);
-    sg_udp_tx_add(&uplink->tx, flow->fd, &flow->app, NULL, socks, len - 1, &uplink->down, d.data_len);
+    uint8_t *socks = plaintext + SG_ASSOC_BYTES - SOCKS_RSV_FRAG; /* then the address as it stands */
+    memset(socks, 0, SOCKS_RSV_FRAG);
+    sg_udp_tx_add(&uplink->back, flow->fd, &flow->app, NULL, socks, len - 1, &uplink->down, d.data_len);
 }
 
 static void end_number(struct sg_flow *flow)
@@ -279,6 +303,12 @@ void sg_flow_expire(struct sg_uplink *uplink, uint64_t now_ms)
         end_number((struct sg_flow *)node);
 }
 
+static void write_number(uint8_t *at, uint32_t number)
+{
+    struct sg_wbuf w = sg_wbuf_init(at, SG_ASSOC_BYTES);
+    sg_wbuf_u32(&w, number);
+}
+
 static void write_numbers(struct sg_uplink *uplink, enum sg_msg_type type, const uint8_t *bytes, unsigned count)
 {
     struct sg_msg msg = {.type = type};
@@ -315,7 +345,7 @@ enum sg_err sg_flow_associate(struct sg_uplink *uplink, const struct sg_endpoint
     struct sg_flow *flow = calloc(1, sizeof *flow);
     if (!flow)
         return SG_ERR_NOMEM;
-    flow->fd = sg_udp_open(&bind_to, SG_UDP_BIG);
+    flow->fd = sg_udp_open(&bind_to, SG_UDP_BIG | SG_UDP_GRO);
     if (flow->fd < 0) {
         free(flow);
         return SG_ERR_SYSTEM;
@@ -346,7 +376,7 @@ enum sg_err sg_uplink_add_forward(struct sg_uplink *uplink, const struct sg_endp
     struct sg_forward *forward = calloc(1, sizeof *forward);
     if (!forward)
         return SG_ERR_NOMEM;
-    forward->fd = sg_udp_open(listen, SG_UDP_PKTINFO | SG_UDP_BIG);
+    forward->fd = sg_udp_open(listen, SG_UDP_PKTINFO | SG_UDP_BIG | SG_UDP_GRO);
     if (forward->fd < 0) {
         int error = errno;
         free(forward);

@@ -134,9 +134,10 @@ static void on_stream_message(struct sg_uplink *uplink, const struct sg_msg *msg
             sg_ledger_drop(&uplink->down, SG_REASON_TOO_BIG);
             return;
         }
-        memcpy(uplink->scratch, msg->datagram.bytes, msg->datagram.len);
-        sg_flow_deliver(uplink, uplink->scratch, msg->datagram.len, now_ms);
-        sg_udp_tx_flush(&uplink->tx);
+        uint8_t *room = sg_udp_tx_room(&uplink->back, msg->datagram.len);
+        memcpy(room, msg->datagram.bytes, msg->datagram.len);
+        sg_flow_deliver(uplink, room, msg->datagram.len, now_ms);
+        sg_udp_tx_flush(&uplink->back);
     } else if (msg->type == SG_MSG_CLOSED) {
         for (unsigned i = 0; i < msg->numbers.count; i++)
             sg_flow_closed(uplink, sg_msg_number(msg, i));
@@ -428,6 +429,13 @@ bool sg_uplink_is_up(struct sg_uplink *uplink)
 
 /* --- start, end, status --- */
 
+static void on_send_out(evutil_socket_t fd, short what, void *ctx)
+{
+    (void)fd;
+    (void)what;
+    sg_uplink_flush_out(ctx);
+}
+
 struct sg_uplink *sg_uplink_new(struct sg_client *client)
 {
     bool locked = true;
@@ -441,7 +449,9 @@ struct sg_uplink *sg_uplink_new(struct sg_client *client)
     uplink->aead = sg_aead_ctx_new();
     uplink->arena = sg_arena_new(ARENA_SLOTS, &locked);
     evtimer_assign(&uplink->timer, uplink->base, on_timer, uplink);
-    if (!uplink->aead || !uplink->arena || sg_udp_rx_init(&uplink->rx) != SG_OK) {
+    event_assign(&uplink->send_out, uplink->base, -1, 0, on_send_out, uplink);
+    if (!uplink->aead || !uplink->arena || sg_udp_rx_init(&uplink->rx) != SG_OK ||
+        sg_udp_tx_init(&uplink->out) != SG_OK || sg_udp_tx_init(&uplink->back) != SG_OK) {
         sg_uplink_free(uplink);
         errno = ENOMEM;
         return NULL;
@@ -467,8 +477,11 @@ void sg_uplink_free(struct sg_uplink *uplink)
     else if (uplink->bev)
         bufferevent_free(uplink->bev);
     event_del(&uplink->timer);
+    event_del(&uplink->send_out);
     sg_flow_free_all(uplink);
     sg_udp_rx_dispose(&uplink->rx);
+    sg_udp_tx_dispose(&uplink->out);
+    sg_udp_tx_dispose(&uplink->back);
     sg_aead_ctx_free(uplink->aead);
     sg_arena_free(uplink->arena);
     free(uplink);

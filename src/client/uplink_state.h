@@ -95,13 +95,15 @@ struct sg_uplink {
     struct sg_forward *forwards;
 
     struct sg_udp_rx rx;
-    struct sg_udp_tx tx;
-    uint8_t scratch[SG_UDP_HEADROOM + 65536 + SG_UDP_TAILROOM];
+    struct sg_udp_tx back; /* to applications; sent before the next batch is received */
+    struct sg_udp_tx out;  /* to the server, from any number of applications; sent by sg_uplink_send_out */
+    struct event send_out;
+    bool send_out_pending;
     struct sg_ledger up;   /* from applications to the server */
     struct sg_ledger down; /* from the server to applications */
 };
 
-/* flow.c, for uplink.c: a plaintext came for an association. Flush tx afterwards. */
+/* flow.c, for uplink.c: a plaintext came for an association. Flush back afterwards. */
 void sg_flow_deliver(struct sg_uplink *uplink, uint8_t *plaintext, size_t len, uint64_t now_ms);
 /* The server says that a number is closed, or refused (back off). */
 void sg_flow_closed(struct sg_uplink *uplink, uint32_t number);
@@ -119,6 +121,13 @@ extern const struct sg_session_ops sg_uplink_session_ops;
 bool sg_uplink_open_udp(struct sg_uplink *uplink);
 void sg_uplink_close_udp(struct sg_uplink *uplink);
 void sg_uplink_random(void *ctx, uint8_t *out, size_t len);
+
+/*
+ * What was added to out leaves when the sockets that are readable now were worked off, so that datagrams of several
+ * applications share a send.
+ */
+void sg_uplink_send_out(struct sg_uplink *uplink);
+void sg_uplink_flush_out(struct sg_uplink *uplink);
 
 /* uplink.c, for datapath.c and flow.c. */
 void sg_uplink_tell_ready(struct sg_uplink *uplink, const char *path);

@@ -5,7 +5,11 @@
 #include "core/addr.h"
 #include "core/err.h"
 
-enum { SG_ASSOC_BYTES = 4, SG_PLAINTEXT_HEADER_MAX = SG_ASSOC_BYTES + SG_ADDR_MAX_BYTES };
+enum {
+    SG_ASSOC_BYTES = 4,
+    SG_PLAINTEXT_HEADER_MAX = SG_ASSOC_BYTES + SG_ADDR_MAX_BYTES,
+    SG_PLAINTEXT_HEADER_IP_MAX = SG_ASSOC_BYTES + SG_ADDR_IPV6_BYTES, /* with an address, not a name */
+};
 
 /* A datagram of an association: whose, to or from where, and its data in place. */
 struct sg_datagram {
@@ -22,7 +26,7 @@ uint32_t sg_plaintext_association(const uint8_t *bytes, size_t len);
 SG_MUST_CHECK enum sg_err sg_plaintext_decode(uint8_t *bytes, size_t len, struct sg_datagram *out);
 
 /*
- * Writes association and address right before data, which needs SG_ASSOC_BYTES + SG_ADDR_IPV6_BYTES of room in front.
+ * Writes association and address right before data, which needs SG_PLAINTEXT_HEADER_IP_MAX of room in front.
  * Returns where the plaintext begins.
  */
 uint8_t *sg_plaintext_prepend(uint8_t *data, uint32_t association, const struct sg_endpoint *source);

@@ -1,6 +1,7 @@
 /*
- * Batched UDP: one receive call brings up to a batch of datagrams, one send call takes a run of them for one socket.
- * Buffers have room before and after each datagram, so that headers, records and tags are made in place.
+ * Batched UDP. One receive call brings many datagrams, those of one sender in one piece where the kernel put them
+ * together (GRO); one send call takes many, runs of equal length as super-packets that the kernel or the device cuts
+ * (GSO).
  */
 #ifndef SG_NET_UDP_H
 #define SG_NET_UDP_H
@@ -15,29 +16,34 @@
 #include "core/reason.h"
 
 enum {
-    SG_UDP_BATCH = 32,
-    SG_UDP_HEADROOM = 320, /* record header 25, association 4, SOCKS address with the longest name 259 */
-    SG_UDP_TAILROOM = 64,  /* tag 16 */
+    SG_UDP_MESSAGES = 32, /* that one receive call brings; each may hold several datagrams of one sender */
+    SG_UDP_BATCH = 64,    /* datagrams worked on at a time, and segments of one send */
+    SG_UDP_WAITING = 256, /* datagrams collected before they are sent */
     SG_UDP_PAYLOAD_MAX = 65507,
     SG_UDP_CONTROL_BYTES = 128,
 };
 
 struct sg_udp_packet {
-    uint8_t *bytes; /* SG_UDP_HEADROOM before, SG_UDP_TAILROOM after what was received, writable */
+    uint8_t *bytes; /* writable; what lies right before and after belongs to others */
     size_t len;
     struct sg_endpoint peer;
     struct sg_ip local; /* where it arrived, family 0 unless the socket tells (SG_UDP_PKTINFO) */
 };
 
-/* Receives for every socket of one worker; a batch is worked off before the next is received. */
+/* Receives for every socket of one worker; all of it is worked off before more is received. */
 struct sg_udp_rx {
-    struct sg_udp_packet packets[SG_UDP_BATCH];
-    uint32_t overflow; /* of the last batch: the socket's count of datagrams dropped in the kernel, if has_overflow */
+    struct sg_udp_packet packets[SG_UDP_BATCH]; /* filled by sg_udp_next */
+    uint32_t overflow; /* of the last call: the socket's count of datagrams dropped in the kernel, if has_overflow */
     bool has_overflow;
-    struct mmsghdr msgs[SG_UDP_BATCH];
-    struct iovec iov[SG_UDP_BATCH];
-    struct sockaddr_storage names[SG_UDP_BATCH];
-    _Alignas(8) uint8_t control[SG_UDP_BATCH][SG_UDP_CONTROL_BYTES];
+    unsigned received;         /* messages of the last call */
+    unsigned at;               /* the message that sg_udp_next is at */
+    size_t offset;             /* where in it */
+    size_t segment;            /* length of its datagrams but the last; 0: not looked at yet */
+    struct sg_udp_packet from; /* whose it is */
+    struct mmsghdr msgs[SG_UDP_MESSAGES];
+    struct iovec iov[SG_UDP_MESSAGES];
+    struct sockaddr_storage names[SG_UDP_MESSAGES];
+    _Alignas(8) uint8_t control[SG_UDP_MESSAGES][SG_UDP_CONTROL_BYTES];
     uint8_t *memory;
 };
 
@@ -45,27 +51,66 @@ SG_MUST_CHECK enum sg_err sg_udp_rx_init(struct sg_udp_rx *rx);
 void sg_udp_rx_dispose(struct sg_udp_rx *rx);
 
 /*
- * Receives up to a batch; returns how many, 0 when nothing waits, -1 with errno on a socket error (which is then
- * cleared).
+ * Receives once. Positive: datagrams came, sg_udp_next gives them out. 0: nothing waits. -1 with errno: a socket error
+ * (which is then cleared).
  */
 int sg_udp_recv(struct sg_udp_rx *rx, int fd);
 
-/* Collects datagrams for one socket after another and sends each run with one call. */
-struct sg_udp_tx {
+/* The next datagrams of the last call, in rx->packets: how many, at most SG_UDP_BATCH. 0: there are no more. */
+unsigned sg_udp_next(struct sg_udp_rx *rx);
+
+/* A run of datagrams that one send carries as a super-packet: one socket, one address, one length (the last: less). */
+struct sg_udp_group {
     int fd;
+    bool closed; /* takes no more */
+    bool sent;
+    bool has_to;
     unsigned count;
-    struct mmsghdr msgs[SG_UDP_BATCH];
-    struct iovec iov[SG_UDP_BATCH];
-    struct sockaddr_storage names[SG_UDP_BATCH];
-    _Alignas(8) uint8_t control[SG_UDP_BATCH][SG_UDP_CONTROL_BYTES];
-    struct sg_ledger *ledgers[SG_UDP_BATCH];
-    size_t data_len[SG_UDP_BATCH];
+    uint16_t first, last; /* of its datagrams, chained by next */
+    size_t segment, bytes;
+    struct sg_endpoint to;
+    struct sg_ip from;
+};
+
+struct sg_udp_waiting {
+    struct iovec data;
+    struct sg_ledger *ledger;
+    size_t data_len;
+    uint16_t next;
 };
 
 /*
- * Adds one datagram; what was collected for another socket is sent first. to NULL: the socket is connected. from NULL
- * or family 0: the kernel chooses the source address. bytes must stay valid until sg_udp_tx_flush. ledger (may be
- * NULL) counts it as forwarded with data_len bytes, or as dropped, once the kernel has spoken.
+ * Collects datagrams for any number of sockets and sends them with as few calls as possible; for each socket and
+ * address they leave in the order in which they were added.
+ */
+struct sg_udp_tx {
+    unsigned count, group_count;
+    bool segments_refused; /* the kernel cannot make segments for a device: one send a datagram from then on */
+    struct sg_udp_waiting waiting[SG_UDP_WAITING];
+    struct sg_udp_group groups[SG_UDP_WAITING];
+    struct mmsghdr msgs[SG_UDP_BATCH];
+    struct sg_udp_group *sending[SG_UDP_BATCH];
+    struct iovec iov[SG_UDP_WAITING];
+    struct sockaddr_storage names[SG_UDP_BATCH];
+    _Alignas(8) uint8_t control[SG_UDP_BATCH][SG_UDP_CONTROL_BYTES];
+    uint8_t *memory;
+    size_t used;
+};
+
+SG_MUST_CHECK enum sg_err sg_udp_tx_init(struct sg_udp_tx *tx);
+void sg_udp_tx_dispose(struct sg_udp_tx *tx);
+
+/*
+ * Memory for datagrams that are yet to be made and added, good until the next flush; len for a whole batch,
+ * SG_UDP_BATCH times SG_UDP_ROOM_MAX at most. What was collected before may be sent first.
+ */
+enum { SG_UDP_ROOM_MAX = 66 * 1024 };
+uint8_t *sg_udp_tx_room(struct sg_udp_tx *tx, size_t len);
+
+/*
+ * Adds one datagram. to NULL: the socket is connected. from NULL or family 0: the kernel chooses the source address.
+ * bytes must stay valid until the flush. ledger (may be NULL) counts it as queued, and once the kernel has spoken as
+ * forwarded with data_len bytes, or as dropped.
  */
 void sg_udp_tx_add(struct sg_udp_tx *tx, int fd, const struct sg_endpoint *to, const struct sg_ip *from, uint8_t *bytes,
                    size_t len, struct sg_ledger *ledger, size_t data_len);
@@ -77,6 +122,7 @@ enum sg_udp_flags {
     SG_UDP_DONTFRAG = 4,  /* DF on each datagram, whatever the kernel learned about the path */
     SG_UDP_REUSEPORT = 8, /* several workers on one port */
     SG_UDP_BIG = 16,      /* large kernel buffers: this socket carries many flows */
+    SG_UDP_GRO = 32,      /* the kernel may hand over several datagrams of a sender at once (for sg_udp_recv) */
 };
 
 /* A non-blocking socket of the address' family (IPv6 only IPv6), bound to it. -1 with errno on failure. */

@@ -88,7 +88,7 @@ static void finish_run(struct sg_datapath *datapath, struct run *run, uint64_t n
         else
             sg_ledger_drop(&datapath->up, sg_reason_of_open(run->records[i].err));
     }
-    sg_udp_tx_flush(&datapath->tx);
+    sg_udp_tx_flush(&datapath->out);
     sg_server_session_arm(run->session, now_ms);
     run->count = 0;
 }
@@ -126,17 +126,12 @@ static void count_overflow(struct sg_port *port)
     port->datapath->up.drops[SG_REASON_KERNEL] += lost;
 }
 
-static void on_port_readable(evutil_socket_t fd, short what, void *ctx)
+static void work_on_batch(struct sg_port *port, unsigned count, uint64_t now_ms)
 {
-    struct sg_port *port = ctx;
     struct sg_datapath *datapath = port->datapath;
-    uint64_t now_ms = sg_now_ms();
     struct run run;
-    (void)what;
     run.count = 0;
-    int got = sg_udp_recv(&datapath->rx, fd);
-    count_overflow(port);
-    for (int i = 0; i < got; i++) {
+    for (unsigned i = 0; i < count; i++) {
         struct sg_udp_packet *packet = &datapath->rx.packets[i];
         datapath->up.received++;
         datapath->up.received_bytes += packet->len;
@@ -153,7 +148,41 @@ static void on_port_readable(evutil_socket_t fd, short what, void *ctx)
         }
     }
     finish_run(datapath, &run, now_ms);
-    sg_udp_tx_flush(&datapath->tx);
+    sg_udp_tx_flush(&datapath->out);
+}
+
+static void on_port_readable(evutil_socket_t fd, short what, void *ctx)
+{
+    struct sg_port *port = ctx;
+    struct sg_datapath *datapath = port->datapath;
+    uint64_t now_ms = sg_now_ms();
+    unsigned count = 0;
+    (void)what;
+    (void)sg_udp_recv(&datapath->rx, fd); /* an error was an ICMP message about a client */
+    count_overflow(port);
+    while ((count = sg_udp_next(&datapath->rx)) > 0)
+        work_on_batch(port, count, now_ms);
+}
+
+static void on_send_back(evutil_socket_t fd, short what, void *ctx)
+{
+    (void)fd;
+    (void)what;
+    sg_datapath_flush_back(ctx);
+}
+
+void sg_datapath_send_back(struct sg_datapath *datapath)
+{
+    if (datapath->send_back_pending)
+        return;
+    datapath->send_back_pending = true;
+    event_active(&datapath->send_back, 0, 0);
+}
+
+void sg_datapath_flush_back(struct sg_datapath *datapath)
+{
+    datapath->send_back_pending = false;
+    sg_udp_tx_flush(&datapath->back);
 }
 
 static bool open_port(struct sg_datapath *datapath, const struct sg_endpoint *listen)
@@ -165,7 +194,7 @@ static bool open_port(struct sg_datapath *datapath, const struct sg_endpoint *li
         return false;
     }
     struct sg_port *port = &datapath->ports[datapath->port_count];
-    port->fd = sg_udp_open(listen, SG_UDP_PKTINFO | SG_UDP_DONTFRAG | SG_UDP_BIG);
+    port->fd = sg_udp_open(listen, SG_UDP_PKTINFO | SG_UDP_DONTFRAG | SG_UDP_BIG | SG_UDP_GRO);
     if (port->fd < 0) {
         sg_log(SG_LOG_ERROR, "cannot listen on udp %s (listen): %s", text, strerror(errno));
         return false;
@@ -206,7 +235,9 @@ struct sg_datapath *sg_datapath_new(struct sg_worker *worker)
     datapath->aead = sg_aead_ctx_new();
     datapath->limits = fair_limits(datapath->slot_count);
     datapath->arena = sg_arena_new(sg_arena_slots(datapath->slot_count, datapath->limits.max_senders), &locked);
-    if (!datapath->slots || !datapath->aead || !datapath->arena || sg_udp_rx_init(&datapath->rx) != SG_OK) {
+    event_assign(&datapath->send_back, datapath->base, -1, 0, on_send_back, datapath);
+    if (!datapath->slots || !datapath->aead || !datapath->arena || sg_udp_rx_init(&datapath->rx) != SG_OK ||
+        sg_udp_tx_init(&datapath->out) != SG_OK || sg_udp_tx_init(&datapath->back) != SG_OK) {
         sg_log(SG_LOG_ERROR, "out of memory for %u sessions", datapath->slot_count);
         goto failed;
     }
@@ -229,11 +260,15 @@ void sg_datapath_free(struct sg_datapath *datapath)
         if (datapath->slots[i])
             sg_server_session_close(datapath->slots[i], SG_REASON_SHUTDOWN);
     sg_plain_free_all(datapath);
+    sg_udp_tx_flush(&datapath->back);
+    event_del(&datapath->send_back);
     for (unsigned i = 0; i < datapath->port_count; i++) {
         event_del(&datapath->ports[i].readable);
         close(datapath->ports[i].fd);
     }
     sg_udp_rx_dispose(&datapath->rx);
+    sg_udp_tx_dispose(&datapath->out);
+    sg_udp_tx_dispose(&datapath->back);
     sg_aead_ctx_free(datapath->aead);
     sg_arena_free(datapath->arena);
     free(datapath->slots);

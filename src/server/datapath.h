@@ -19,7 +19,7 @@ struct sg_plain;
 struct sg_server_session;
 struct sg_worker;
 
-enum { SG_DATAPATH_PORTS = 16, SG_DATAPATH_SCRATCH = SG_UDP_HEADROOM + 65536 + SG_UDP_TAILROOM };
+enum { SG_DATAPATH_PORTS = 16 };
 
 /* One UDP socket that records and plain datagrams arrive on. */
 struct sg_port {
@@ -37,8 +37,10 @@ struct sg_datapath {
     struct sg_port ports[SG_DATAPATH_PORTS];
     unsigned port_count;
     struct sg_udp_rx rx;
-    struct sg_udp_tx tx;
-    uint8_t scratch[SG_DATAPATH_SCRATCH]; /* for session messages */
+    struct sg_udp_tx out;  /* to targets; sent before the next batch is received */
+    struct sg_udp_tx back; /* to clients, from any number of targets; sent by sg_datapath_send_back */
+    struct event send_back;
+    bool send_back_pending;
 
     struct sg_arena *arena;
     struct sg_aead_ctx *aead;
@@ -65,6 +67,13 @@ void sg_datapath_users_changed(struct sg_datapath *datapath);
 
 /* Adds sessions, associations and both ledgers to the status document. */
 void sg_datapath_status(const struct sg_datapath *datapath, struct json_t *status);
+
+/*
+ * What was added to back leaves when the sockets that are readable now were worked off, so that answers for one client
+ * share a send. sg_datapath_flush_back: at once.
+ */
+void sg_datapath_send_back(struct sg_datapath *datapath);
+void sg_datapath_flush_back(struct sg_datapath *datapath);
 
 /* Random bytes for ids and tokens (sg_random_fn); ctx is not used. */
 void sg_datapath_random(void *ctx, uint8_t *out, size_t len);

@@ -97,7 +97,7 @@ static void on_resolved(void *ctx, enum sg_err err, const struct sg_ip *ips, siz
             name.port = d->port;
             sg_server_session_forward(session, wait->number, &name, &target, d->data, d->len, now_ms);
         }
-        sg_udp_tx_flush(&datapath->tx);
+        sg_udp_tx_flush(&datapath->out);
     }
     free_wait(wait);
     sg_server_session_arm(session, now_ms);

@@ -77,17 +77,11 @@ static void drain_errors(struct sg_outbound *outbound, int fd)
         outbound->owner->on_error(outbound, &error.target, error.reason);
 }
 
-static void on_readable(evutil_socket_t fd, short what, void *ctx)
+/* Takes out what nobody asked for. */
+static void filter(const struct sg_outbound *outbound, unsigned count)
 {
-    struct sg_outbound *outbound = ctx;
     struct sg_datapath *datapath = outbound->datapath;
-    (void)what;
-    int got = sg_udp_recv(&datapath->rx, fd);
-    if (got <= 0) {
-        drain_errors(outbound, fd);
-        return;
-    }
-    for (int i = 0; i < got; i++) {
+    for (unsigned i = 0; i < count; i++) {
         struct sg_udp_packet *packet = &datapath->rx.packets[i];
         datapath->down.received++;
         datapath->down.received_bytes += packet->len;
@@ -97,14 +91,27 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
         packet->bytes = NULL;
         packet->len = 0;
     }
-    outbound->owner->on_packets(outbound, datapath->rx.packets, (unsigned)got);
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *ctx)
+{
+    struct sg_outbound *outbound = ctx;
+    struct sg_datapath *datapath = outbound->datapath;
+    unsigned count = 0;
+    (void)what;
+    if (sg_udp_recv(&datapath->rx, fd) <= 0)
+        drain_errors(outbound, fd);
+    while ((count = sg_udp_next(&datapath->rx)) > 0) {
+        filter(outbound, count);
+        outbound->owner->on_packets(outbound, datapath->rx.packets, count);
+    }
 }
 
 static enum sg_reason open_leg(struct sg_outbound *outbound, uint8_t family)
 {
     struct sg_outbound_leg *leg = &outbound->legs[family == 6];
     struct sg_endpoint any = {.ip.family = family};
-    int fd = sg_udp_open(&any, SG_UDP_RECVERR);
+    int fd = sg_udp_open(&any, SG_UDP_RECVERR | SG_UDP_GRO);
     if (fd < 0)
         return SG_REASON_NO_SOCKET;
     if (event_assign(&leg->readable, outbound->datapath->base, fd, EV_READ | EV_PERSIST, on_readable, outbound) != 0 ||
@@ -127,7 +134,7 @@ enum sg_reason sg_outbound_send(struct sg_outbound *outbound, const struct sg_en
     }
     if (!remember_contact(outbound, &target->ip))
         return SG_REASON_NO_SOCKET;
-    sg_udp_tx_add(&outbound->datapath->tx, leg->fd, target, NULL, data, len, &outbound->datapath->up, len);
+    sg_udp_tx_add(&outbound->datapath->out, leg->fd, target, NULL, data, len, &outbound->datapath->up, len);
     return SG_REASON_NONE;
 }
 

@@ -84,6 +84,7 @@ static void free_plain(struct sg_plain *plain)
     event_del(&plain->timer);
     sg_outbound_dispose(&plain->outbound);
     if (plain->own_port.fd >= 0) {
+        sg_datapath_flush_back(datapath); /* what waits for this socket */
         event_del(&plain->own_port.readable);
         close(plain->own_port.fd);
     }
@@ -108,20 +109,20 @@ static void on_packets(struct sg_outbound *outbound, struct sg_udp_packet *packe
     for (unsigned i = 0; i < count; i++) {
         if (!packets[i].bytes)
             continue;
-        uint8_t header[SG_ADDR_MAX_BYTES + 3];
-        struct sg_target source = sg_endpoint_target(&packets[i].peer);
-        struct sg_wbuf w = sg_wbuf_init(header, sizeof header);
-        sg_socks5_udp_encode_header(&w, &source);
-        size_t len = sg_wbuf_len(&w);
-        memcpy(packets[i].bytes - len, header, len);
         if (plain->client.port == 0) {
             sg_ledger_drop(&datapath->down, SG_REASON_NO_PATH);
             continue;
         }
-        sg_udp_tx_add(&datapath->tx, plain->port->fd, &plain->client, &plain->local, packets[i].bytes - len,
-                      packets[i].len + len, &datapath->down, packets[i].len);
+        size_t room_len = SG_SOCKS5_UDP_HEADER_MAX + packets[i].len;
+        uint8_t *room = sg_udp_tx_room(&datapath->back, room_len);
+        struct sg_target source = sg_endpoint_target(&packets[i].peer);
+        struct sg_wbuf w = sg_wbuf_init(room, room_len);
+        sg_socks5_udp_encode_header(&w, &source);
+        sg_wbuf_bytes(&w, packets[i].bytes, packets[i].len);
+        sg_udp_tx_add(&datapath->back, plain->port->fd, &plain->client, &plain->local, room, sg_wbuf_len(&w),
+                      &datapath->down, packets[i].len);
     }
-    sg_udp_tx_flush(&datapath->tx);
+    sg_datapath_send_back(datapath);
 }
 
 static void on_target_error(struct sg_outbound *outbound, const struct sg_endpoint *target, enum sg_reason reason)
@@ -160,7 +161,7 @@ static void on_resolved(void *ctx, enum sg_err err, const struct sg_ip *ips, siz
             continue;
         sg_outbound_name_add(&plain->outbound, r->name, r->name_len, &ips[i]);
         forward(plain, &target, r->data, r->len);
-        sg_udp_tx_flush(&plain->datapath->tx);
+        sg_udp_tx_flush(&plain->datapath->out);
     }
     if (!found)
         sg_ledger_drop(&plain->datapath->up, err == SG_OK ? SG_REASON_POLICY : SG_REASON_RESOLVE_FAILED);
@@ -249,14 +250,10 @@ void sg_plain_receive(struct sg_port *port, struct sg_udp_packet *packet, uint64
 
 /* --- start and end --- */
 
-static void on_own_port(evutil_socket_t fd, short what, void *ctx)
+static void work_on_batch(struct sg_plain *plain, unsigned count, uint64_t now_ms)
 {
-    struct sg_plain *plain = ctx;
     struct sg_datapath *datapath = plain->datapath;
-    uint64_t now_ms = sg_now_ms();
-    (void)what;
-    int got = sg_udp_recv(&datapath->rx, fd);
-    for (int i = 0; i < got; i++) {
+    for (unsigned i = 0; i < count; i++) {
         struct sg_udp_packet *packet = &datapath->rx.packets[i];
         datapath->up.received++;
         datapath->up.received_bytes += packet->len;
@@ -266,7 +263,19 @@ static void on_own_port(evutil_socket_t fd, short what, void *ctx)
         else
             sg_ledger_drop(&datapath->up, SG_REASON_PLAIN_SOURCE);
     }
-    sg_udp_tx_flush(&datapath->tx);
+    sg_udp_tx_flush(&datapath->out);
+}
+
+static void on_own_port(evutil_socket_t fd, short what, void *ctx)
+{
+    struct sg_plain *plain = ctx;
+    struct sg_datapath *datapath = plain->datapath;
+    uint64_t now_ms = sg_now_ms();
+    unsigned count = 0;
+    (void)what;
+    (void)sg_udp_recv(&datapath->rx, fd);
+    while ((count = sg_udp_next(&datapath->rx)) > 0)
+        work_on_batch(plain, count, now_ms);
 }
 
 static void on_tcp_end(struct bufferevent *bev, short what, void *ctx)
@@ -327,7 +336,7 @@ static bool is_taken(const struct sg_port *port, const struct sg_endpoint *clien
 static bool open_own_port(struct sg_plain *plain)
 {
     struct sg_endpoint bind_to = {.ip = plain->who.local.ip};
-    plain->own_port.fd = sg_udp_open(&bind_to, SG_UDP_PKTINFO);
+    plain->own_port.fd = sg_udp_open(&bind_to, SG_UDP_PKTINFO | SG_UDP_GRO);
     if (plain->own_port.fd < 0)
         return false;
     plain->own_port.datapath = plain->datapath;

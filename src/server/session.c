@@ -42,21 +42,21 @@ static void op_send_udp(void *ctx, const struct sg_path_addr *addr, const struct
 {
     struct sg_server_session *session = ctx;
     struct sg_datapath *datapath = session->datapath;
-    uint8_t *plaintext = datapath->scratch + SG_RECORD_HEADER_BYTES;
-    struct sg_wbuf w = sg_wbuf_init(plaintext, sizeof datapath->scratch - SG_RECORD_OVERHEAD);
+    uint8_t *room = sg_udp_tx_room(&datapath->back, SG_UDP_ROOM_MAX); /* the longest probe */
+    uint8_t *plaintext = room + SG_RECORD_HEADER_BYTES;
+    struct sg_wbuf w = sg_wbuf_init(plaintext, SG_CONTROL_SMALL_MAX);
     sg_session_message_encode(&w, msg);
     size_t len = sg_wbuf_len(&w);
     if (record_bytes > len + SG_RECORD_OVERHEAD && record_bytes <= SG_UDP_PAYLOAD_MAX) {
         memset(plaintext + len, 0, record_bytes - SG_RECORD_OVERHEAD - len);
         len = record_bytes - SG_RECORD_OVERHEAD;
     }
-    struct sg_record record = {.bytes = datapath->scratch, .len = len};
+    struct sg_record record = {.bytes = room, .len = len};
     if (sg_seal_batch(&session->sender, &record, 1) != 1)
         return;
-    /* after what is under way: the scratch buffer is sent before it is used again */
-    sg_udp_tx_add(&datapath->tx, datapath->ports[addr->port_index].fd, &addr->remote, &addr->local, record.bytes,
+    sg_udp_tx_add(&datapath->back, datapath->ports[addr->port_index].fd, &addr->remote, &addr->local, record.bytes,
                   record.len, NULL, 0);
-    sg_udp_tx_flush(&datapath->tx);
+    sg_datapath_send_back(datapath);
 }
 
 static size_t op_kernel_max(void *ctx, const struct sg_path_addr *addr)
@@ -177,12 +177,21 @@ static void send_records(struct sg_server_session *session, struct sg_record *re
     const struct sg_path_addr *to = &session->core.server_path.current;
     size_t sealed = sg_seal_batch(&session->sender, records, count);
     for (size_t i = 0; i < sealed; i++)
-        sg_udp_tx_add(&datapath->tx, datapath->ports[to->port_index].fd, &to->remote, &to->local, records[i].bytes,
+        sg_udp_tx_add(&datapath->back, datapath->ports[to->port_index].fd, &to->remote, &to->local, records[i].bytes,
                       records[i].len, &datapath->down, data_len[i]);
     for (size_t i = sealed; i < count; i++)
         sg_control_stream_queue(&session->waiting, &session->datapath->down, records[i].bytes + SG_RECORD_HEADER_BYTES,
                                 records[i].len, now_ms);
-    sg_udp_tx_flush(&datapath->tx);
+    sg_datapath_send_back(datapath);
+}
+
+/* Room for records around these packets. */
+static uint8_t *make_room(struct sg_datapath *datapath, const struct sg_udp_packet *packets, unsigned count)
+{
+    size_t len = 0;
+    for (unsigned i = 0; i < count; i++)
+        len += packets[i].len + SG_RECORD_OVERHEAD + SG_PLAINTEXT_HEADER_IP_MAX;
+    return sg_udp_tx_room(&datapath->back, len);
 }
 
 static void on_packets(struct sg_outbound *outbound, struct sg_udp_packet *packets, unsigned count)
@@ -194,12 +203,16 @@ static void on_packets(struct sg_outbound *outbound, struct sg_udp_packet *packe
     size_t data_len[SG_UDP_BATCH] = {0};
     unsigned run = 0;
     uint64_t now_ms = sg_now_ms();
+    uint8_t *room = make_room(session->datapath, packets, count);
 
     for (unsigned i = 0; i < count; i++) {
         if (!packets[i].bytes)
             continue;
-        uint8_t *plaintext = sg_plaintext_prepend(packets[i].bytes, assoc->node.number, &packets[i].peer);
-        size_t len = (size_t)(packets[i].bytes - plaintext) + packets[i].len;
+        uint8_t *data = room + SG_RECORD_HEADER_BYTES + SG_PLAINTEXT_HEADER_IP_MAX;
+        memcpy(data, packets[i].bytes, packets[i].len);
+        room = data + packets[i].len + SG_RECORD_TAG_BYTES;
+        uint8_t *plaintext = sg_plaintext_prepend(data, assoc->node.number, &packets[i].peer);
+        size_t len = (size_t)(data - plaintext) + packets[i].len;
         if (sg_session_route(&session->core, len + SG_RECORD_OVERHEAD) == SG_ROUTE_STREAM) {
             sg_control_stream_queue(&session->waiting, &session->datapath->down, plaintext, len, now_ms);
             continue;
@@ -329,9 +342,10 @@ static void take_datagram(struct sg_server_session *session, const struct sg_msg
         sg_ledger_drop(&datapath->up, SG_REASON_TOO_BIG);
         return;
     }
-    memcpy(datapath->scratch, msg->datagram.bytes, msg->datagram.len);
-    sg_server_session_up(session, datapath->scratch, msg->datagram.len, now_ms);
-    sg_udp_tx_flush(&datapath->tx);
+    uint8_t *room = sg_udp_tx_room(&datapath->out, msg->datagram.len);
+    memcpy(room, msg->datagram.bytes, msg->datagram.len);
+    sg_server_session_up(session, room, msg->datagram.len, now_ms);
+    sg_udp_tx_flush(&datapath->out);
 }
 
 enum sg_reason sg_server_session_message(struct sg_server_session *session, const struct sg_msg *msg, uint64_t now_ms)

@@ -65,7 +65,7 @@ enum sg_reason sg_server_session_open(struct sg_datapath *datapath, const struct
 void sg_server_session_close(struct sg_server_session *session, enum sg_reason reason);
 
 /*
- * Works off the plaintext of one record or DATAGRAM message (association not 0), in place. Flush the datapath's tx
+ * Works off the plaintext of one record or DATAGRAM message (association not 0), in place. Flush the datapath's out
  * afterwards.
  */
 void sg_server_session_up(struct sg_server_session *session, uint8_t *plaintext, size_t len, uint64_t now_ms);

@@ -1,0 +1,262 @@
+/*
+ * Sending: datagrams are gathered into groups, each of which one message of sendmmsg carries. A group of several is
+ * cut by the kernel or the device (UDP_SEGMENT); where that is refused its datagrams go one by one.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "net/sockaddr.h"
+#include "net/udp.h"
+
+enum { MEMORY_BYTES = SG_UDP_BATCH * SG_UDP_ROOM_MAX, GROUP_BYTES_MAX = 65000, NONE = 0xffff };
+
+enum sg_err sg_udp_tx_init(struct sg_udp_tx *tx)
+{
+    memset(tx, 0, sizeof *tx);
+    void *memory = mmap(NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        return SG_ERR_NOMEM;
+    tx->memory = memory;
+    return SG_OK;
+}
+
+void sg_udp_tx_dispose(struct sg_udp_tx *tx)
+{
+    if (tx->memory)
+        munmap(tx->memory, MEMORY_BYTES);
+    tx->memory = NULL;
+}
+
+/* --- collecting --- */
+
+/* The newest group for this socket and address, or NULL: an older one may not take more, or order would change. */
+static struct sg_udp_group *find_group(struct sg_udp_tx *tx, int fd, const struct sg_endpoint *to,
+                                       const struct sg_ip *from)
+{
+    for (unsigned i = tx->group_count; i-- > 0;) {
+        struct sg_udp_group *g = &tx->groups[i];
+        if (g->fd == fd && g->has_to == (to != NULL) && (!to || sg_endpoint_equal(&g->to, to)) &&
+            sg_ip_equal(&g->from, from))
+            return g;
+    }
+    return NULL;
+}
+
+static bool takes(const struct sg_udp_tx *tx, const struct sg_udp_group *g, size_t len)
+{
+    return !tx->segments_refused && !g->closed && len > 0 && len <= g->segment && g->count < SG_UDP_BATCH &&
+           g->bytes + len <= GROUP_BYTES_MAX;
+}
+
+static void send_all(struct sg_udp_tx *tx);
+
+void sg_udp_tx_add(struct sg_udp_tx *tx, int fd, const struct sg_endpoint *to, const struct sg_ip *from, uint8_t *bytes,
+                   size_t len, struct sg_ledger *ledger, size_t data_len)
+{
+    static const struct sg_ip any;
+    if (tx->count == SG_UDP_WAITING)
+        send_all(tx);
+    uint16_t index = (uint16_t)tx->count++;
+    tx->waiting[index] = (struct sg_udp_waiting){
+        .data = {.iov_base = bytes, .iov_len = len}, .ledger = ledger, .data_len = data_len, .next = NONE};
+    if (ledger)
+        ledger->queued++;
+    struct sg_udp_group *g = find_group(tx, fd, to, from ? from : &any);
+    if (g && takes(tx, g, len)) {
+        tx->waiting[g->last].next = index;
+    } else {
+        g = &tx->groups[tx->group_count++];
+        *g = (struct sg_udp_group){.fd = fd, .has_to = to != NULL, .first = index, .segment = len};
+        if (to)
+            g->to = *to;
+        if (from)
+            g->from = *from;
+    }
+    g->last = index;
+    g->count++;
+    g->bytes += len;
+    g->closed = len < g->segment || len == 0;
+}
+
+uint8_t *sg_udp_tx_room(struct sg_udp_tx *tx, size_t len)
+{
+    if (tx->count + SG_UDP_BATCH > SG_UDP_WAITING || tx->used + len > MEMORY_BYTES)
+        sg_udp_tx_flush(tx);
+    uint8_t *room = tx->memory + tx->used;
+    tx->used += len;
+    return room;
+}
+
+/* --- sending --- */
+
+static struct cmsghdr *add_control(struct msghdr *msg, struct cmsghdr *at, int level, int type, const void *data,
+                                   size_t len)
+{
+    at->cmsg_level = level;
+    at->cmsg_type = type;
+    at->cmsg_len = CMSG_LEN(len);
+    memcpy(CMSG_DATA(at), data, len);
+    msg->msg_controllen += CMSG_SPACE(len);
+    return (struct cmsghdr *)((uint8_t *)at + CMSG_SPACE(len));
+}
+
+/* The source address, and where the segments are cut. */
+static void set_control(struct msghdr *msg, uint8_t *control, const struct sg_udp_group *g, bool segments)
+{
+    struct cmsghdr *at = (struct cmsghdr *)(void *)control;
+    memset(control, 0, SG_UDP_CONTROL_BYTES);
+    msg->msg_control = control;
+    msg->msg_controllen = 0;
+    if (g->from.family == 6) {
+        struct in6_pktinfo info = {0};
+        memcpy(&info.ipi6_addr, g->from.bytes, 16);
+        at = add_control(msg, at, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof info);
+    } else if (g->from.family == 4) {
+        struct in_pktinfo info = {0};
+        memcpy(&info.ipi_spec_dst, g->from.bytes, 4);
+        at = add_control(msg, at, IPPROTO_IP, IP_PKTINFO, &info, sizeof info);
+    }
+    if (segments) {
+        uint16_t segment = (uint16_t)g->segment;
+        add_control(msg, at, SOL_UDP, UDP_SEGMENT, &segment, sizeof segment);
+    }
+    if (msg->msg_controllen == 0)
+        msg->msg_control = NULL;
+}
+
+static void make_message(struct sg_udp_tx *tx, unsigned slot, struct sg_udp_group *g, struct iovec *iov)
+{
+    struct msghdr *msg = &tx->msgs[slot].msg_hdr;
+    *msg = (struct msghdr){.msg_iov = iov, .msg_iovlen = g->count};
+    for (uint16_t i = g->first; i != NONE; i = tx->waiting[i].next)
+        *iov++ = tx->waiting[i].data;
+    if (g->has_to) {
+        msg->msg_namelen = sg_sockaddr_from(&g->to, &tx->names[slot]);
+        msg->msg_name = &tx->names[slot];
+    }
+    set_control(msg, tx->control[slot], g, g->count > 1);
+}
+
+static void count_one(struct sg_udp_waiting *w, int error)
+{
+    if (!w->ledger)
+        return;
+    w->ledger->queued--;
+    if (error == 0) {
+        w->ledger->forwarded++;
+        w->ledger->forwarded_bytes += w->data_len;
+    } else {
+        sg_ledger_drop(w->ledger, error == EMSGSIZE ? SG_REASON_TOO_BIG : SG_REASON_SEND_FAILED);
+    }
+}
+
+static void count_group(struct sg_udp_tx *tx, const struct sg_udp_group *g, int error)
+{
+    for (uint16_t i = g->first; i != NONE; i = tx->waiting[i].next)
+        count_one(&tx->waiting[i], error);
+}
+
+/*
+ * An ICMP error that waits on a socket is reported by the next send, which it must not eat: such a send is tried once
+ * more.
+ */
+static bool is_pending_error(int error)
+{
+    return error == ECONNREFUSED || error == EHOSTUNREACH || error == ENETUNREACH || error == EPROTO ||
+           error == ENOPROTOOPT || error == EACCES;
+}
+
+/* Sends messages until one fails for good; returns how many went, and errno of the one that did not. */
+static unsigned send_messages(int fd, struct mmsghdr *msgs, unsigned count, int *error)
+{
+    unsigned done = 0;
+    bool retried = false;
+    *error = 0;
+    while (done < count) {
+        int sent = sendmmsg(fd, msgs + done, count - done, MSG_DONTWAIT);
+        if (sent > 0) {
+            done += (unsigned)sent;
+            retried = false;
+        } else if (errno != EINTR) {
+            *error = errno;
+            if (retried || !is_pending_error(errno))
+                return done;
+            retried = true;
+        }
+    }
+    *error = 0;
+    return done;
+}
+
+/* One by one: the kernel, the device or the path does not take the group as a whole. */
+static void send_singly(struct sg_udp_tx *tx, unsigned slot, const struct sg_udp_group *g)
+{
+    struct mmsghdr single = tx->msgs[slot];
+    set_control(&single.msg_hdr, tx->control[slot], g, false);
+    single.msg_hdr.msg_iovlen = 1;
+    for (uint16_t i = g->first; i != NONE; i = tx->waiting[i].next) {
+        int error = 0;
+        single.msg_hdr.msg_iov = &tx->waiting[i].data;
+        (void)send_messages(g->fd, &single, 1, &error);
+        count_one(&tx->waiting[i], error);
+    }
+}
+
+static void send_made(struct sg_udp_tx *tx, int fd, unsigned count)
+{
+    unsigned done = 0;
+    while (done < count) {
+        int error = 0;
+        unsigned went = send_messages(fd, tx->msgs + done, count - done, &error);
+        for (unsigned i = 0; i < went; i++)
+            count_group(tx, tx->sending[done++], 0);
+        if (error == 0)
+            continue;
+        const struct sg_udp_group *g = tx->sending[done];
+        if (g->count > 1 && (error == EIO || error == EINVAL || error == EMSGSIZE)) {
+            tx->segments_refused |= error == EIO; /* the device will not do it next time either */
+            send_singly(tx, done, g);
+        } else {
+            count_group(tx, g, error);
+        }
+        done++;
+    }
+}
+
+/* All groups of one socket, from the first on, in their order. */
+static void send_socket(struct sg_udp_tx *tx, unsigned first)
+{
+    int fd = tx->groups[first].fd;
+    unsigned made = 0, used = 0;
+    for (unsigned i = first; i < tx->group_count; i++) {
+        struct sg_udp_group *g = &tx->groups[i];
+        if (g->fd != fd)
+            continue;
+        if (made == SG_UDP_BATCH) {
+            send_made(tx, fd, made);
+            made = used = 0;
+        }
+        tx->sending[made] = g;
+        make_message(tx, made++, g, tx->iov + used);
+        used += g->count;
+        g->sent = true;
+    }
+    send_made(tx, fd, made);
+}
+
+static void send_all(struct sg_udp_tx *tx)
+{
+    for (unsigned i = 0; i < tx->group_count; i++)
+        if (!tx->groups[i].sent)
+            send_socket(tx, i);
+    tx->count = tx->group_count = 0;
+}
+
+void sg_udp_tx_flush(struct sg_udp_tx *tx)
+{
+    send_all(tx);
+    tx->used = 0;
+}

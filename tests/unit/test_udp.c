@@ -1,0 +1,299 @@
+/* Batched UDP over loopback: whatever is added arrives once, whole, in order, from the right source; and is counted. */
+#include <errno.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "net/sockaddr.h"
+#include "net/udp.h"
+
+struct world {
+    struct sg_udp_rx rx;
+    struct sg_udp_tx tx;
+    struct sg_ledger ledger;
+    int from, to[3];
+    struct sg_endpoint at[3];
+};
+
+static int open_loopback(uint8_t family, unsigned flags)
+{
+    struct sg_endpoint any = {.ip = {.family = family}};
+    if (family == 4)
+        memcpy(any.ip.bytes, (uint8_t[]){127, 0, 0, 1}, 4);
+    else
+        any.ip.bytes[15] = 1;
+    int fd = sg_udp_open(&any, flags | SG_UDP_BIG);
+    assert_true(fd >= 0);
+    return fd;
+}
+
+static void open_world(struct world *w, uint8_t family, unsigned flags)
+{
+    memset(&w->ledger, 0, sizeof w->ledger);
+    w->from = open_loopback(family, flags);
+    for (unsigned i = 0; i < 3; i++) {
+        w->to[i] = open_loopback(family, flags | SG_UDP_PKTINFO);
+        w->at[i] = sg_socket_local(w->to[i]);
+    }
+}
+
+static void close_world(struct world *w)
+{
+    close(w->from);
+    for (unsigned i = 0; i < 3; i++)
+        close(w->to[i]);
+}
+
+static int setup(void **state)
+{
+    struct world *w = calloc(1, sizeof *w);
+    assert_non_null(w);
+    assert_int_equal(sg_udp_rx_init(&w->rx), SG_OK);
+    assert_int_equal(sg_udp_tx_init(&w->tx), SG_OK);
+    *state = w;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct world *w = *state;
+    sg_udp_rx_dispose(&w->rx);
+    sg_udp_tx_dispose(&w->tx);
+    free(w);
+    return 0;
+}
+
+/* Byte j of datagram number i. */
+static uint8_t byte_of(unsigned i, size_t j)
+{
+    return (uint8_t)(i * 31 + j * 7 + (j >> 8));
+}
+
+static void add(struct world *w, unsigned target, unsigned number, size_t len)
+{
+    uint8_t *room = sg_udp_tx_room(&w->tx, len + 1);
+    for (size_t j = 0; j < len; j++)
+        room[j] = byte_of(number, j);
+    sg_udp_tx_add(&w->tx, w->from, &w->at[target], NULL, room, len, &w->ledger, len);
+}
+
+struct item {
+    unsigned target;
+    size_t len;
+};
+
+/* Adds all items, numbered from 0, and flushes. */
+static void send_items(struct world *w, const struct item *items, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        add(w, items[i].target, i, items[i].len);
+    sg_udp_tx_flush(&w->tx);
+}
+
+/* The items of one target must arrive, in order, and nothing else; returns how many receive messages they took. */
+static unsigned expect_items(struct world *w, unsigned target, const struct item *items, unsigned count)
+{
+    unsigned messages = 0;
+    struct sg_endpoint source = sg_socket_local(w->from);
+    struct pollfd poller = {.fd = w->to[target], .events = POLLIN};
+    unsigned next = 0;
+    while (poll(&poller, 1, 0) == 1) {
+        unsigned got = 0;
+        int received = sg_udp_recv(&w->rx, w->to[target]);
+        assert_true(received > 0);
+        messages += (unsigned)received;
+        while ((got = sg_udp_next(&w->rx)) > 0) {
+            assert_true(got <= SG_UDP_BATCH);
+            for (unsigned i = 0; i < got; i++) {
+                const struct sg_udp_packet *p = &w->rx.packets[i];
+                while (next < count && items[next].target != target)
+                    next++;
+                assert_true(next < count);
+                assert_int_equal(p->len, items[next].len);
+                assert_int_equal(p->peer.port, source.port);
+                assert_true(sg_ip_equal(&p->local, &w->at[target].ip));
+                for (size_t j = 0; j < p->len; j++)
+                    if (p->bytes[j] != byte_of(next, j))
+                        fail_msg("datagram %u differs at %zu", next, j);
+                next++;
+            }
+        }
+    }
+    while (next < count && items[next].target != target)
+        next++;
+    assert_int_equal(next, count);
+    return messages;
+}
+
+static void expect_counted(const struct world *w, const struct item *items, unsigned count)
+{
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < count; i++)
+        bytes += items[i].len;
+    assert_int_equal(w->ledger.queued, 0);
+    assert_int_equal(w->ledger.forwarded, count);
+    assert_int_equal(w->ledger.forwarded_bytes, bytes);
+}
+
+static void check_items(struct world *w, const struct item *items, unsigned count)
+{
+    send_items(w, items, count);
+    for (unsigned target = 0; target < 3; target++)
+        (void)expect_items(w, target, items, count);
+    expect_counted(w, items, count);
+}
+
+static void test_udp_any_mixture_arrives_in_order(void **state)
+{
+    struct world *w = *state;
+    static const size_t lengths[] = {0, 1, 64, 64, 64, 65, 512, 512, 511, 1200, 1200, 1200, 0, 9000, 65507};
+    for (unsigned round = 0; round < 300; round++) {
+        struct item items[40];
+        unsigned count = 1 + (unsigned)rand() % 40;
+        size_t total = 0;
+        for (unsigned i = 0; i < count; i++) {
+            size_t len = lengths[(unsigned)rand() % (sizeof lengths / sizeof *lengths)];
+            if (round % 2) /* runs, as real senders have them */
+                len = i > 0 && rand() % 4 ? items[i - 1].len : len;
+            total += len;
+            items[i] = (struct item){.target = (unsigned)rand() % 3, .len = total < 500000 ? len : 64};
+        }
+        open_world(w, round % 5 == 0 ? 6 : 4, round % 3 == 0 ? 0 : SG_UDP_GRO);
+        check_items(w, items, count);
+        close_world(w);
+    }
+}
+
+static void test_udp_runs_travel_as_one(void **state)
+{
+    struct world *w = *state;
+    struct item items[SG_UDP_BATCH * 2 + 1];
+    unsigned count = sizeof items / sizeof *items;
+    for (unsigned i = 0; i < count; i++)
+        items[i] = (struct item){.target = 0, .len = 700};
+    items[count - 1].len = 5; /* a shorter one ends the last run */
+    open_world(w, 4, SG_UDP_GRO);
+    send_items(w, items, count);
+    assert_int_equal(expect_items(w, 0, items, count), 3);
+    expect_counted(w, items, count);
+    close_world(w);
+}
+
+static void test_udp_runs_of_several_targets_do_not_break_each_other(void **state)
+{
+    struct world *w = *state;
+    struct item items[60];
+    for (unsigned i = 0; i < 60; i++)
+        items[i] = (struct item){.target = i % 3, .len = 300};
+    open_world(w, 4, SG_UDP_GRO);
+    send_items(w, items, 60);
+    for (unsigned target = 0; target < 3; target++)
+        assert_int_equal(expect_items(w, target, items, 60), 1);
+    expect_counted(w, items, 60);
+    close_world(w);
+}
+
+/* The kernel makes no segments for a socket that sends without checksums. */
+static void test_udp_refused_segments_go_one_by_one(void **state)
+{
+    struct world *w = *state;
+    struct item items[50];
+    int on = 1;
+    for (unsigned i = 0; i < 50; i++)
+        items[i] = (struct item){.target = i % 2, .len = 200 + (i % 7 == 0)};
+    open_world(w, 4, SG_UDP_GRO);
+    assert_int_equal(setsockopt(w->from, SOL_SOCKET, SO_NO_CHECK, &on, sizeof on), 0);
+    check_items(w, items, 50);
+    close_world(w);
+}
+
+static void test_udp_failures_are_counted_each(void **state)
+{
+    struct world *w = *state;
+    static uint8_t bytes[70000];
+    open_world(w, 4, 0);
+    struct sg_endpoint broadcast = {.ip = {.family = 4, .bytes = {255, 255, 255, 255}}, .port = 9};
+    for (unsigned i = 0; i < 10; i++) {
+        sg_udp_tx_add(&w->tx, w->from, &broadcast, NULL, bytes, 100, &w->ledger, 100);
+        sg_udp_tx_add(&w->tx, w->from, &w->at[0], NULL, bytes, 65508, &w->ledger, 65508);
+        assert_int_equal(w->ledger.queued, 2 * i + 2);
+    }
+    struct item good = {.target = 1, .len = 10};
+    add(w, 1, 0, 10);
+    sg_udp_tx_flush(&w->tx);
+    (void)expect_items(w, 1, &good, 1);
+    assert_int_equal(w->ledger.queued, 0);
+    assert_int_equal(w->ledger.forwarded, 1);
+    assert_int_equal(w->ledger.drops[SG_REASON_TOO_BIG], 10);
+    assert_int_equal(w->ledger.drops[SG_REASON_SEND_FAILED], 10);
+    close_world(w);
+}
+
+static void test_udp_more_than_may_wait(void **state)
+{
+    struct world *w = *state;
+    struct item items[2 * SG_UDP_WAITING + 10];
+    unsigned count = sizeof items / sizeof *items;
+    for (unsigned i = 0; i < count; i++)
+        items[i] = (struct item){.target = i % 3, .len = 20 + i % 2};
+    open_world(w, 4, SG_UDP_GRO);
+    check_items(w, items, count);
+    close_world(w);
+}
+
+/* An answer leaves from the address that was asked, also on a socket for any address. */
+static void test_udp_source_address(void **state)
+{
+    struct world *w = *state;
+    struct sg_endpoint any = {.ip = {.family = 4}};
+    struct sg_ip source = {.family = 4, .bytes = {127, 0, 0, 9}};
+    uint8_t bytes[64] = {0};
+    open_world(w, 4, SG_UDP_GRO);
+    int fd = sg_udp_open(&any, 0);
+    assert_true(fd >= 0);
+    for (unsigned i = 0; i < 4; i++)
+        sg_udp_tx_add(&w->tx, fd, &w->at[0], i < 2 ? &source : NULL, bytes, sizeof bytes, &w->ledger, sizeof bytes);
+    sg_udp_tx_flush(&w->tx);
+    assert_true(sg_udp_recv(&w->rx, w->to[0]) > 0);
+    assert_int_equal(sg_udp_next(&w->rx), 4);
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(w->rx.packets[i].peer.ip.bytes[3], i < 2 ? 9 : 1);
+    close(fd);
+    close_world(w);
+}
+
+static void test_udp_nothing_waits(void **state)
+{
+    struct world *w = *state;
+    open_world(w, 4, SG_UDP_GRO);
+    assert_int_equal(sg_udp_recv(&w->rx, w->to[0]), 0);
+    assert_int_equal(sg_udp_next(&w->rx), 0);
+    sg_udp_tx_flush(&w->tx);
+    close_world(w);
+    assert_int_equal(sg_udp_recv(&w->rx, -1), -1);
+    assert_int_equal(errno, EBADF);
+    assert_int_equal(sg_udp_next(&w->rx), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_udp_any_mixture_arrives_in_order, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_udp_runs_travel_as_one, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_udp_runs_of_several_targets_do_not_break_each_other, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_udp_refused_segments_go_one_by_one, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_udp_failures_are_counted_each, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_udp_more_than_may_wait, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_udp_source_address, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_udp_nothing_waits, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
