@@ -1,4 +1,4 @@
-/* UDP sockets: their options, what the kernel knows of a route, and ICMP errors. udp_rx.c and udp_tx.c move datagrams. */
+/* UDP sockets: options, what the kernel knows of a route, ICMP errors. Datagrams are moved by udp_rx.c and udp_tx.c. */
 #include "net/udp.h"
 
 #include <errno.h>

@@ -98,11 +98,21 @@ static void send_items(struct world *w, const struct item *items, unsigned count
     sg_udp_tx_flush(&w->tx);
 }
 
+static void expect_packet(const struct world *w, const struct sg_udp_packet *p, unsigned target, unsigned number,
+                          size_t len)
+{
+    assert_int_equal(p->len, len);
+    assert_int_equal(p->peer.port, sg_socket_local(w->from).port);
+    assert_true(sg_ip_equal(&p->local, &w->at[target].ip));
+    for (size_t j = 0; j < p->len; j++)
+        if (p->bytes[j] != byte_of(number, j))
+            fail_msg("datagram %u differs at %zu", number, j);
+}
+
 /* The items of one target must arrive, in order, and nothing else; returns how many receive messages they took. */
 static unsigned expect_items(struct world *w, unsigned target, const struct item *items, unsigned count)
 {
     unsigned messages = 0;
-    struct sg_endpoint source = sg_socket_local(w->from);
     struct pollfd poller = {.fd = w->to[target], .events = POLLIN};
     unsigned next = 0;
     while (poll(&poller, 1, 0) == 1) {
@@ -113,16 +123,10 @@ static unsigned expect_items(struct world *w, unsigned target, const struct item
         while ((got = sg_udp_next(&w->rx)) > 0) {
             assert_true(got <= SG_UDP_BATCH);
             for (unsigned i = 0; i < got; i++) {
-                const struct sg_udp_packet *p = &w->rx.packets[i];
                 while (next < count && items[next].target != target)
                     next++;
                 assert_true(next < count);
-                assert_int_equal(p->len, items[next].len);
-                assert_int_equal(p->peer.port, source.port);
-                assert_true(sg_ip_equal(&p->local, &w->at[target].ip));
-                for (size_t j = 0; j < p->len; j++)
-                    if (p->bytes[j] != byte_of(next, j))
-                        fail_msg("datagram %u differs at %zu", next, j);
+                expect_packet(w, &w->rx.packets[i], target, next, items[next].len);
                 next++;
             }
         }
