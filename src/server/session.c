@@ -102,8 +102,8 @@ static void close_node(void *ctx, struct sg_assoc_node *node)
 }
 
 /*
- * A number that the client holds for open is not: tell it, in one message per 100 ms. Each number has one place, so that
- * a flood of them costs no search; of two that share it the first is told, the other when it comes again.
+ * A number that the client holds for open is not: tell it, in one message per 100 ms. Each number has one place, so
+ * that a flood of them costs no search; of two that share it the first is told, the other when it comes again.
  */
 static void note_closed(struct sg_server_session *session, uint32_t number)
 {
