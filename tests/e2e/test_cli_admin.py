@@ -12,6 +12,7 @@ import signal
 import socket
 import stat
 import subprocess
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -457,12 +458,19 @@ class Answering:
 
 
 @pytest.fixture
-def answer(tmp_path):
+def runtime():
+    """A folder whose name leaves room for the name of a socket."""
+    with tempfile.TemporaryDirectory(prefix='sg-', dir='/tmp') as folder:
+        yield pathlib.Path(folder)
+
+
+@pytest.fixture
+def answer(runtime):
     made = []
 
     def make(name, text=json.dumps(STATUS).encode()):
-        made.append(Answering(tmp_path / 'sealgram' / name, text))
-        return tmp_path / 'sealgram' / name
+        made.append(Answering(runtime / 'sealgram' / name, text))
+        return runtime / 'sealgram' / name
     yield make
     for one in made:
         one.close()
@@ -475,36 +483,36 @@ def alone():
             pytest.skip(f'programs of this machine have sockets in {folder}')
 
 
-def test_status_of_the_only_program(tmp_path, answer, alone):
+def test_status_of_the_only_program(runtime, answer, alone):
     answer('server-1.sock')
-    done = expect(OK, 'status', folder=tmp_path)
+    done = expect(OK, 'status', folder=runtime)
     assert done.stdout == ('role: server\nsessions: 2\npath:\n  mtu: 1264\n  drops:\n    forged: 3\n'
                            'list:\n  -\n    user: alice\n  -\n    user: bob\ncodes: [1, 2]\nbad: "a\\u001B[2J"\n')
-    done = expect(OK, 'status', '--json', folder=tmp_path)
+    done = expect(OK, 'status', '--json', folder=runtime)
     assert json.loads(done.stdout) == STATUS and done.stdout.startswith('{\n  "role"')
 
 
-def test_status_of_several_programs(tmp_path, answer):
+def test_status_of_several_programs(runtime, answer):
     first, second = answer('server-1.sock'), answer('client-2.sock')
-    done = expect(USAGE, 'status', folder=tmp_path,
+    done = expect(USAGE, 'status', folder=runtime,
                   says=['several programs run; name one with --socket PATH:', f'  {first}\n', f'  {second}\n'])
     assert done.stdout == ''
-    assert expect(OK, 'status', '--socket', second, folder=tmp_path).stdout.startswith('role: server\n')
+    assert expect(OK, 'status', '--socket', second, folder=runtime).stdout.startswith('role: server\n')
 
 
-def test_status_of_nobody(tmp_path, answer, alone):
+def test_status_of_nobody(runtime, answer, alone):
     text = 'sealgram: no running server or client was found; --socket PATH names one\n'
-    assert expect(FAILED, 'status', folder=tmp_path).stderr == text
-    (tmp_path / 'sealgram').mkdir()
+    assert expect(FAILED, 'status', folder=runtime).stderr == text
+    (runtime / 'sealgram').mkdir()
     left = socket.socket(socket.AF_UNIX)
-    left.bind(str(tmp_path / 'sealgram' / 'client-3.sock'))
+    left.bind(str(runtime / 'sealgram' / 'client-3.sock'))
     left.close()
-    assert expect(FAILED, 'status', folder=tmp_path).stderr == text
-    expect(FAILED, 'status', '--socket', tmp_path / 'none', says=f'{tmp_path}/none: No such file or directory')
+    assert expect(FAILED, 'status', folder=runtime).stderr == text
+    expect(FAILED, 'status', '--socket', runtime / 'none', says=f'{runtime}/none: No such file or directory')
     expect(FAILED, 'status', '--socket', 'x' * 200, says=': File name too long')
 
 
 @pytest.mark.parametrize('text', [b'', b'{', b'[]', b'"text"', b'{}{}'])
-def test_status_that_is_none(tmp_path, answer, text):
+def test_status_that_is_none(runtime, answer, text):
     path = answer('server-1.sock', text)
     expect(FAILED, 'status', '--socket', path, says=f'{path}: did not answer with a status')
