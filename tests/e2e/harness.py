@@ -213,7 +213,7 @@ class Thread:
         self.thread.start()
 
     def serve(self):
-        self.sock.settimeout(0.2)
+        self.sock.settimeout(0.03)
         while self.running:
             try:
                 self.step()

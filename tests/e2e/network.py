@@ -103,10 +103,11 @@ class Capture:
     def __init__(self, network):
         self.network = network
         self.path, self.log = network.lab.folder / 'wire.pcap', network.lab.folder / 'tcpdump.log'
+        # room for a thousand frames in the kernel, so that none is lost while this program does not run
+        options = ['-n', '-U', '--immediate-mode', '--snapshot-length=65600', '--buffer-size=65536', '-Z', 'root']
         with open(self.log, 'wb') as log:
-            self.process = subprocess.Popen([*network.prefix(SERVER), 'tcpdump', '-i', 'wire', '-n', '--immediate-mode',
-                                             '-U', '-Z', 'root', '-w', str(self.path)],
-                                            stdin=subprocess.DEVNULL, stderr=log)
+            self.process = subprocess.Popen([*network.prefix(SERVER), 'tcpdump', '-i', 'wire', *options,
+                                             '-w', str(self.path)], stdin=subprocess.DEVNULL, stderr=log)
         network.lab.open(self)
         wait_for(lambda: 'listening on' in self.log.read_text(), what='tcpdump')
         self.udp, self.streams, self.segments = [], {}, {}

@@ -152,13 +152,12 @@ def test_the_address_in_the_request_does_not_matter(server, echo):
     assert server.drops('plain_source') == echo.count == 4
 
 
-@pytest.mark.parametrize('frag', [1, 0x7f, 0x80, 0xff])
-def test_fragments_are_dropped_and_counted(server, echo, frag):
+def test_fragments_are_dropped_and_counted(server, echo):
     app = server.associate()
-    app.send(b'fragment', echo.address, frag=frag)
-    assert app.ask(b'whole', echo.address) == (b'whole', echo.address)
-    assert echo.count == 1
-    assert server.drops('fragment') == 1
+    for count, frag in enumerate((1, 0x7f, 0x80, 0xff), 1):
+        app.send(b'fragment', echo.address, frag=frag)
+        assert app.ask(b'whole', echo.address) == (b'whole', echo.address)
+        assert echo.count == server.drops('fragment') == count
     server.adds_up()
 
 

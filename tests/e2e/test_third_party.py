@@ -13,7 +13,8 @@ import threading
 import pytest
 
 from direct import ask, credentials, dial, dial_tls, log_in, login, trust
-from harness import CONNECT, ROOT, TcpServer, free_port, read_reply, receive, run, socks_address, sum_ledger, wait_for
+from harness import (CONNECT, ROOT, Lab, TcpServer, free_port, read_reply, receive, run, socks_address, sum_ledger,
+                     wait_for)
 
 LARGE = 5_000_000
 NOTHING = ('0.0.0.0', 0)
@@ -85,6 +86,16 @@ def fetch(lab, program, option, proxy, url):
     return done, hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
 
 
+@pytest.fixture(scope='module')
+def server():
+    """Folder, port and invite of a server that many tests talk to."""
+    lab = Lab()
+    folder, port, invite = lab.init()
+    lab.server(folder)
+    yield folder, port, invite
+    lab.close()
+
+
 # --- SOCKS5 over TLS ---
 
 def carrier(lab, program, kind, folder, port):
@@ -130,11 +141,10 @@ def test_curl_with_a_password_that_is_no_token(lab, program, web):
     assert done.returncode == 97 and 'rejected by the SOCKS5 server' in done.stderr
 
 
-def test_a_third_party_library_over_a_tls_carrier(lab, program, tcp_echo, echo):
+def test_a_third_party_library_over_a_tls_carrier(lab, program, server, tcp_echo, echo):
     """CONNECT, and plain UDP, which policy allows from loopback."""
     socks = pytest.importorskip('socks')
-    folder, port, invite = lab.init()
-    lab.server(folder)
+    folder, port, invite = server
     local = carrier(lab, program, 'socat', folder, port)
     user, token = credentials(invite)
     for kind, target in ((socket.SOCK_STREAM, tcp_echo), (socket.SOCK_DGRAM, echo)):
@@ -152,18 +162,16 @@ def test_a_third_party_library_over_a_tls_carrier(lab, program, tcp_echo, echo):
     ([], 'No ALPN negotiated'),
     (['-alpn', 'h2'], 'alert no application protocol'),
     (['-tls1_2'], 'alert protocol version')])
-def test_what_tls_offers(lab, program, options, expected):
-    folder, port, _ = lab.init()
-    lab.server(folder)
+def test_what_tls_offers(program, server, options, expected):
+    _, port, _ = server
     done = subprocess.run([program('openssl'), 's_client', '-connect', f'127.0.0.1:{port}', *options], input='',
                           capture_output=True, text=True, timeout=20, check=False)
     assert expected in done.stdout + done.stderr
     assert ('New, TLSv1.3' in done.stdout) == ('alert' not in expected)
 
 
-def test_a_channel_needs_its_own_protocol(lab):
-    folder, port, invite = lab.init()
-    lab.server(folder)
+def test_a_channel_needs_its_own_protocol(server):
+    folder, port, invite = server
     with dial_tls(folder, port) as tls:
         log_in(tls, invite)
         assert ask(tls, 0xE8, '0.0.0.0', 0) == (7, NOTHING)
@@ -171,14 +179,6 @@ def test_a_channel_needs_its_own_protocol(lab):
 
 
 # --- TLS after a method in the clear ---
-
-@pytest.fixture
-def server(lab):
-    """Folder, port and invite of a running server."""
-    folder, port, invite = lab.init()
-    lab.server(folder)
-    return folder, port, invite
-
 
 def greet(port, methods, source=None):
     sock = dial(port, source=source)
@@ -191,7 +191,7 @@ def upgrade(sock, folder, certificate=None):
 
 
 @pytest.mark.parametrize('methods', [[0x82], [0, 2, 0x82], [0x80, 0x82], [0x82, 0x80, 2, 0, 1]])
-def test_tls_and_password(lab, server, tcp_echo, methods):
+def test_tls_and_password(server, tcp_echo, methods):
     folder, port, invite = server
     sock = greet(port, methods)
     assert receive(sock, 2) == b'\5\x82'
