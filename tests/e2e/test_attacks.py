@@ -158,6 +158,131 @@ def test_a_flood_of_wrong_credentials_fills_no_log(target, echo):
     target.still_serves(echo)
 
 
+# --- strangers, by UDP ---
+
+def heard_on(sock, seconds=0.4):
+    """All datagrams that arrive on a socket in a while."""
+    sock.settimeout(seconds)
+    heard = []
+    try:
+        while True:
+            heard.append(sock.recv(65536))
+    except TimeoutError:
+        return heard
+
+
+def stranger(lab, port, source='127.0.0.7'):
+    sock = lab.open(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    sock.bind((source, 0))
+    sock.connect(('127.0.0.1', port))
+    return sock
+
+
+def test_nothing_that_does_not_open_is_answered(lab, target, echo):
+    """Junk of all kinds, and records of a known channel with anything wrong: in silence, each under its reason."""
+    target.start()
+    channel = target.channel().validate()
+    sock = stranger(lab, target.port)
+    good = channel.seal(plaintext(1, echo.address, b'once'))
+    channel.udp.send(good)
+    assert channel.hear_datagram() == plaintext(1, echo.address, b'once')
+    before = target.status()['up']['drops']
+    sent = [good]  # a replay from another address
+    good = channel.seal(plaintext(1, echo.address, b'never'))
+    for text in (b'', b'\x08', b'\x08' * 45, b'\x09' + good[1:], b'\0' + good[1:], b'\0\0\0\1\x7f\0\0\1\0\x07x', bytes(20), b'\x16\3\1',
+                 os.urandom(1200), b'\x08' + os.urandom(65506)):
+        sent.append(text)
+    for bit in range(8 * len(good)):  # every bit
+        sent.append(good[:bit // 8] + bytes([good[bit // 8] ^ 1 << bit % 8]) + good[bit // 8 + 1:])
+    for end in range(len(good)):
+        sent.append(good[:end])
+    for _ in range(100):
+        sent.append(good[:9] + os.urandom(16) + good[25:])
+    for number, text in enumerate(sent):
+        sock.send(text)
+        if number % 200 == 199:
+            target.status()  # so that no buffer overflows
+    wait_for(lambda: sum(target.status()['up']['drops'].values()) - sum(before.values()) == len(sent), 10, 'all dropped')
+    assert heard_on(sock) == []
+    drops = target.status()['up']['drops']
+    assert drops['replayed'] - before['replayed'] == 3  # the replay, and two bits that make the counter one of the past
+    assert drops['unknown_channel'] == 64 + 1
+    channel.send_udp(plaintext(1, echo.address, b'twice'))
+    assert channel.hear_datagram() == plaintext(1, echo.address, b'twice')
+    assert echo.count == 2
+    target.still_serves(echo)
+
+
+def test_a_stolen_copy_makes_no_more_than_two_small_challenges(lab, target, echo):
+    """A record that arrives from another address first: at most 64 bytes twice, no data, and the path stays."""
+    target.start()
+    channel = target.channel().validate()
+    victim = stranger(lab, target.port)
+    start = time.monotonic()
+    while time.monotonic() < start + 0.5:
+        victim.send(channel.seal(plaintext(1, echo.address, bytes(1000))))
+        assert channel.hear_datagram() == plaintext(1, echo.address, bytes(1000))
+    challenges = heard_on(victim, 0.6)
+    assert 1 <= len(challenges) <= 12 and all(len(challenge) <= 64 for challenge in challenges)
+    victim.send(channel.seal(bytes(4) + b'\x13' + bytes(8)))  # RESPONSE with a wrong token
+    victim.send(channel.seal(bytes(4) + b'\x10' + struct.pack('!IBIH', 0, 2, 1, 0) + bytes(1000)))  # PROBE
+    assert all(len(challenge) <= 64 for challenge in heard_on(victim, 0.6))
+    assert target.status()['up']['drops']['challenge'] == 1
+    channel.send_udp(plaintext(1, echo.address, b'mine'))
+    assert channel.hear_datagram() == plaintext(1, echo.address, b'mine')
+    target.still_serves(echo)
+
+
+# --- everything at once ---
+
+def make_everything(target, dead, listening):
+    """Connections in every state that the server has, and a busy session; what must be kept open meanwhile."""
+    kept = []
+    for text in (b'', b'\x16', b'\5', b'\5\1\x82'):
+        kept.append(socket.create_connection(('127.0.0.1', target.port), 5))
+        kept[-1].sendall(text)
+    for text in (b'\5', b'\5\1\2', b'\5\1\2' + login('alice', 'a wrong password')):
+        kept.append(target.tls())
+        kept[-1].sendall(text)
+    for text in (b'\5', request(CHANNEL), request(CHANNEL) + b'\0', request(CHANNEL) + open_block(), request(1, *dead),
+                 request(1, 'nobody.test', 9), request(1, *listening), request(2, '0.0.0.0', 0), request(2, 'nobody.test', 0),
+                 request(3, '0.0.0.0', 0), request(3, '0.0.0.0', 9999)):
+        kept.append(target.tls().greet(target.invite))
+        kept[-1].sendall(text)
+    channel = target.channel().validate()
+    for number in range(1, 20):
+        channel.send_udp(plaintext(number, ('127.0.0.1', 9 + number), b'x'))
+        channel.say(DATAGRAM, plaintext(100 + number, (f'n{number}.test', 9), bytes(1000)))
+    channel.say(ALIVE, struct.pack('!4I', 1, 2, 3, 4000))
+    return [*kept, channel]
+
+
+@pytest.mark.parametrize('end', ['revoke', 'leave'])
+def test_the_end_of_everything_at_once(lab, target, tcp_echo, echo, end):
+    """Whatever is under way when the user is removed, or all connections break: nothing is left over."""
+    target.start()
+    bob = lab.invite(target.folder, 'bob')
+    wait_for(lambda: 'user file read again' in target.server.err, 5, 'reload')
+    full = lab.open(socket.create_server(('127.0.0.1', 0), backlog=0))  # nobody accepts: what comes after the first waits
+    lab.open(socket.create_connection(full.getsockname()))
+    kept = make_everything(target, full.getsockname(), tcp_echo.address)
+    wait_for(lambda: target.status()['associations'] > 0, 5, 'associations')
+    if end == 'revoke':
+        revoke(target, 'alice')
+    for thing in kept:
+        sock = thing if isinstance(thing, socket.socket) else getattr(thing, 'tls', thing).sock
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+        sock.close()
+
+    def is_empty():
+        status = target.status()
+        return not any((status['sessions'], status['associations'], status['plain_associations'], status['up']['queued'],
+                        status['tcp']['relays'], status['tcp']['before_request']))
+    wait_for(is_empty, 25, 'an empty server')
+    target.invite = bob
+    target.still_serves(echo)
+
+
 # --- before the channel is open ---
 
 def test_channels_that_never_open_are_bounded(target):
