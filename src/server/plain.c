@@ -100,6 +100,34 @@ static void end_plain(struct sg_plain *plain, enum sg_reason reason)
     sg_channel_conn_end(&who, reason);
 }
 
+/* --- idle time --- */
+
+static uint64_t idle_limit_ms(const struct sg_plain *plain)
+{
+    return plain->client.port == 0 ? LATCH_MS : plain->datapath->worker->server->config->timeouts.association_ms;
+}
+
+/* To be called when the limit changes; what is sent later is seen when the timer ends. */
+static void arm_timer(struct sg_plain *plain, uint64_t now_ms)
+{
+    uint64_t end_ms = plain->active_ms + idle_limit_ms(plain);
+    uint64_t wait_ms = end_ms > now_ms ? end_ms - now_ms : 0;
+    struct timeval tv = {.tv_sec = (time_t)(wait_ms / 1000), .tv_usec = (suseconds_t)(wait_ms % 1000 * 1000)};
+    evtimer_add(&plain->timer, &tv);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *ctx)
+{
+    struct sg_plain *plain = ctx;
+    (void)fd;
+    (void)what;
+    uint64_t now_ms = sg_now_ms();
+    if (now_ms - plain->active_ms >= idle_limit_ms(plain))
+        end_plain(plain, SG_REASON_IDLE);
+    else
+        arm_timer(plain, now_ms);
+}
+
 /* --- from targets to the client --- */
 
 static void on_packets(struct sg_outbound *outbound, struct sg_udp_packet *packets, unsigned count)
@@ -201,9 +229,12 @@ static void receive_for(struct sg_plain *plain, struct sg_udp_packet *packet, ui
                        err == SG_ERR_UNSUPPORTED && header.frag != 0 ? SG_REASON_FRAGMENT : SG_REASON_MALFORMED);
         return;
     }
-    plain->client = packet->peer; /* latches; afterwards it is the same */
+    bool latches = plain->client.port == 0;
+    plain->client = packet->peer;
     plain->local = packet->local;
     plain->active_ms = now_ms;
+    if (latches)
+        arm_timer(plain, now_ms);
     uint8_t *data = packet->bytes + header.data_offset;
     size_t len = packet->len - header.data_offset;
     struct sg_endpoint target = sg_target_endpoint(&header.target);
@@ -291,23 +322,6 @@ static void on_tcp_input(struct bufferevent *bev, void *ctx)
     (void)ctx;
     struct evbuffer *input = bufferevent_get_input(bev);
     evbuffer_drain(input, evbuffer_get_length(input));
-}
-
-static void on_timer(evutil_socket_t fd, short what, void *ctx)
-{
-    struct sg_plain *plain = ctx;
-    (void)fd;
-    (void)what;
-    uint64_t now_ms = sg_now_ms();
-    uint64_t idle_ms = plain->datapath->worker->server->config->timeouts.association_ms;
-    uint64_t limit_ms = plain->client.port == 0 ? LATCH_MS : idle_ms;
-    if (now_ms - plain->active_ms >= limit_ms) {
-        end_plain(plain, SG_REASON_IDLE);
-        return;
-    }
-    uint64_t wait_ms = limit_ms - (now_ms - plain->active_ms);
-    struct timeval tv = {.tv_sec = (time_t)(wait_ms / 1000), .tv_usec = (suseconds_t)(wait_ms % 1000 * 1000)};
-    evtimer_add(&plain->timer, &tv);
 }
 
 /* The shared port that the TCP connection's address leads to, or NULL. */
@@ -402,8 +416,7 @@ void sg_plain_assoc_start(struct sg_worker *worker, const struct sg_handover *ha
     bufferevent_setcb(who.bev, on_tcp_input, NULL, on_tcp_end, plain);
     bufferevent_enable(who.bev, EV_READ | EV_WRITE);
     write_reply(who.bev, SG_SOCKS5_REP_SUCCEEDED, &bound);
-    struct timeval tv = {.tv_sec = LATCH_MS / 1000};
-    evtimer_add(&plain->timer, &tv);
+    arm_timer(plain, plain->active_ms);
     sg_log(SG_LOG_INFO, "plain association of %s", who.user[0] ? who.user : "-");
 }
 

@@ -258,3 +258,37 @@ def test_many_at_once_each_with_a_source_of_its_own(server, echo):
         assert app.receive() == (b'%d' % number, echo.address)
     assert len(echo.sources) == len(apps)
     server.adds_up()
+
+
+def test_sizes_from_nothing_to_the_largest(server, echo):
+    app = server.associate()
+    app.udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+    for size in (0, 1, 1200, 1500, 9000, 65000, 65497):
+        data = (bytes(range(256)) * 256)[:size]
+        assert app.ask(data, echo.address) == (data, echo.address)
+    server.adds_up()
+
+
+def test_an_answer_that_leaves_no_room_for_the_header_is_counted(lab, server):
+    target = lab.open(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    target.bind(('127.0.0.1', 0))
+    target.settimeout(5)
+    app = server.associate()
+    app.send(b'question', target.getsockname())
+    data, source = target.recvfrom(100)
+    target.sendto(bytes(65507), source)
+    target.sendto(b'short', source)
+    assert app.receive() == (b'short', target.getsockname())
+    drops = server.program.status()['down']['drops']
+    assert {reason: count for reason, count in drops.items() if count} == {'too_big': 1}
+    server.adds_up()
+
+
+@pytest.mark.parametrize('named', [True, False], ids=['port named', 'first datagram'])
+def test_an_idle_association_ends_with_its_connection(lab, echo, named):
+    server = Server(lab, 'timeouts:\n  association_seconds: 1')
+    app = server.associate(named=named)
+    app.tcp.settimeout(5)
+    assert app.ask(b'here', echo.address) == (b'here', echo.address)
+    assert app.tcp.recv(1) == b''
+    assert server.program.status()['plain_associations'] == 0
