@@ -7,6 +7,7 @@ import random
 import re
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 
@@ -141,19 +142,23 @@ def test_curl_with_a_password_that_is_no_token(lab, program, web):
     assert done.returncode == 97 and 'rejected by the SOCKS5 server' in done.stderr
 
 
+def check_library(socks, port, invite, tcp_echo, echo):
+    user, token = credentials(invite)
+    for kind, target in ((socket.SOCK_STREAM, tcp_echo), (socket.SOCK_DGRAM, echo)):
+        with socks.socksocket(socket.AF_INET, kind) as sock:
+            sock.set_proxy(socks.SOCKS5, '127.0.0.1', port, username=user, password=token)
+            sock.settimeout(5)
+            sock.connect(target.address)
+            sock.send(b'through')
+            assert sock.recv(100) == b'through'
+
+
 def test_a_third_party_library_over_a_tls_carrier(lab, program, server, tcp_echo, echo):
     """CONNECT, and plain UDP, which policy allows from loopback."""
     socks = pytest.importorskip('socks')
     folder, port, invite = server
     local = carrier(lab, program, 'socat', folder, port)
-    user, token = credentials(invite)
-    for kind, target in ((socket.SOCK_STREAM, tcp_echo), (socket.SOCK_DGRAM, echo)):
-        with socks.socksocket(socket.AF_INET, kind) as sock:
-            sock.set_proxy(socks.SOCKS5, '127.0.0.1', local, username=user, password=token)
-            sock.settimeout(5)
-            sock.connect(target.address)
-            sock.send(b'through')
-            assert sock.recv(100) == b'through'
+    check_library(socks, local, invite, tcp_echo, echo)
 
 
 @pytest.mark.parametrize('options, expected', [
@@ -213,6 +218,22 @@ def test_login_and_request_in_one_flight_after_the_upgrade(server, tcp_echo):
         assert receive(tls, 2) == b'\1\0'
         assert read_reply(tls)[0] == 0
         assert receive(tls, 7) == b'at once'
+
+
+def test_a_channel_after_the_upgrade(server):
+    folder, port, invite = server
+    context = trust(folder)
+    context.set_alpn_protocols(['sealgram/1'])
+    sock = greet(port, [0x82])
+    assert receive(sock, 2) == b'\5\x82'
+    with context.wrap_socket(sock, server_hostname='127.0.0.1') as tls:
+        assert tls.selected_alpn_protocol() == 'sealgram/1'
+        block = bytes.fromhex('800100010180020004 00010002')  # VERB OPEN, SUITES 1 and 2
+        tls.sendall(login(*credentials(invite)) + b'\5\xe8\0\1' + bytes(6) + struct.pack('!H', len(block)) + block)
+        assert receive(tls, 2) == b'\1\0'
+        assert read_reply(tls)[0] == 0
+        fields = receive(tls, struct.unpack('!H', receive(tls, 2))[0])
+        assert b'\x80\3\0\x10' in fields, 'no handle'
 
 
 def test_a_wrong_password_after_the_upgrade(server):
@@ -358,6 +379,15 @@ def test_curl_in_the_clear_by_policy(lab, program, web):
     assert server.status()['tls_handshakes'] == 0
     done, _ = fetch(lab, program, '--socks5-hostname', f'127.0.0.1:{port}', url)
     assert done.returncode == 97, 'nobody is let in without a password'
+
+
+def test_a_third_party_library_in_the_clear_by_policy(lab, tcp_echo, echo):
+    socks = pytest.importorskip('socks')
+    folder, port, invite = lab.init()
+    lab.edit_config(folder, IN_THE_CLEAR)
+    server = lab.server(folder)
+    check_library(socks, port, invite, tcp_echo, echo)
+    assert server.status()['tls_handshakes'] == 0
 
 
 def test_policy_in_the_clear_is_by_address(lab):
