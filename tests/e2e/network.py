@@ -110,7 +110,7 @@ class Capture:
                                              '-w', str(self.path)], stdin=subprocess.DEVNULL, stderr=log)
         network.lab.open(self)
         wait_for(lambda: 'listening on' in self.log.read_text(), what='tcpdump')
-        self.udp, self.streams, self.segments = [], {}, {}
+        self.udp, self.streams, self.segments, self.before_udp = [], {}, {}, 0
 
     def close(self):
         if self.process.poll() is None:
@@ -118,7 +118,8 @@ class Capture:
             self.process.wait()
 
     def stop(self):
-        """Reads the capture: udp is [(source port, target port, payload)], streams is {(source, target): bytes}."""
+        """Reads the capture: udp is [(source port, target port, payload)], streams is {(source, target): bytes}, and
+        before_udp the number of bytes in them before the first datagram."""
         with self.network.call(CLIENT, socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.sendto(END, (HOSTS[SERVER], DISCARD))
         wait_for(lambda: END in self.path.read_bytes(), what='the end of the capture')
@@ -162,6 +163,7 @@ class Capture:
             self.segments[source, target] = (sequence + 1, [])
         elif payload:
             self.segments[source, target][1].append((sequence, payload))
+            self.before_udp += len(payload) if not self.udp else 0
 
     def everything(self):
         """All that was carried: the frames as they were, and the bytes of each stream in one piece."""

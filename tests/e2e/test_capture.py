@@ -1,11 +1,13 @@
 """What a listener on the wire sees: records and TLS, no payload, name, user or token; and a firewall on the wire."""
+import os
 import socket
+import subprocess
 
 import pytest
 
 from direct import credentials
-from harness import (CONNECT, MARKER, SocksUdp, TcpServer, UdpEcho, echo_stream, receive, socks_request, sum_ledger,
-                     wait_for)
+from harness import (CONNECT, MARKER, SEALGRAM, SocksUdp, TcpServer, UdpEcho, echo_stream, receive, socks_request,
+                     sum_ledger, wait_for)
 from network import CLIENT, HOSTS, HOSTS_6, PORT, SERVER, Capture, tls_records
 
 pytestmark = pytest.mark.netns
@@ -92,9 +94,29 @@ def test_no_marker_is_seen_on_the_wire(network, targets, host):
     assert all(PORT in ports and data[0] == 8 and len(data) >= 46 for *ports, data in capture.udp)
     for which in (0, 1):
         assert sum(datagram[which] == PORT and len(datagram[2]) > 200 for datagram in capture.udp) >= 4 * COUNT
+    assert capture.before_udp > 1000, 'UDP before the handshake'
     nonces = [data[1:25] for *_, data in capture.udp]
     assert len(set(nonces)) == len(nonces), 'a nonce was used twice'
     assert targets.udp.count == 2 * (3 * COUNT + 3)
+
+
+@pytest.mark.parametrize('wrong', ['token', 'pin'])
+def test_nothing_is_sent_by_udp_without_a_login(lab, network, wrong):
+    _, invite, _ = network.server()
+    token, pin = credentials(invite)[1], invite.partition('sha256:')[2]
+    right = {'token': token, 'pin': pin}[wrong]
+    invite = invite.replace(right, right[:8] + ('A' if right[8] != 'A' else 'B') + right[9:])
+    path = lab.folder / 'wrong.invite'
+    path.write_text(invite + '\n')
+    path.chmod(0o600)
+    capture = Capture(network)
+    done = subprocess.run([*network.prefix(CLIENT), SEALGRAM, 'client', '--socks', '127.0.0.1:0', f'@{path}'],
+                          env={**os.environ, 'XDG_RUNTIME_DIR': str(lab.folder)}, timeout=20, check=False,
+                          capture_output=True, text=True)
+    assert done.returncode != 0 and done.stdout == '', done.stderr
+    capture.stop()
+    assert capture.udp == [] and len(capture.streams) == 2
+    check_nothing_is_seen(capture, credentials(invite)[1])
 
 
 def test_no_marker_is_seen_where_udp_is_blocked(network, targets):
