@@ -1,6 +1,8 @@
 """What strangers and hostile users try against a server: it goes on serving others, and accounts for everything."""
+import contextlib
 import ctypes
 import os
+import random
 import socket
 import struct
 import subprocess
@@ -9,8 +11,8 @@ import time
 
 import pytest
 
-from attacker import (ALIVE, CHANNEL, CLOSED, DATAGRAM, PING, PONG, REASONS, REFUSED, Channel, Refused, Tls, login,
-                      open_block, plaintext, request)
+from attacker import (ALIVE, CHANNEL, CLOSED, DATAGRAM, PING, PONG, REASONS, REFUSED, Channel, Refused, Tls, control,
+                      login, open_block, plaintext, request)
 from harness import CONNECT, Thread, UdpEcho, run, sum_ledger, wait_for
 
 
@@ -44,6 +46,12 @@ def target(lab):
             for ledger in (status['up'], status['down']):
                 assert ledger['received'] == sum_ledger(ledger)
     return Target()
+
+
+def memory_of(program):
+    """Its resident memory in bytes."""
+    with open(f'/proc/{program.process.pid}/statm', encoding='ascii') as file:
+        return int(file.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
 
 
 def is_ended(tls):
@@ -373,6 +381,55 @@ def test_a_password_in_the_queue_does_not_outlive_its_user(lab, target):
     again.sendall(b'\5\1\2' + login('mallory', 'a password of some length'))
     assert again.receive(2) == b'\5\2'
     assert again.recv(2) in (b'\1\1', b'')
+
+
+# --- inside a session ---
+
+def test_random_control_messages_end_their_session_only(target, echo):
+    target.start()
+    chance = random.Random(1)
+    other = target.channel()
+    kinds = [DATAGRAM, *range(2, 16), 0x77, 0xff]
+    for _ in range(60):
+        channel = target.channel()
+        text = b''
+        for _ in range(chance.randrange(1, 20)):
+            body = chance.choice([b'', bytes(4), bytes(5), bytes(8), chance.randbytes(chance.randrange(100)), bytes(66000),
+                                  plaintext(chance.randrange(5), echo.address, b'x'), struct.pack('!IB', 7, 1)])
+            text += control(chance.choice(kinds), body)
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            channel.tls.sendall(text[:chance.randrange(len(text)) + 1])
+        channel.close()
+    other.say(DATAGRAM, plaintext(1, echo.address, b'as before'))
+    assert other.hear_only(DATAGRAM) == plaintext(1, echo.address, b'as before')
+    wait_for(lambda: target.status()['sessions'] == 1, 5, 'one session')
+    target.still_serves(echo)
+
+
+def test_bytes_that_drip_make_the_same_messages(target, echo):
+    target.start()
+    channel = target.channel()
+    for byte in control(PING, b'12345678') + control(0x0f, b'skip') + control(DATAGRAM, plaintext(1, echo.address, b'drop')):
+        channel.tls.sendall(bytes([byte]))
+    assert channel.hear() == (PONG, b'12345678')
+    assert channel.hear() == (DATAGRAM, plaintext(1, echo.address, b'drop'))
+
+
+@pytest.mark.no_sanitize
+@pytest.mark.parametrize('kind, body', [(PING, bytes(8)), (ALIVE, struct.pack('!I', 77)), (DATAGRAM, bytes(4))])
+def test_a_client_that_never_reads_holds_little(target, echo, kind, body):
+    """What it would have to read piles up at most to 1 MiB beyond the socket's own buffers; then the session ends."""
+    target.start()
+    channel = target.channel()
+    text = control(kind, body if kind != DATAGRAM else plaintext(1, echo.address, bytes(1000))) * 1000
+    resident = memory_of(target.server)
+    channel.tls.patience(2)
+    with contextlib.suppress(ConnectionError, TimeoutError):
+        for _ in range(300 if kind == PING else 30):
+            channel.tls.sendall(text)
+    assert memory_of(target.server) - resident < 32 << 20
+    channel.close()
+    target.still_serves(echo)
 
 
 # --- one user against the others ---
