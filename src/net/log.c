@@ -88,8 +88,8 @@ void sg_log_from(struct sg_log_place *place, enum sg_log_level level, const char
         return;
     int head = snprintf(line, sizeof line - 1, "sealgram: %s: ", level_name(level));
     if (left_out > 0) {
-        int more = snprintf(line + head, sizeof line - 1 - (size_t)head, "%" PRIu64 " lines like the next were left out",
-                            left_out);
+        int more = snprintf(line + head, sizeof line - 1 - (size_t)head,
+                            "%" PRIu64 " lines like the next were left out", left_out);
         write_line(line, (size_t)head + (size_t)more);
     }
     va_start(args, format);

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from nacl import bindings
 from OpenSSL import SSL
 
-from harness import TcpServer, receive, socks_address
+from harness import TcpServer, receive, socks_address, sum_ledger
 
 CHANNEL = 0xE8
 SUITE = 2  # XChaCha20-Poly1305
@@ -212,6 +212,51 @@ class Channel:
     def close(self):
         self.udp.close()
         self.tls.close()
+
+
+class Target:
+    """A server with one user: what a test starts it with, and what it must still do afterwards."""
+
+    def __init__(self, lab):
+        self.lab, self.folder, self.port, self.invite, self.server = lab, None, None, None, None
+
+    def start(self, config=None, **options):
+        self.folder, self.port, self.invite = self.lab.init(**options)
+        if config:
+            self.lab.edit_config(self.folder, config)
+        self.server = self.lab.server(self.folder)
+        return self
+
+    def channel(self, invite=None, **options):
+        return self.lab.open(Channel(self.port, invite or self.invite, **options))
+
+    def tls(self, **options):
+        return self.lab.open(Tls(self.port, **options))
+
+    def status(self):
+        return self.server.status()
+
+    def still_serves(self, echo):
+        """A well-behaved session works, and both ledgers add up."""
+        channel = self.channel()
+        channel.say(DATAGRAM, plaintext(1, echo.address, b'still here'))
+        assert channel.hear_only(DATAGRAM) == plaintext(1, echo.address, b'still here')
+        channel.close()
+        status = self.status()
+        for ledger in (status['up'], status['down']):
+            assert ledger['received'] == sum_ledger(ledger)
+
+
+def is_ended(tls):
+    """True once the server ended the connection."""
+    try:
+        while tls.recv(65536):
+            pass
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        pass
+    return True
 
 
 def open_reply(code=0, bound=('0.0.0.0', 0), channel=bytes(8), leave_out=(), **values):

@@ -62,8 +62,9 @@ HOSTILE_REPLIES = [
     open_reply(leave_out=('channel',)), open_reply(leave_out=('handle',)), open_reply(leave_out=('suite',)),
     open_reply(leave_out=('senders',)), open_reply(suite=b'\0\x63'), open_reply(suite=b'\0'), open_reply(senders=b'\0\0'),
     open_reply(senders=b'\0\x11'), open_reply(extra=field(0x8005, bytes(8))), open_reply(extra=field(0x8777, b'')),
-    open_reply()[:-1] + b'', open_reply()[:10] + b'\xff\xff' + bytes(65535), open_reply(code=1), open_reply(code=255),
-    open_reply()[:3] + b'\2', b'\5\0\0\3\xff' + b'x' * 257 + bytes(2), os.urandom(70000), b'HTTP/1.1 400 Bad Request\r\n\r\n', b'',
+    open_reply()[:-1], open_reply()[:10] + b'\xff\xff' + bytes(65535), open_reply(code=1), open_reply(code=255),
+    open_reply()[:3] + b'\2', b'\5\0\0\3\xff' + b'x' * 257 + bytes(2), os.urandom(70000),
+    b'HTTP/1.1 400 Bad Request\r\n\r\n', b'',
 ]
 ENDING = [  # each breaks the protocol on the control stream, or ends the session
     control(PATH, b'\0\0\0\1\1'), control(ALIVE, bytes(4)), control(PING, bytes(7)), control(CLOSED, b'\0\1'),
