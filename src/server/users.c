@@ -353,21 +353,35 @@ void sg_token_make(char text[static SG_TOKEN_TEXT_BYTES + 1], char value[static 
 /* --- editing --- */
 
 /*
- * Holds the lock file beside the user file until it is closed. Root makes it for the file's owner, who must be able to
- * open it later.
+ * Root makes the lock file for the owner of the user file, who must be able to open it later. That owner may have put
+ * something else in its place: a second name of a file that must not change hands.
  */
+static bool give_to_owner(int fd, const char *path)
+{
+    struct stat lock, users;
+    if (geteuid() != 0 || stat(path, &users) != 0)
+        return true;
+    if (fstat(fd, &lock) != 0)
+        return false;
+    if (!S_ISREG(lock.st_mode) || lock.st_nlink != 1 || lock.st_size != 0) {
+        errno = EEXIST;
+        return false;
+    }
+    if (fchown(fd, users.st_uid, users.st_gid) != 0)
+        errno = 0; /* the owner then needs root to edit: no reason to stop here */
+    return true;
+}
+
+/* Holds the lock file beside the user file until it is closed. */
 static int lock_file(const char *path, char *error)
 {
     char *lock_path = NULL;
-    struct stat st;
     if (asprintf(&lock_path, "%s.lock", path) < 0) {
         snprintf(error, SG_USERS_ERROR_MAX, "out of memory");
         return -1;
     }
     int fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd >= 0 && geteuid() == 0 && stat(path, &st) == 0 && fchown(fd, st.st_uid, st.st_gid) != 0)
-        errno = 0; /* the owner then needs root to edit: no reason to stop here */
-    if (fd < 0 || flock(fd, LOCK_EX) != 0) {
+    if (fd < 0 || !give_to_owner(fd, path) || flock(fd, LOCK_EX) != 0) {
         snprintf(error, SG_USERS_ERROR_MAX, "%.400s: %s", lock_path, strerror(errno));
         if (fd >= 0)
             close(fd);

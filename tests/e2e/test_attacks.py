@@ -218,6 +218,23 @@ def test_a_client_that_never_reads_holds_little(target, echo, kind, body):
     target.still_serves(echo)
 
 
+def test_root_gives_nobody_a_file_that_poses_as_the_lock(lab, own_network):
+    """The owner of the user file must not get what they put in the lock's place, when root adds a user."""
+    folder, _, _ = lab.init()
+    precious = lab.folder / 'precious'
+    precious.write_text('of root alone')
+    os.chown(folder / 'users', 65534, 65534)
+    (folder / 'users.lock').unlink(missing_ok=True)
+    os.link(precious, folder / 'users.lock')
+    done = run('invite', folder, 'bob')
+    assert (done.returncode, done.stdout) == (1, '')
+    assert done.stderr == f'sealgram: {folder}/users.lock: File exists\n'
+    assert precious.stat().st_uid == 0
+    (folder / 'users.lock').unlink()
+    assert run('invite', folder, 'bob').returncode == 0
+    assert (folder / 'users.lock').stat().st_uid == (folder / 'users').stat().st_uid == 65534
+
+
 # --- one user against the others ---
 
 def test_sender_ids_of_one_user_leave_room_for_others(lab, target, echo):
