@@ -269,7 +269,10 @@ def open_reply(code=0, bound=('0.0.0.0', 0), channel=bytes(8), leave_out=(), **v
 
 
 class HostileServer(TcpServer):
-    """Has the key that an invite pins, lets everybody in, and answers CHANNEL by the next of its scripts (the last stays)."""
+    """
+    Has the key that an invite pins, lets everybody in, answers CHANNEL by the next of its scripts (the last stays), and
+    CONNECT and BIND by `answer`, then the end.
+    """
 
     def __init__(self, folder, port, *scripts):
         self.context = SSL.Context(SSL.TLS_SERVER_METHOD)
@@ -277,7 +280,7 @@ class HostileServer(TcpServer):
         self.context.use_privatekey_file(str(folder / 'key.pem'))
         self.context.use_certificate_chain_file(str(folder / 'cert.pem'))
         self.context.set_alpn_select_callback(lambda _, offered: b'sealgram/1')
-        self.scripts, self.channels = list(scripts), 0
+        self.scripts, self.channels, self.answer = list(scripts), 0, b''
         super().__init__(self.play, port=port)
 
     def play(self, sock):
@@ -289,7 +292,10 @@ class HostileServer(TcpServer):
             stream.receive(stream.receive(2)[1])
             stream.receive(stream.receive(1)[0])
             stream.sendall(b'\5\2\1\0')
-            stream.receive(10)
+            if stream.receive(10)[1] != CHANNEL:
+                stream.sendall(self.answer)
+                stream.close()
+                return
             stream.receive(struct.unpack('!H', stream.receive(2))[0])
             self.channels += 1
             script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]

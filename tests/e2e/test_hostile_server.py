@@ -8,7 +8,7 @@ import pytest
 
 from attacker import (ALIVE, CLOSE, CLOSED, DATAGRAM, PATH, PING, PONG, REFUSED, HostileServer, control, field, open_reply,
                       plaintext, serve_echo)
-from harness import address, sum_ledger, wait_for
+from harness import BIND, CONNECT, address, sum_ledger, wait_for
 
 
 @pytest.fixture
@@ -118,3 +118,34 @@ def test_records_go_to_no_endpoint_of_another_class(hostile):
         echo_works(client)
         refused = 'which is not of its own class of address: not used' in client.err
         assert refused == (host not in ('127.0.0.1', '::1')), host
+
+
+REPLY = b'\5\0\0\1\x7f\0\0\1\0\x07'
+TUNNEL_ANSWERS = [
+    b'', b'\5', b'\4\0\0\1' + bytes(6), b'\5\0\1\1' + bytes(6), b'\5\0\0\2' + bytes(6), b'\5\0\0\3\0\0\0', b'\5\0\0\3\xff' + b'x' * 300,
+    b'\5\1\0\1' + bytes(6), b'\5\xff\0\1' + bytes(6), b'\5\5\0\1' + bytes(6) + bytes(100000), REPLY, REPLY + bytes(100000), REPLY[:-1],
+    REPLY + b'\5\1\0\1' + bytes(6), REPLY + b'\4' + bytes(9), REPLY + REPLY, REPLY + REPLY + b'data', REPLY + REPLY[:5],
+    REPLY + b'\5\0\0\3\xff' + b'x' * 300, os.urandom(50000),
+]
+
+
+def test_answers_to_connect_and_bind_that_make_no_sense(hostile):
+    """The application gets a reply and an end, soon; the client and its session go on."""
+    server, client = hostile(serve_echo)
+    host, _, port = client.ready()['socks'].rpartition(':')
+    for answer in TUNNEL_ANSWERS:
+        server.answer = answer
+        for command in (CONNECT, BIND):
+            with socket.create_connection((host, int(port)), 5) as app:
+                app.sendall(b'\5\1\0\5' + bytes([command]) + b'\0\1\x7f\0\0\1\0\x07')
+                app.settimeout(5)
+                said = b''
+                try:
+                    while chunk := app.recv(65536):
+                        said += chunk
+                except ConnectionResetError:
+                    pass
+                assert said[:3] == b'\5\0\5', answer
+    status = client.status()
+    assert (status['session'], status['sessions_opened'], status['tunnels']) == ('up', 1, 0)
+    echo_works(client)
