@@ -11,7 +11,7 @@
 #include "net/udp.h"
 #include "server/datapath.h"
 
-enum { CONTACTED_MAX = 4096, NAMES_MAX = 64 };
+enum { NAMES_MAX = 64 };
 
 void sg_outbound_init(struct sg_outbound *outbound, struct sg_datapath *datapath, const struct sg_outbound_owner *owner)
 {
@@ -30,44 +30,12 @@ void sg_outbound_dispose(struct sg_outbound *outbound)
         close(outbound->legs[i].fd);
         outbound->legs[i].fd = -1;
     }
-    free(outbound->contacted);
-    outbound->contacted = NULL;
+    sg_contacts_dispose(&outbound->contacts);
     for (struct sg_outbound_name *name = outbound->names, *next; name; name = next) {
         next = name->next;
         free(name);
     }
     outbound->names = NULL;
-}
-
-static bool was_contacted(const struct sg_outbound *outbound, const struct sg_ip *ip)
-{
-    /* newest first: answers come from where the last datagrams went */
-    for (unsigned i = outbound->contacted_count; i-- > 0;)
-        if (sg_ip_equal(&outbound->contacted[i], ip))
-            return true;
-    return false;
-}
-
-/* Remembers an address; past the limit the oldest half is forgotten (its answers are then filtered). */
-static bool remember_contact(struct sg_outbound *outbound, const struct sg_ip *ip)
-{
-    if (was_contacted(outbound, ip))
-        return true;
-    if (outbound->contacted_count == CONTACTED_MAX) {
-        unsigned keep = CONTACTED_MAX / 2;
-        memmove(outbound->contacted, outbound->contacted + keep, keep * sizeof *outbound->contacted);
-        outbound->contacted_count = keep;
-    }
-    if (outbound->contacted_count == outbound->contacted_room) {
-        unsigned room = outbound->contacted_room ? outbound->contacted_room * 2 : 1;
-        struct sg_ip *grown = realloc(outbound->contacted, room * sizeof *grown);
-        if (!grown)
-            return false;
-        outbound->contacted = grown;
-        outbound->contacted_room = room;
-    }
-    outbound->contacted[outbound->contacted_count++] = *ip;
-    return true;
 }
 
 static void drain_errors(struct sg_outbound *outbound, int fd)
@@ -85,7 +53,7 @@ static void filter(const struct sg_outbound *outbound, unsigned count)
         struct sg_udp_packet *packet = &datapath->rx.packets[i];
         datapath->down.received++;
         datapath->down.received_bytes += packet->len;
-        if (was_contacted(outbound, &packet->peer.ip))
+        if (sg_contacts_has(&outbound->contacts, &packet->peer.ip))
             continue;
         sg_ledger_drop(&datapath->down, SG_REASON_FILTERED);
         packet->bytes = NULL;
@@ -132,7 +100,7 @@ enum sg_reason sg_outbound_send(struct sg_outbound *outbound, const struct sg_en
         if (reason != SG_REASON_NONE)
             return reason;
     }
-    if (!remember_contact(outbound, &target->ip))
+    if (sg_contacts_add(&outbound->contacts, &target->ip) != SG_OK)
         return SG_REASON_NO_SOCKET;
     sg_udp_tx_add(&outbound->datapath->out, leg->fd, target, NULL, data, len, &outbound->datapath->up, len);
     return SG_REASON_NONE;

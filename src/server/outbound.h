@@ -9,6 +9,7 @@
 #include <event2/event_struct.h>
 
 #include "core/addr.h"
+#include "core/contacts.h"
 #include "core/reason.h"
 
 struct sg_datapath;
@@ -39,8 +40,7 @@ struct sg_outbound {
     struct sg_datapath *datapath;
     const struct sg_outbound_owner *owner;
     struct sg_outbound_leg legs[2]; /* IPv4, IPv6 */
-    struct sg_ip *contacted;
-    unsigned contacted_count, contacted_room;
+    struct sg_contacts contacts;
     struct sg_outbound_name *names;
 };
 
