@@ -33,7 +33,9 @@ static void write_place(FILE *file, const struct sg_server_yaml *yaml)
             "# Client certificates that this CA signed name their user by subject CN (sealgram invite --certificate).\n"
             "# client_ca: client_ca.pem\n\n"
             "# Where `sealgram status` asks, if not in the run directory.\n"
-            "# status_socket: /run/sealgram/status.sock\n\n",
+            "# status_socket: /run/sealgram/status.sock\n\n"
+            "# Threads that carry the traffic; if not said, one for each CPU.\n"
+            "# workers: 2\n\n",
             yaml->host);
 }
 

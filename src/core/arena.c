@@ -6,6 +6,7 @@
 #include "core/arena.h"
 
 #include <assert.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -19,7 +20,8 @@ struct sg_arena {
     uint8_t *memory;
     size_t bytes;
     size_t slot_count;
-    size_t fresh; /* slots from here on were never used: their pages are not even there */
+    pthread_mutex_t lock; /* for what follows */
+    size_t fresh;         /* slots from here on were never used: their pages are not even there */
     size_t free_count;
     size_t in_use;
     uint32_t free_slots[]; /* a stack, so that few pages are ever touched */
@@ -49,6 +51,7 @@ struct sg_arena *sg_arena_new(size_t slots, bool *locked)
     struct sg_arena *arena = calloc(1, sizeof *arena + slots * sizeof arena->free_slots[0]);
     if (!arena)
         return NULL;
+    pthread_mutex_init(&arena->lock, NULL);
     arena->slot_count = slots;
     arena->bytes = (slots * SG_ARENA_SLOT_BYTES + page - 1) / page * page;
     if (!map_memory(arena)) {
@@ -67,6 +70,7 @@ void sg_arena_free(struct sg_arena *arena)
         return;
     sodium_memzero(arena->memory, arena->fresh * SG_ARENA_SLOT_BYTES);
     munmap(arena->memory, arena->bytes);
+    pthread_mutex_destroy(&arena->lock);
     free(arena);
 }
 
@@ -75,16 +79,22 @@ size_t sg_arena_slots(size_t channels, uint32_t max_senders)
     return channels * (2 + (size_t)max_senders);
 }
 
+/* The number of a free slot; slot_count if there is none. The lock is held. */
+static size_t take_index(struct sg_arena *arena)
+{
+    if (arena->free_count > 0)
+        return arena->free_slots[--arena->free_count];
+    return arena->fresh < arena->slot_count ? arena->fresh++ : arena->slot_count;
+}
+
 void *sg_arena_take(struct sg_arena *arena)
 {
-    size_t index = 0;
-    if (arena->free_count > 0)
-        index = arena->free_slots[--arena->free_count];
-    else if (arena->fresh < arena->slot_count)
-        index = arena->fresh++;
-    else
+    pthread_mutex_lock(&arena->lock);
+    size_t index = take_index(arena);
+    arena->in_use += index < arena->slot_count;
+    pthread_mutex_unlock(&arena->lock);
+    if (index == arena->slot_count)
         return NULL;
-    arena->in_use++;
     struct sg_arena_mark *mark = (void *)(arena->memory + index * SG_ARENA_SLOT_BYTES);
     mark->alive = MARK_ALIVE;
     return mark;
@@ -95,15 +105,20 @@ void sg_arena_give(struct sg_arena *arena, void *slot)
     if (!slot)
         return;
     size_t offset = (size_t)((uint8_t *)slot - arena->memory);
-    assert(offset % SG_ARENA_SLOT_BYTES == 0 && offset / SG_ARENA_SLOT_BYTES < arena->fresh);
+    assert(offset % SG_ARENA_SLOT_BYTES == 0 && offset / SG_ARENA_SLOT_BYTES < arena->slot_count);
     sodium_memzero(slot, SG_ARENA_SLOT_BYTES);
+    pthread_mutex_lock(&arena->lock);
     arena->free_slots[arena->free_count++] = (uint32_t)(offset / SG_ARENA_SLOT_BYTES);
     arena->in_use--;
+    pthread_mutex_unlock(&arena->lock);
 }
 
-size_t sg_arena_in_use(const struct sg_arena *arena)
+size_t sg_arena_in_use(struct sg_arena *arena)
 {
-    return arena->in_use;
+    pthread_mutex_lock(&arena->lock);
+    size_t in_use = arena->in_use;
+    pthread_mutex_unlock(&arena->lock);
+    return in_use;
 }
 
 bool sg_arena_is_alive(const void *slot)

@@ -4,7 +4,7 @@
  *
  * Each slot starts with a marker. In a forked child every slot is 0, marker too: whoever uses a
  * slot asks sg_arena_is_alive first, and refuses to seal or open (WIPED), so that parent and child
- * never seal under one nonce. Not for use by several threads: each worker has its own.
+ * never seal under one nonce. Several threads may take and give; a slot is one thread's.
  */
 #ifndef SG_CORE_ARENA_H
 #define SG_CORE_ARENA_H
@@ -50,7 +50,7 @@ size_t sg_arena_slots(size_t channels, uint32_t max_senders);
 void *sg_arena_take(struct sg_arena *arena);
 /* Wipes the slot and gives it back; accepts NULL. */
 void sg_arena_give(struct sg_arena *arena, void *slot);
-size_t sg_arena_in_use(const struct sg_arena *arena);
+size_t sg_arena_in_use(struct sg_arena *arena);
 
 /* False for NULL, for a slot that was given back, and for every slot in a forked child. */
 bool sg_arena_is_alive(const void *slot);

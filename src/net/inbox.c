@@ -2,33 +2,37 @@
 #include "net/inbox.h"
 
 #include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <event2/event.h>
 
-struct letter {
-    struct letter *next;
-    sg_inbox_fn *fn;
-    void *ctx;
-};
-
 struct sg_inbox {
     pthread_mutex_t lock;
-    struct letter *first, **last; /* under lock */
+    struct sg_letter *first, **last; /* under lock */
     int fd;
     struct event *readable;
 };
 
-static struct letter *take_all(struct sg_inbox *inbox)
+static struct sg_letter *take_all(struct sg_inbox *inbox)
 {
     pthread_mutex_lock(&inbox->lock);
-    struct letter *first = inbox->first;
+    struct sg_letter *first = inbox->first;
     inbox->first = NULL;
     inbox->last = &inbox->first;
     pthread_mutex_unlock(&inbox->lock);
     return first;
+}
+
+static void work_off(struct sg_inbox *inbox)
+{
+    for (struct sg_letter *letter = take_all(inbox), *next = NULL; letter; letter = next) {
+        next = letter->next;
+        letter->fn(letter->ctx);
+    }
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *ctx)
@@ -38,11 +42,7 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
     if (read(fd, &count, sizeof count) < 0) {
         /* what woke us was worked off with an earlier letter */
     }
-    for (struct letter *letter = take_all(ctx), *next = NULL; letter; letter = next) {
-        next = letter->next;
-        letter->fn(letter->ctx);
-        free(letter);
-    }
+    work_off(ctx);
 }
 
 struct sg_inbox *sg_inbox_new(struct event_base *base)
@@ -64,10 +64,7 @@ void sg_inbox_free(struct sg_inbox *inbox)
 {
     if (!inbox)
         return;
-    for (struct letter *letter = take_all(inbox), *next = NULL; letter; letter = next) {
-        next = letter->next;
-        free(letter);
-    }
+    work_off(inbox);
     if (inbox->readable)
         event_free(inbox->readable);
     if (inbox->fd >= 0)
@@ -76,13 +73,10 @@ void sg_inbox_free(struct sg_inbox *inbox)
     free(inbox);
 }
 
-bool sg_inbox_post(struct sg_inbox *inbox, sg_inbox_fn *fn, void *ctx)
+void sg_inbox_post(struct sg_inbox *inbox, struct sg_letter *letter)
 {
     const uint64_t one = 1;
-    struct letter *letter = malloc(sizeof *letter);
-    if (!letter)
-        return false;
-    *letter = (struct letter){.fn = fn, .ctx = ctx};
+    letter->next = NULL;
     pthread_mutex_lock(&inbox->lock);
     *inbox->last = letter;
     inbox->last = &letter->next;
@@ -90,13 +84,13 @@ bool sg_inbox_post(struct sg_inbox *inbox, sg_inbox_fn *fn, void *ctx)
     if (write(inbox->fd, &one, sizeof one) < 0) {
         /* the counter is full: the loop is awake anyway */
     }
-    return true;
 }
 
 /* --- calls --- */
 
 struct call {
-    sg_inbox_fn *fn;
+    struct sg_letter letter;
+    void (*fn)(void *ctx);
     void *ctx;
     pthread_mutex_t lock;
     pthread_cond_t returned;
@@ -113,17 +107,17 @@ static void run_call(void *ctx)
     pthread_mutex_unlock(&call->lock);
 }
 
-bool sg_inbox_call(struct sg_inbox *inbox, sg_inbox_fn *fn, void *ctx)
+void sg_inbox_call(struct sg_inbox *inbox, void (*fn)(void *ctx), void *ctx)
 {
-    struct call call = {.fn = fn, .ctx = ctx};
+    struct call call = {.letter.fn = run_call, .fn = fn, .ctx = ctx};
+    call.letter.ctx = &call;
     pthread_mutex_init(&call.lock, NULL);
     pthread_cond_init(&call.returned, NULL);
-    bool posted = sg_inbox_post(inbox, run_call, &call);
+    sg_inbox_post(inbox, &call.letter);
     pthread_mutex_lock(&call.lock);
-    while (posted && !call.done)
+    while (!call.done)
         pthread_cond_wait(&call.returned, &call.lock);
     pthread_mutex_unlock(&call.lock);
     pthread_cond_destroy(&call.returned);
     pthread_mutex_destroy(&call.lock);
-    return posted;
 }

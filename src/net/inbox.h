@@ -4,24 +4,25 @@
 #ifndef SG_NET_INBOX_H
 #define SG_NET_INBOX_H
 
-#include <stdbool.h>
-
 struct event_base;
 struct sg_inbox;
 
-typedef void sg_inbox_fn(void *ctx);
+/* The asker's memory: it stays as it is until fn(ctx) is called, and is fn's from then on. */
+struct sg_letter {
+    struct sg_letter *next; /* of the inbox */
+    void (*fn)(void *ctx);
+    void *ctx;
+};
 
-/* NULL when memory or descriptors are short. Made and freed while no other thread uses it; what waits is not run. */
+/* NULL when memory or descriptors are short. */
 struct sg_inbox *sg_inbox_new(struct event_base *base);
+/* Accepts NULL. Letters that wait are worked off first, on the calling thread: nobody may post any more. */
 void sg_inbox_free(struct sg_inbox *inbox);
 
-/* fn(ctx) runs on the loop, soon, in the order of posting. From any thread. False: out of memory, it will not run. */
-bool sg_inbox_post(struct sg_inbox *inbox, sg_inbox_fn *fn, void *ctx);
+/* fn(ctx) runs on the loop, soon, in the order of posting. From any thread. */
+void sg_inbox_post(struct sg_inbox *inbox, struct sg_letter *letter);
 
-/*
- * Posts, and returns when fn has returned. From any thread but the loop's own; the loop must be running. False: out of
- * memory, it did not run.
- */
-bool sg_inbox_call(struct sg_inbox *inbox, sg_inbox_fn *fn, void *ctx);
+/* Posts, and returns when fn has returned. From any thread but the loop's own; the loop must be running. */
+void sg_inbox_call(struct sg_inbox *inbox, void (*fn)(void *ctx), void *ctx);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -58,7 +59,7 @@ static void on_resume(evutil_socket_t fd, short what, void *ctx)
     evconnlistener_enable(l->listener);
 }
 
-static int open_socket(const struct sg_endpoint *at)
+static int open_socket(const struct sg_endpoint *at, bool shared)
 {
     struct sockaddr_storage ss;
     socklen_t len = sg_sockaddr_from(at, &ss);
@@ -67,6 +68,7 @@ static int open_socket(const struct sg_endpoint *at)
     if (fd < 0)
         return -1;
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
+        (shared && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0) ||
         (at->ip.family == 6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) != 0) ||
         bind(fd, (struct sockaddr *)&ss, len) != 0 || listen(fd, BACKLOG) != 0) {
         int error = errno;
@@ -77,11 +79,11 @@ static int open_socket(const struct sg_endpoint *at)
     return fd;
 }
 
-struct sg_listener *sg_listener_new(struct event_base *base, const struct sg_endpoint *at, struct sg_endpoint *bound,
-                                    sg_accept_fn *fn, void *ctx)
+static struct sg_listener *make_listener(struct event_base *base, const struct sg_endpoint *at, bool shared,
+                                         struct sg_endpoint *bound, sg_accept_fn *fn, void *ctx)
 {
     struct sg_listener *l = calloc(1, sizeof *l);
-    int fd = l ? open_socket(at) : -1;
+    int fd = l ? open_socket(at, shared) : -1;
     int error = errno;
     if (fd < 0)
         goto failed;
@@ -102,6 +104,18 @@ failed:
     sg_listener_free(l);
     errno = error;
     return NULL;
+}
+
+struct sg_listener *sg_listener_new(struct event_base *base, const struct sg_endpoint *at, struct sg_endpoint *bound,
+                                    sg_accept_fn *fn, void *ctx)
+{
+    return make_listener(base, at, false, bound, fn, ctx);
+}
+
+struct sg_listener *sg_listener_new_shared(struct event_base *base, const struct sg_endpoint *at,
+                                           struct sg_endpoint *bound, sg_accept_fn *fn, void *ctx)
+{
+    return make_listener(base, at, true, bound, fn, ctx);
 }
 
 void sg_listener_free(struct sg_listener *listener)

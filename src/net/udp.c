@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <linux/errqueue.h>
+#include <linux/filter.h>
 
 #include "net/sockaddr.h"
 
@@ -59,6 +60,19 @@ int sg_udp_open(const struct sg_endpoint *bind_to, unsigned flags)
         return -1;
     }
     return fd;
+}
+
+bool sg_udp_steer(int fd, uint8_t first)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 0), /* an empty datagram ends here, with 0 */
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, first, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 1),
+        BPF_STMT(BPF_RET | BPF_A, 0),
+    };
+    const struct sock_fprog program = {.len = sizeof code / sizeof *code, .filter = code};
+    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof program) == 0;
 }
 
 size_t sg_udp_route_payload(const struct sg_endpoint *to)

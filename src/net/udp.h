@@ -128,6 +128,13 @@ enum sg_udp_flags {
 /* A non-blocking socket of the address' family (IPv6 only IPv6), bound to it. -1 with errno on failure. */
 int sg_udp_open(const struct sg_endpoint *bind_to, unsigned flags);
 
+/*
+ * The sockets that share the socket's address and port (SG_UDP_REUSEPORT) are numbered in the order in which they were
+ * bound. From now on a datagram whose first byte is first goes to the one that its second byte numbers, all others to
+ * number 0. False with errno where the kernel cannot.
+ */
+bool sg_udp_steer(int fd, uint8_t first);
+
 /* The longest UDP payload of the route to an endpoint, by the kernel's figure; 0 if it does not say. */
 size_t sg_udp_route_payload(const struct sg_endpoint *to);
 

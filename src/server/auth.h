@@ -10,24 +10,30 @@
 
 #include "core/addr.h"
 
-struct event_base;
 struct sg_auth;
 struct sg_auth_job;
-struct sg_server;
+struct sg_inbox;
+struct sg_policy;
 
-/* What a client presents; borrowed for the call. */
+/* What a client presents, and by which users; borrowed for the call. */
 struct sg_auth_request {
+    const struct sg_policy *policy;
     const char *user; /* empty: a name that cannot exist */
     const uint8_t *password;
     size_t password_len;
     struct sg_ip peer;
+    struct sg_inbox *inbox; /* of the loop that asks */
 };
 
-/* The verdict on a password, on the event loop; never after a cancel. */
+/* The verdict on a password, on the loop that asked; never after a cancel. */
 typedef void sg_auth_fn(void *ctx, bool good);
 
-/* A checker with so many threads and so many jobs waiting at most. NULL when threads or memory are short. */
-struct sg_auth *sg_auth_new(struct sg_server *server, struct event_base *base, unsigned threads, unsigned queue);
+/*
+ * A checker for all workers, with so many threads and so many jobs waiting at most. NULL when threads or memory are
+ * short. It is freed after all jobs were cancelled, and before the inboxes of the loops that asked, which are then
+ * worked off once more.
+ */
+struct sg_auth *sg_auth_new(unsigned threads, unsigned queue);
 void sg_auth_free(struct sg_auth *auth);
 
 /*
@@ -36,9 +42,7 @@ void sg_auth_free(struct sg_auth *auth);
  */
 struct sg_auth_job *sg_auth_check(struct sg_auth *auth, const struct sg_auth_request *request, bool *good,
                                   sg_auth_fn *fn, void *ctx);
+/* On the loop that asked. */
 void sg_auth_cancel(struct sg_auth_job *job);
-
-/* The user file changed: nothing is remembered any more, and what is being checked is not good any more. */
-void sg_auth_forget(struct sg_auth *auth);
 
 #endif

@@ -172,7 +172,7 @@ static void accept_open(struct sg_opening *opening, const struct sg_open_request
     }
     struct sg_open_reply reply = {
         .suite = suite,
-        .max_senders = (uint16_t)worker->datapath->limits.max_senders,
+        .max_senders = (uint16_t)worker->server->key_limits.max_senders,
         .max_associations = config->limits.associations_per_user,
         .assoc_idle_s = (uint32_t)(config->timeouts.association_ms / 1000),
         .dns_idle_s = (uint32_t)(config->timeouts.dns_ms / 1000),

@@ -311,6 +311,7 @@ static const struct key top_keys[] = {
     {.name = "plain_socks", .read = read_mapping, .keys = plain_socks_keys},
     {.name = "plain_udp", .read = read_mapping, .keys = plain_udp_keys},
     {.name = "allow_anyone_without_authentication", .read = read_bool, .offset = AT(allow_anyone)},
+    NUMBER("workers", workers, 1, 256),
     {.name = "limits", .read = read_mapping, .keys = limit_keys},
     {.name = "timeouts", .read = read_mapping, .keys = timeout_keys},
     {.name = NULL},

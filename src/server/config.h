@@ -28,6 +28,7 @@ struct sg_config {
     struct sg_cidr plain_udp[SG_CONFIG_NETS_MAX]; /* clients that may have plain UDP associations */
     unsigned plain_udp_count;
     bool allow_anyone; /* nobody needs to authenticate */
+    uint32_t workers;  /* 0: as many as there are CPUs */
     struct {
         uint32_t sessions, sessions_per_user;
         uint32_t associations, associations_per_user;

@@ -16,13 +16,17 @@
 #include <sodium.h>
 
 #include "core/socks5.h"
+#include "net/clock.h"
 #include "net/finish.h"
+#include "net/inbox.h"
 #include "net/log.h"
 #include "net/sockaddr.h"
 #include "net/tls.h"
+#include "server/admission.h"
 #include "server/auth.h"
 #include "server/channel_conn.h"
 #include "server/config.h"
+#include "server/policy.h"
 #include "server/server.h"
 #include "server/tunnel.h"
 #include "server/usage.h"
@@ -36,6 +40,7 @@ struct sg_conn {
     struct sg_worker *worker;
     struct sg_endpoint peer, local;
     int fd; /* until bev has it */
+    uint64_t accepted_ms;
     struct event *first_byte;
     struct event *deadline;
     struct bufferevent *bev;
@@ -54,6 +59,7 @@ static void free_conn(struct sg_conn *conn)
     if (conn->next)
         conn->next->link = conn->link;
     conn->worker->conn_count--;
+    sg_admission_leave(conn->worker->server->admission, &conn->peer.ip);
     if (conn->job)
         sg_auth_cancel(conn->job);
     if (conn->first_byte)
@@ -108,7 +114,7 @@ static bool hand_over(struct sg_conn *conn, struct sg_handover *out)
     struct sg_server *server = conn->worker->server;
     *out = (struct sg_handover){.bev = conn->bev, .peer = conn->peer, .local = conn->local};
     memcpy(out->user, conn->user, sizeof conn->user);
-    sg_server_user_digest(server, conn->user, out->credential_digest);
+    sg_users_digest(conn->worker->policy->users, conn->user, out->credential_digest);
     out->usage = sg_usage_acquire(server->usage, conn->user);
     if (!out->usage) {
         refuse_request(conn, SG_SOCKS5_REP_GENERAL);
@@ -197,6 +203,8 @@ static void check_login(struct sg_conn *conn)
     if (len <= SG_USER_NAME_MAX)
         memcpy(conn->user, conn->socks.user, len);
     struct sg_auth_request request = {
+        .policy = conn->worker->policy,
+        .inbox = conn->worker->inbox,
         .user = conn->user,
         .password = conn->socks.password,
         .password_len = conn->socks.password_len,
@@ -306,7 +314,8 @@ static void on_handshake(struct sg_conn *conn)
 {
     char name[SG_TLS_NAME_MAX + 1];
     conn->worker->tls_handshakes++;
-    if (sg_tls_client_name(conn->bev, name) && sg_server_user_has_certificate(conn->worker->server, name)) {
+    if (sg_tls_client_name(conn->bev, name) &&
+        sg_users_has_kind(conn->worker->policy->users, name, SG_USER_CERTIFICATE)) {
         memcpy(conn->user, name, sizeof conn->user);
         conn->is_known = true;
     }
@@ -378,6 +387,17 @@ static void start_plain(struct sg_conn *conn)
 
 /* --- the first byte --- */
 
+static void pass_fd(struct sg_worker *worker, int fd, uint64_t accepted_ms);
+
+/* SOCKS5 in the clear: its datagrams, if it has any, arrive at worker 0. */
+static void pass_on(struct sg_conn *conn)
+{
+    int fd = conn->fd;
+    conn->fd = -1;
+    pass_fd(conn->worker, fd, conn->accepted_ms);
+    free_conn(conn);
+}
+
 static void on_first_byte(evutil_socket_t fd, short what, void *ctx)
 {
     struct sg_conn *conn = ctx;
@@ -392,6 +412,8 @@ static void on_first_byte(evutil_socket_t fd, short what, void *ctx)
     conn->first_byte = NULL;
     if (got == 1 && byte == FIRST_BYTE_TLS) {
         start_tls(conn);
+    } else if (got == 1 && byte == FIRST_BYTE_SOCKS5 && conn->worker->index != 0) {
+        pass_on(conn);
     } else if (got == 1 && byte == FIRST_BYTE_SOCKS5) {
         start_plain(conn);
     } else {
@@ -409,42 +431,36 @@ static void on_deadline(evutil_socket_t fd, short what, void *ctx)
     free_conn(conn);
 }
 
-/* One address for IPv4, one /64 for IPv6: what one host has. */
-static bool same_host(const struct sg_ip *a, const struct sg_ip *b)
+static bool may_begin(struct sg_worker *worker, const struct sg_ip *peer)
 {
-    return a->family == b->family && memcmp(a->bytes, b->bytes, a->family == 6 ? 8 : 4) == 0;
+    const struct sg_server *server = worker->server;
+    return sg_usage_total(server->usage, SG_USAGE_CONNECTION) < server->config->limits.connections &&
+           sg_admission_enter(server->admission, peer);
 }
 
-static bool is_over_cap(const struct sg_worker *worker, const struct sg_ip *peer)
+/* Takes over fd, whose time is limited since it was accepted. */
+static void start_conn(struct sg_worker *worker, int fd, uint64_t accepted_ms)
 {
-    const struct sg_config *config = worker->server->config;
-    unsigned from_peer = 0;
-    if (worker->conn_count >= config->limits.unauthenticated ||
-        worker->conn_count + worker->tunnel_count >= config->limits.connections)
-        return true;
-    for (const struct sg_conn *c = worker->conns; c; c = c->next)
-        from_peer += same_host(&c->peer.ip, peer);
-    return from_peer >= config->limits.unauthenticated_per_address;
-}
-
-void sg_conn_accept(struct sg_worker *worker, int fd)
-{
+    uint64_t limit_ms = (uint64_t)worker->server->config->limits.handshake_seconds * 1000;
+    uint64_t gone_ms = sg_now_ms() - accepted_ms;
+    uint64_t left_ms = gone_ms < limit_ms ? limit_ms - gone_ms : 0;
+    struct timeval limit = {.tv_sec = (time_t)(left_ms / 1000), .tv_usec = (suseconds_t)(left_ms % 1000 * 1000)};
     struct sg_endpoint peer = sg_socket_peer(fd);
-    struct timeval limit = {.tv_sec = worker->server->config->limits.handshake_seconds};
-    worker->accepted++;
     struct sg_conn *conn = NULL;
-    if (is_over_cap(worker, &peer.ip)) {
+    if (!may_begin(worker, &peer.ip)) {
         worker->refused_caps++;
         close(fd);
         return;
     }
     conn = calloc(1, sizeof *conn);
     if (!conn) {
+        sg_admission_leave(worker->server->admission, &peer.ip);
         close(fd);
         return;
     }
     conn->worker = worker;
     conn->fd = fd;
+    conn->accepted_ms = accepted_ms;
     conn->peer = peer;
     conn->local = sg_socket_local(fd);
     conn->next = worker->conns;
@@ -458,4 +474,46 @@ void sg_conn_accept(struct sg_worker *worker, int fd)
     if (!conn->first_byte || !conn->deadline || event_add(conn->first_byte, NULL) != 0 ||
         evtimer_add(conn->deadline, &limit) != 0)
         free_conn(conn);
+}
+
+/* A connection that goes on at worker 0, before a byte of it was read. */
+struct passed {
+    struct sg_letter letter;
+    struct sg_worker *to;
+    int fd;
+    uint64_t accepted_ms;
+};
+
+static void take_passed(void *ctx)
+{
+    struct passed passed = *(struct passed *)ctx;
+    free(ctx);
+    if (passed.to->closed)
+        close(passed.fd);
+    else
+        start_conn(passed.to, passed.fd, passed.accepted_ms);
+}
+
+static void pass_fd(struct sg_worker *worker, int fd, uint64_t accepted_ms)
+{
+    struct passed *passed = malloc(sizeof *passed);
+    if (!passed) {
+        close(fd);
+        return;
+    }
+    *passed = (struct passed){.to = worker->server->workers[0], .fd = fd, .accepted_ms = accepted_ms};
+    passed->letter = (struct sg_letter){.fn = take_passed, .ctx = passed};
+    sg_inbox_post(passed->to->inbox, &passed->letter);
+}
+
+void sg_conn_accept(struct sg_worker *worker, int fd)
+{
+    const struct sg_config *config = worker->server->config;
+    struct sg_endpoint peer = sg_socket_peer(fd);
+    worker->accepted++;
+    /* who may ask for a plain association must do so where its datagrams arrive */
+    if (worker->index != 0 && is_listed(config->plain_udp, config->plain_udp_count, &peer.ip))
+        pass_fd(worker, fd, sg_now_ms());
+    else
+        start_conn(worker, fd, sg_now_ms());
 }

@@ -10,6 +10,7 @@
 #include "net/dial.h"
 #include "net/resolver.h"
 #include "net/sockaddr.h"
+#include "server/policy.h"
 #include "server/server.h"
 #include "server/tunnel.h"
 #include "server/worker.h"
@@ -54,7 +55,7 @@ static void dial(struct sg_tunnel *tunnel, const struct sg_ip *ips, size_t count
     size_t allowed_count = 0;
     for (size_t i = 0; i < count && i < SG_RESOLVE_MAX_IPS; i++) {
         struct sg_endpoint to = {.ip = sg_ip_unmap(&ips[i]), .port = connecting->port};
-        if (sg_guard_check(&tunnel->worker->server->guard, &to, NULL) == SG_OK)
+        if (sg_guard_check(&tunnel->worker->policy->guard, &to, NULL) == SG_OK)
             allowed[allowed_count++] = to.ip;
     }
     if (allowed_count == 0) {

@@ -17,19 +17,16 @@
 #include "core/detect.h"
 #include "core/plaintext.h"
 #include "net/clock.h"
-#include "net/key_limits.h"
 #include "net/ledger_json.h"
 #include "net/log.h"
 #include "net/sockaddr.h"
 #include "server/config.h"
 #include "server/plain.h"
+#include "server/policy.h"
 #include "server/server.h"
 #include "server/session.h"
 #include "server/users.h"
 #include "server/worker.h"
-
-/* What a process may lock unless somebody gave it more (RLIMIT_MEMLOCK); unused slots count, but cost no memory. */
-enum { LOCKED_BYTES = 8 << 20, FEWEST_SENDERS = 2 };
 
 void sg_datapath_random(void *ctx, uint8_t *out, size_t len)
 {
@@ -185,6 +182,26 @@ void sg_datapath_flush_back(struct sg_datapath *datapath)
     sg_udp_tx_flush(&datapath->back);
 }
 
+/* As for listeners: a shared port hides that another program has it, so the first worker asks for it alone first. */
+static int open_socket(const struct sg_worker *worker, const struct sg_endpoint *listen)
+{
+    unsigned flags = SG_UDP_PKTINFO | SG_UDP_DONTFRAG | SG_UDP_BIG | SG_UDP_GRO;
+    bool shared = worker->server->worker_count > 1;
+    int fd = -1;
+    if (!shared || worker->index == 0) {
+        fd = sg_udp_open(listen, flags);
+        if (fd < 0 || !shared)
+            return fd;
+        close(fd);
+    }
+    fd = sg_udp_open(listen, flags | SG_UDP_REUSEPORT);
+    if (fd >= 0 && worker->index == 0 && !sg_udp_steer(fd, SG_RECORD_INDICATOR)) {
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
 static bool open_port(struct sg_datapath *datapath, const struct sg_endpoint *listen)
 {
     char text[SG_ENDPOINT_TEXT_MAX];
@@ -194,7 +211,7 @@ static bool open_port(struct sg_datapath *datapath, const struct sg_endpoint *li
         return false;
     }
     struct sg_port *port = &datapath->ports[datapath->port_count];
-    port->fd = sg_udp_open(listen, SG_UDP_PKTINFO | SG_UDP_DONTFRAG | SG_UDP_BIG | SG_UDP_GRO);
+    port->fd = open_socket(datapath->worker, listen);
     if (port->fd < 0) {
         sg_log(SG_LOG_ERROR, "cannot listen on udp %s (listen): %s", text, strerror(errno));
         return false;
@@ -204,21 +221,6 @@ static bool open_port(struct sg_datapath *datapath, const struct sg_endpoint *li
     port->bound = sg_socket_local(port->fd);
     event_assign(&port->readable, datapath->base, port->fd, EV_READ | EV_PERSIST, on_port_readable, port);
     return event_add(&port->readable, NULL) == 0;
-}
-
-/*
- * Limits under which every session has all the arena slots that it may ever need: no client can use up those of others.
- * With many sessions that leaves fewer sender ids to each.
- */
-static struct sg_limits fair_limits(uint32_t sessions)
-{
-    struct sg_limits limits = sg_limits_in_force();
-    size_t one = sg_arena_slots(1, 0);
-    size_t slots = (size_t)LOCKED_BYTES / SG_ARENA_SLOT_BYTES / sessions;
-    size_t senders = slots > one + FEWEST_SENDERS ? slots - one : FEWEST_SENDERS;
-    if (senders < limits.max_senders)
-        limits.max_senders = (uint32_t)senders;
-    return limits;
 }
 
 struct sg_datapath *sg_datapath_new(struct sg_worker *worker)
@@ -231,18 +233,13 @@ struct sg_datapath *sg_datapath_new(struct sg_worker *worker)
     datapath->base = worker->base;
     datapath->slot_count = config->limits.sessions;
     datapath->slots = calloc(datapath->slot_count, sizeof(struct sg_server_session *));
-    bool locked = true;
     datapath->aead = sg_aead_ctx_new();
-    datapath->limits = fair_limits(datapath->slot_count);
-    datapath->arena = sg_arena_new(sg_arena_slots(datapath->slot_count, datapath->limits.max_senders), &locked);
     event_assign(&datapath->send_back, datapath->base, -1, 0, on_send_back, datapath);
-    if (!datapath->slots || !datapath->aead || !datapath->arena || sg_udp_rx_init(&datapath->rx) != SG_OK ||
+    if (!datapath->slots || !datapath->aead || sg_udp_rx_init(&datapath->rx) != SG_OK ||
         sg_udp_tx_init(&datapath->out) != SG_OK || sg_udp_tx_init(&datapath->back) != SG_OK) {
         sg_log(SG_LOG_ERROR, "out of memory for %u sessions", datapath->slot_count);
         goto failed;
     }
-    if (!locked)
-        sg_log(SG_LOG_WARN, "keys cannot be locked in memory: raise the limit of locked memory (ulimit -l)");
     for (unsigned i = 0; i < config->listen_count; i++)
         if (!open_port(datapath, &config->listen[i]))
             goto failed;
@@ -270,7 +267,6 @@ void sg_datapath_free(struct sg_datapath *datapath)
     sg_udp_tx_dispose(&datapath->out);
     sg_udp_tx_dispose(&datapath->back);
     sg_aead_ctx_free(datapath->aead);
-    sg_arena_free(datapath->arena);
     free(datapath->slots);
     free(datapath);
 }
@@ -280,7 +276,7 @@ void sg_datapath_users_changed(struct sg_datapath *datapath)
     for (uint32_t i = 0; i < datapath->slot_count; i++) {
         struct sg_server_session *session = datapath->slots[i];
         if (session &&
-            !sg_server_user_valid(datapath->worker->server, session->who.user, session->who.credential_digest))
+            !sg_policy_user_valid(datapath->worker->policy, session->who.user, session->who.credential_digest))
             sg_server_session_close(session, SG_REASON_UNAUTHORIZED);
     }
     sg_plain_users_changed(datapath);

@@ -8,7 +8,6 @@
 #include <event2/event.h>
 #include <event2/event_struct.h>
 
-#include "core/arena.h"
 #include "core/record.h"
 #include "core/reason.h"
 #include "net/udp.h"
@@ -42,9 +41,7 @@ struct sg_datapath {
     struct event send_back;
     bool send_back_pending;
 
-    struct sg_arena *arena;
     struct sg_aead_ctx *aead;
-    struct sg_limits limits;          /* of each session's keys */
     struct sg_server_session **slots; /* by the slot number in the channel id */
     uint32_t slot_count;
     uint32_t slot_hint; /* where the search for a free slot starts */

@@ -11,6 +11,7 @@
 #include "net/clock.h"
 #include "net/resolver.h"
 #include "server/datapath.h"
+#include "server/policy.h"
 #include "server/server.h"
 #include "server/session.h"
 #include "server/worker.h"
@@ -58,7 +59,7 @@ static void unlink_wait(struct sg_name_wait *wait)
 /* The first address that policy passes, or NULL. */
 static const struct sg_ip *pick_address(const struct sg_name_wait *wait, const struct sg_ip *ips, size_t count)
 {
-    const struct sg_guard *guard = &wait->session->datapath->worker->server->guard;
+    const struct sg_guard *guard = &wait->session->datapath->worker->policy->guard;
     for (size_t i = 0; i < count; i++) {
         struct sg_endpoint target = {.ip = ips[i], .port = wait->first ? wait->first->port : 1};
         if (sg_guard_check(guard, &target, NULL) == SG_OK)

@@ -23,6 +23,7 @@
 #include "server/channel_conn.h"
 #include "server/config.h"
 #include "server/datapath.h"
+#include "server/policy.h"
 #include "server/server.h"
 #include "server/usage.h"
 #include "server/worker.h"
@@ -169,7 +170,7 @@ static void forward(struct sg_plain *plain, const struct sg_endpoint *target, ui
 {
     struct sg_datapath *datapath = plain->datapath;
     enum sg_reason reason = SG_REASON_POLICY;
-    if (sg_guard_check(&datapath->worker->server->guard, target, NULL) == SG_OK)
+    if (sg_guard_check(&datapath->worker->policy->guard, target, NULL) == SG_OK)
         reason = sg_outbound_send(&plain->outbound, target, data, len);
     if (reason != SG_REASON_NONE)
         sg_ledger_drop(&datapath->up, reason);
@@ -179,7 +180,7 @@ static void on_resolved(void *ctx, enum sg_err err, const struct sg_ip *ips, siz
 {
     struct sg_plain_resolve *r = ctx;
     struct sg_plain *plain = r->plain;
-    const struct sg_guard *guard = &plain->datapath->worker->server->guard;
+    const struct sg_guard *guard = &plain->datapath->worker->policy->guard;
     unlink_resolve(r);
     bool found = false;
     for (size_t i = 0; err == SG_OK && i < count && !found; i++) {
@@ -327,7 +328,8 @@ static void on_tcp_input(struct bufferevent *bev, void *ctx)
 /* The shared port that the TCP connection's address leads to, or NULL. */
 static struct sg_port *shared_port(struct sg_datapath *datapath, const struct sg_endpoint *local)
 {
-    for (unsigned i = 0; i < datapath->port_count; i++) {
+    /* what is not sealed arrives at worker 0 */
+    for (unsigned i = 0; i < datapath->port_count && datapath->worker->index == 0; i++) {
         struct sg_port *port = &datapath->ports[i];
         static const struct sg_ip zero;
         bool any = memcmp(port->bound.ip.bytes, zero.bytes, sizeof zero.bytes) == 0;
@@ -374,8 +376,7 @@ static void write_reply(struct bufferevent *bev, uint8_t rep, const struct sg_en
 static struct sg_plain *make_plain(struct sg_worker *worker, const struct sg_handover *who, uint16_t client_port)
 {
     struct sg_datapath *datapath = worker->datapath;
-    if (datapath->association_count >= worker->server->config->limits.associations ||
-        !sg_usage_take(who->usage, SG_USAGE_ASSOCIATION))
+    if (!sg_usage_take(who->usage, SG_USAGE_ASSOCIATION))
         return NULL;
     struct sg_plain *plain = calloc(1, sizeof *plain);
     if (!plain) {
@@ -432,7 +433,7 @@ void sg_plain_users_changed(struct sg_datapath *datapath)
 {
     for (struct sg_plain *p = datapath->plain, *next; p; p = next) {
         next = p->next;
-        if (!sg_server_user_valid(datapath->worker->server, p->who.user, p->who.credential_digest))
+        if (!sg_policy_user_valid(datapath->worker->policy, p->who.user, p->who.credential_digest))
             end_plain(p, SG_REASON_UNAUTHORIZED);
     }
 }

@@ -8,6 +8,8 @@
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,22 +23,42 @@
 
 #include "net/cert.h"
 #include "net/clock.h"
+#include "net/inbox.h"
+#include "net/key_limits.h"
 #include "net/log.h"
 #include "net/rundir.h"
 #include "net/sockaddr.h"
 #include "net/status_socket.h"
 #include "net/tls.h"
+#include "server/admission.h"
 #include "server/auth.h"
+#include "server/policy.h"
 #include "server/usage.h"
 #include "server/users.h"
 #include "server/worker.h"
 
 enum { WATCH_MS = 500, OWN_ADDRESSES_MS = 3000, FLUSH_MS = 300, EXIT_FAILED = 1, EXIT_CONFIG = 3 };
 
+/* What a process may lock unless somebody gave it more (RLIMIT_MEMLOCK); unused slots count, but cost no memory. */
+enum { LOCKED_BYTES = 8 << 20, FEWEST_SENDERS = 2 };
+
+struct running;
+
+/* A worker's loop and, but for worker 0, its thread. */
+struct loop {
+    struct running *running;
+    unsigned index;
+    struct event_base *base;
+    pthread_t thread;
+    bool has_thread;
+    struct sg_letter stop;
+};
+
 /* What runs once in a process, around the workers. */
 struct running {
     struct sg_server server;
-    struct event_base *base;
+    struct loop *loops;      /* one a worker */
+    struct event_base *base; /* of worker 0 */
     struct event *signals[2];
     struct event *watch;
     struct sg_status_socket *status;
@@ -44,57 +66,26 @@ struct running {
     uint64_t guard_ms;      /* when the guard was made */
 };
 
-/* --- what workers ask --- */
-
-bool sg_server_user_valid(const struct sg_server *server, const char *user, const uint8_t digest[static 32])
-{
-    uint8_t now[32];
-    if (user[0] == '\0')
-        return true; /* nobody had to authenticate */
-    sg_users_digest(server->users, user, now);
-    return sg_users_has(server->users, user) && sodium_memcmp(now, digest, sizeof now) == 0;
-}
-
-void sg_server_user_digest(const struct sg_server *server, const char *user, uint8_t digest[static 32])
-{
-    sg_users_digest(server->users, user, digest);
-}
-
-bool sg_server_user_has_certificate(const struct sg_server *server, const char *user)
-{
-    return sg_users_has_kind(server->users, user, SG_USER_CERTIFICATE);
-}
-
-bool sg_server_check_token(const struct sg_server *server, const char *user, const uint8_t *password, size_t len)
-{
-    return sg_users_check_token(server->users, user, password, len);
-}
-
-const char *sg_server_password_hash(const struct sg_server *server, const char *user, bool *is_known)
-{
-    const char *hash = sg_users_password_hash(server->users, user);
-    *is_known = hash != NULL;
-    return hash ? hash : server->decoy_hash;
-}
-
 /* --- loading --- */
 
-static bool load_users(struct sg_server *server)
+static struct sg_users *load_users(const struct sg_config *config)
 {
     char error[SG_USERS_ERROR_MAX];
-    if (sg_users_load(server->config->users, &server->users, error) != SG_OK) {
+    struct sg_users *users = NULL;
+    if (sg_users_load(config->users, &users, error) != SG_OK) {
         sg_log(SG_LOG_ERROR, "%s", error);
-        return false;
+        return NULL;
     }
-    if (sg_users_count(server->users) == 0 && !server->config->allow_anyone && sg_config_is_exposed(server->config)) {
+    if (sg_users_count(users) == 0 && !config->allow_anyone && sg_config_is_exposed(config)) {
         sg_log(
             SG_LOG_ERROR,
             "%s: there is no user, and the server would be reachable from other machines: `sealgram invite DIR USER` "
             "adds one (or, for a server open to everyone, allow_anyone_without_authentication: true)",
-            server->config->users);
-        return false;
+            config->users);
+        sg_users_free(users);
+        return NULL;
     }
-    return true;
+    return users;
 }
 
 /* Special ones are refused anyway: room is only needed for the others. */
@@ -124,21 +115,17 @@ static bool add_own_addresses(struct sg_guard *guard)
     return true;
 }
 
-static bool make_guard(struct sg_server *server)
+static bool make_guard(const struct sg_config *config, struct sg_guard *guard)
 {
-    const struct sg_config *config = server->config;
-    struct sg_guard guard = {0};
+    memset(guard, 0, sizeof *guard);
     for (unsigned i = 0; i < config->allow_count; i++)
-        if (sg_guard_allow(&guard, &config->allow[i]) != SG_OK)
+        if (sg_guard_allow(guard, &config->allow[i]) != SG_OK)
             return false;
     for (unsigned i = 0; i < config->listen_count; i++)
-        if (!add_own(&guard, &config->listen[i].ip))
+        if (!add_own(guard, &config->listen[i].ip))
             return false;
     /* behind a NAT no interface has it, and what is sent there comes back to this machine */
-    if (!add_own(&guard, &config->advertise.ip) || !add_own_addresses(&guard))
-        return false;
-    server->guard = guard;
-    return true;
+    return add_own(guard, &config->advertise.ip) && add_own_addresses(guard);
 }
 
 /* Everything that files can get wrong. */
@@ -147,6 +134,7 @@ static bool load(struct sg_server *server)
     const struct sg_config *config = server->config;
     char error[SG_CERT_ERROR_MAX];
     char text[SG_TLS_TEXT_MAX];
+    struct sg_guard guard;
     if (sg_cert_check(config->key, config->certificate, error) != SG_OK) {
         sg_log(SG_LOG_ERROR, "%s", error);
         return false;
@@ -156,17 +144,23 @@ static bool load(struct sg_server *server)
         sg_log(SG_LOG_ERROR, "%s", text);
         return false;
     }
-    if (!make_guard(server)) {
+    if (!make_guard(config, &guard)) {
         sg_log(SG_LOG_ERROR, "cannot list the own addresses: %s", strerror(errno));
         return false;
     }
-    return load_users(server);
+    struct sg_users *users = load_users(config);
+    if (!users)
+        return false;
+    server->policy = sg_policy_new(users, 0, &guard);
+    if (!server->policy)
+        sg_log(SG_LOG_ERROR, "out of memory for the users");
+    return server->policy != NULL;
 }
 
 static void unload(struct sg_server *server)
 {
     SSL_CTX_free(server->tls);
-    sg_users_free(server->users);
+    sg_policy_release(server->policy);
 }
 
 int sg_server_check(const struct sg_config *config)
@@ -185,37 +179,86 @@ static bool stat_differs(const struct stat *a, const struct stat *b)
            a->st_mtim.tv_nsec != b->st_mtim.tv_nsec;
 }
 
-static void reload_users(struct running *running)
+struct turn {
+    struct sg_letter letter;
+    struct sg_worker *worker;
+    struct sg_policy *policy;
+};
+
+static void turn_to(void *ctx)
 {
-    struct sg_server *server = &running->server;
+    struct turn turn = *(struct turn *)ctx;
+    free(ctx);
+    if (!turn.worker->closed)
+        sg_worker_turn_to(turn.worker, turn.policy);
+    sg_policy_release(turn.policy);
+}
+
+/* Makes a policy of these users the one that all workers turn to. Takes over users. */
+static bool announce(struct sg_server *server, struct sg_users *users, unsigned generation,
+                     const struct sg_guard *guard)
+{
+    struct turn *turns[SG_WORKERS_MAX] = {0};
+    struct sg_policy *fresh = sg_policy_new(users, generation, guard);
+    bool room = fresh != NULL;
+    for (unsigned i = 0; i < server->worker_count && room; i++)
+        room = (turns[i] = malloc(sizeof *turns[i])) != NULL;
+    for (unsigned i = 0; i < server->worker_count; i++) {
+        if (!room) {
+            free(turns[i]);
+            continue;
+        }
+        *turns[i] = (struct turn){
+            .letter = {.fn = turn_to, .ctx = turns[i]}, .worker = server->workers[i], .policy = sg_policy_ref(fresh)};
+        sg_inbox_post(server->workers[i]->inbox, &turns[i]->letter);
+    }
+    if (room) {
+        sg_policy_release(server->policy);
+        server->policy = fresh;
+    } else {
+        sg_log(SG_LOG_ERROR, "out of memory: users and own addresses stay as they were");
+        sg_policy_release(fresh);
+    }
+    return room;
+}
+
+static void reload_users(struct sg_server *server)
+{
     char error[SG_USERS_ERROR_MAX];
     struct sg_users *fresh = NULL;
     if (sg_users_load(server->config->users, &fresh, error) != SG_OK) {
         sg_log(SG_LOG_ERROR, "%s: the users stay as they were", error);
         return;
     }
-    sg_users_free(server->users);
-    server->users = fresh;
-    sg_auth_forget(server->auth);
-    sg_log(SG_LOG_INFO, "user file read again: %zu users", sg_users_count(fresh));
-    sg_worker_users_changed(server->worker);
+    size_t count = sg_users_count(fresh);
+    if (announce(server, fresh, server->policy->generation + 1, &server->policy->guard))
+        sg_log(SG_LOG_INFO, "user file read again: %zu users", count);
+}
+
+/* Addresses come and go: DHCP, temporary ones of IPv6. */
+static void look_up_addresses(struct sg_server *server)
+{
+    struct sg_guard guard;
+    const struct sg_policy *now = server->policy;
+    if (make_guard(server->config, &guard) && memcmp(&guard, &now->guard, sizeof guard) != 0)
+        (void)announce(server, sg_users_share(now->users), now->generation, &guard);
 }
 
 static void on_watch(evutil_socket_t fd, short what, void *ctx)
 {
     struct running *running = ctx;
     struct stat st;
+    uint64_t now_ms = sg_now_ms();
     (void)fd;
     (void)what;
-    uint64_t now_ms = sg_now_ms();
     if (now_ms >= running->guard_ms + OWN_ADDRESSES_MS) {
-        running->guard_ms = now_ms; /* addresses come and go: DHCP, temporary ones of IPv6 */
-        (void)make_guard(&running->server);
+        running->guard_ms = now_ms;
+        look_up_addresses(&running->server);
     }
     if (stat(running->server.config->users, &st) != 0 || !stat_differs(&st, &running->users_stat))
         return;
     running->users_stat = st;
-    reload_users(running);
+    reload_users(&running->server);
 }
 
 static void on_signal(evutil_socket_t number, short what, void *ctx)
@@ -226,18 +269,66 @@ static void on_signal(evutil_socket_t number, short what, void *ctx)
     event_base_loopbreak(running->base);
 }
 
+/* --- the status document --- */
+
+/* Adds the numbers of part to those of total, member by member; what only part has is copied. */
+static void add_numbers(json_t *total, json_t *part)
+{
+    const char *name = NULL;
+    json_t *value = NULL;
+    json_object_foreach(part, name, value)
+    {
+        json_t *sum = json_object_get(total, name);
+        if (!sum)
+            json_object_set_new(total, name, json_deep_copy(value));
+        else if (json_is_object(sum))
+            add_numbers(sum, value);
+        else if (json_is_integer(sum))
+            json_integer_set(sum, json_integer_value(sum) + json_integer_value(value));
+    }
+}
+
+struct question {
+    struct sg_worker *worker;
+    json_t *answer;
+};
+
+static void answer_status(void *ctx)
+{
+    struct question *question = ctx;
+    sg_worker_status(question->worker, question->answer);
+}
+
+static json_t *ask_worker(struct sg_worker *worker)
+{
+    struct question question = {.worker = worker, .answer = json_object()};
+    if (worker->index == 0)
+        answer_status(&question);
+    else
+        sg_inbox_call(worker->inbox, answer_status, &question);
+    return question.answer;
+}
+
 static json_t *make_status(void *ctx)
 {
     struct running *running = ctx;
+    struct sg_server *server = &running->server;
     json_t *status = json_object();
-    if (!status)
-        return NULL;
+    json_t *workers = json_array();
     json_object_set_new(status, "role", json_string("server"));
     json_object_set_new(status, "version", json_string(SG_VERSION));
     json_object_set_new(status, "uptime_seconds",
-                        json_integer((json_int_t)((sg_now_ms() - running->server.started_ms) / 1000)));
-    json_object_set_new(status, "users", json_integer((json_int_t)sg_users_count(running->server.users)));
-    sg_worker_status(running->server.worker, status);
+                        json_integer((json_int_t)((sg_now_ms() - server->started_ms) / 1000)));
+    json_object_set_new(status, "users", json_integer((json_int_t)sg_users_count(server->policy->users)));
+    for (unsigned i = 0; i < server->worker_count; i++) {
+        json_t *part = ask_worker(server->workers[i]);
+        add_numbers(status, part);
+        json_array_append_new(workers, json_pack("{s:O?, s:O?}", "sessions", json_object_get(part, "sessions"),
+                                                 "datagrams_received",
+                                                 json_object_get(json_object_get(part, "up"), "received")));
+        json_decref(part);
+    }
+    json_object_set_new(status, "workers", workers);
     return status;
 }
 
@@ -280,26 +371,116 @@ static bool start_status(struct running *running)
     return running->status != NULL;
 }
 
-static bool start(struct running *running)
+static unsigned count_workers(const struct sg_config *config)
 {
-    struct sg_server *server = &running->server;
+    cpu_set_t cpus;
+    if (config->workers > 0)
+        return config->workers;
+    int count = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
+    return count < SG_WORKERS_MAX ? (unsigned)count : SG_WORKERS_MAX;
+}
+
+/*
+ * Limits under which every session has all the arena slots that it may ever need: no client can use up those of others.
+ * With many sessions that leaves fewer sender ids to each.
+ */
+static struct sg_limits fair_limits(uint32_t sessions)
+{
+    struct sg_limits limits = sg_limits_in_force();
+    size_t one = sg_arena_slots(1, 0);
+    size_t slots = (size_t)LOCKED_BYTES / SG_ARENA_SLOT_BYTES / sessions;
+    size_t senders = slots > one + FEWEST_SENDERS ? slots - one : FEWEST_SENDERS;
+    if (senders < limits.max_senders)
+        limits.max_senders = (uint32_t)senders;
+    return limits;
+}
+
+static bool make_arena(struct sg_server *server)
+{
+    bool locked = true;
+    uint32_t sessions = server->config->limits.sessions;
+    server->key_limits = fair_limits(sessions);
+    server->arena = sg_arena_new(sg_arena_slots(sessions, server->key_limits.max_senders), &locked);
+    if (server->arena && !locked)
+        sg_log(SG_LOG_WARN, "keys cannot be locked in memory: raise the limit of locked memory (ulimit -l)");
+    return server->arena != NULL;
+}
+
+static bool make_shared(struct sg_server *server)
+{
     const struct sg_config *config = server->config;
-    const uint32_t user_limits[SG_USAGE_KINDS] = {
+    const uint32_t user[SG_USAGE_KINDS] = {
         [SG_USAGE_SESSION] = config->limits.sessions_per_user,
         [SG_USAGE_ASSOCIATION] = config->limits.associations_per_user,
         [SG_USAGE_CONNECTION] = config->limits.connections_per_user,
     };
-    running->base = event_base_new();
-    server->usage = sg_usage_table_new(user_limits);
-    if (running->base)
-        server->auth =
-            sg_auth_new(server, running->base, config->limits.password_threads, config->limits.password_queue);
-    if (!running->base || !server->usage || !server->auth || !start_events(running)) {
-        sg_log(SG_LOG_ERROR, "cannot set up the event loop");
+    const uint32_t all[SG_USAGE_KINDS] = {
+        [SG_USAGE_SESSION] = config->limits.sessions,
+        [SG_USAGE_ASSOCIATION] = config->limits.associations,
+        [SG_USAGE_CONNECTION] = config->limits.connections,
+    };
+    server->usage = sg_usage_table_new(user, all);
+    server->admission = sg_admission_new(config->limits.unauthenticated, config->limits.unauthenticated_per_address);
+    server->auth = sg_auth_new(config->limits.password_threads, config->limits.password_queue);
+    return server->usage && server->admission && server->auth && make_arena(server);
+}
+
+static bool make_loops(struct running *running)
+{
+    unsigned count = running->server.worker_count;
+    running->loops = calloc(count, sizeof *running->loops);
+    for (unsigned i = 0; running->loops && i < count; i++) {
+        running->loops[i] = (struct loop){.running = running, .index = i, .base = event_base_new()};
+        if (!running->loops[i].base)
+            return false;
+    }
+    running->base = running->loops ? running->loops[0].base : NULL;
+    return running->base != NULL;
+}
+
+static bool make_workers(struct running *running)
+{
+    struct sg_server *server = &running->server;
+    for (unsigned i = 0; i < server->worker_count; i++) {
+        server->workers[i] = sg_worker_new(server, i, running->loops[i].base);
+        if (!server->workers[i])
+            return false;
+    }
+    return true;
+}
+
+static void *run_loop(void *ctx)
+{
+    struct loop *loop = ctx;
+    event_base_dispatch(loop->base);
+    return NULL;
+}
+
+/* Signals are the main thread's. */
+static bool start_threads(struct running *running)
+{
+    sigset_t all, before;
+    bool started = true;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    for (unsigned i = 1; i < running->server.worker_count && started; i++) {
+        struct loop *loop = &running->loops[i];
+        started = loop->has_thread = pthread_create(&loop->thread, NULL, run_loop, loop) == 0;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!started)
+        sg_log(SG_LOG_ERROR, "cannot start a thread");
+    return started;
+}
+
+static bool start(struct running *running)
+{
+    running->server.worker_count = count_workers(running->server.config);
+    if (!make_loops(running) || !make_shared(&running->server) || !start_events(running)) {
+        sg_log(SG_LOG_ERROR, "cannot set up the event loops");
         return false;
     }
-    server->worker = sg_worker_new(server, 0, running->base);
-    return server->worker && start_status(running);
+    return make_workers(running) && start_status(running) && start_threads(running);
 }
 
 static void print_ready(const struct sg_config *config)
@@ -327,22 +508,48 @@ static void flush(struct event_base *base)
             return;
 }
 
+static void break_loop(void *ctx)
+{
+    event_base_loopbreak(ctx);
+}
+
+static void stop_threads(struct running *running)
+{
+    for (unsigned i = 1; running->loops && i < running->server.worker_count; i++) {
+        struct loop *loop = &running->loops[i];
+        if (!loop->has_thread)
+            continue;
+        loop->stop = (struct sg_letter){.fn = break_loop, .ctx = loop->base};
+        sg_inbox_post(running->server.workers[i]->inbox, &loop->stop);
+        pthread_join(loop->thread, NULL);
+    }
+}
+
 static void stop(struct running *running)
 {
     struct sg_server *server = &running->server;
     sg_status_socket_free(running->status);
-    sg_worker_free(server->worker);
+    stop_threads(running);
+    for (unsigned i = 0; i < server->worker_count; i++)
+        sg_worker_close(server->workers[i]);
+    sg_auth_free(server->auth); /* what it still had to say is in the inboxes now */
+    for (unsigned i = 0; i < server->worker_count; i++)
+        sg_worker_free(server->workers[i]);
     for (unsigned i = 0; i < 2; i++)
         if (running->signals[i])
             event_free(running->signals[i]);
     if (running->watch)
         event_free(running->watch);
-    sg_auth_free(server->auth);
-    if (running->base) {
-        flush(running->base);
-        event_base_free(running->base);
+    for (unsigned i = 0; running->loops && i < server->worker_count; i++) {
+        if (!running->loops[i].base)
+            continue;
+        flush(running->loops[i].base);
+        event_base_free(running->loops[i].base);
     }
+    free(running->loops);
     sg_usage_table_free(server->usage);
+    sg_admission_free(server->admission);
+    sg_arena_free(server->arena);
     unload(server);
 }
 
@@ -357,10 +564,7 @@ int sg_server_run(const struct sg_config *config)
     (void)stat(config->users, &running.users_stat);
     if (load(&running.server)) {
         code = EXIT_FAILED;
-        /* a user without a password costs the same work as one with it */
-        if (crypto_pwhash_str(running.server.decoy_hash, "", 0, crypto_pwhash_OPSLIMIT_INTERACTIVE,
-                              crypto_pwhash_MEMLIMIT_INTERACTIVE) == 0 &&
-            start(&running)) {
+        if (start(&running)) {
             print_ready(config);
             event_base_dispatch(running.base);
             code = 0;

@@ -20,6 +20,7 @@
 #include "server/config.h"
 #include "server/datapath.h"
 #include "server/names.h"
+#include "server/policy.h"
 #include "server/server.h"
 #include "server/usage.h"
 #include "server/worker.h"
@@ -246,8 +247,7 @@ static struct sg_server_assoc *create_assoc(struct sg_server_session *session, u
     struct sg_datapath *datapath = session->datapath;
     *reason = SG_REASON_LIMIT;
     struct sg_server_assoc *assoc = NULL;
-    if (datapath->association_count >= datapath->worker->server->config->limits.associations ||
-        !sg_usage_take(session->who.usage, SG_USAGE_ASSOCIATION))
+    if (!sg_usage_take(session->who.usage, SG_USAGE_ASSOCIATION))
         goto refused;
     assoc = calloc(1, sizeof *assoc);
     if (!assoc || sg_assoc_open(&session->assocs, &assoc->node, number, now_ms) != SG_OK) {
@@ -277,7 +277,7 @@ void sg_server_session_forward(struct sg_server_session *session, uint32_t numbe
 {
     struct sg_target shown = name ? *name : sg_endpoint_target(target);
     enum sg_reason reason = SG_REASON_NONE;
-    if (sg_guard_check(&session->datapath->worker->server->guard, target, NULL) != SG_OK) {
+    if (sg_guard_check(&session->datapath->worker->policy->guard, target, NULL) != SG_OK) {
         refuse_datagram(session, number, SG_REFUSED_TARGET, SG_REASON_POLICY, &shown, now_ms);
         return;
     }
@@ -460,17 +460,18 @@ static void draw_ids(struct sg_server_session *session)
 static enum sg_err make_keys(struct sg_server_session *session)
 {
     struct sg_datapath *datapath = session->datapath;
+    const struct sg_server *server = datapath->worker->server;
     uint8_t secret[SG_KEY_BYTES];
     struct sg_direction_keys keys;
     enum sg_err err = sg_tls_export(session->who.bev, session->channel_id, sg_aead_id(session->suite), secret);
     if (err == SG_OK)
         err = sg_keys_derive(secret, &keys);
     if (err == SG_OK)
-        err = sg_sender_init(&session->sender, datapath->arena, datapath->aead, session->suite, keys.s2c,
-                             session->channel_id, &datapath->limits, sg_datapath_random, NULL);
+        err = sg_sender_init(&session->sender, server->arena, datapath->aead, session->suite, keys.s2c,
+                             session->channel_id, &server->key_limits, sg_datapath_random, NULL);
     if (err == SG_OK)
-        err = sg_receiver_init(&session->receiver, datapath->arena, datapath->aead, session->suite, keys.c2s,
-                               session->channel_id, &datapath->limits);
+        err = sg_receiver_init(&session->receiver, server->arena, datapath->aead, session->suite, keys.c2s,
+                               session->channel_id, &server->key_limits);
     sg_keys_wipe(&keys);
     return err;
 }

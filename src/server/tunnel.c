@@ -11,6 +11,7 @@
 #include "core/socks5.h"
 #include "net/finish.h"
 #include "net/relay.h"
+#include "server/policy.h"
 #include "server/server.h"
 #include "server/usage.h"
 #include "server/worker.h"
@@ -130,7 +131,7 @@ void sg_tunnels_users_changed(struct sg_worker *worker)
 {
     for (struct sg_tunnel *t = worker->tunnels, *next; t; t = next) {
         next = t->next;
-        if (!sg_server_user_valid(worker->server, t->who.user, t->who.credential_digest))
+        if (!sg_policy_user_valid(worker->policy, t->who.user, t->who.credential_digest))
             end_tunnel(t);
     }
 }

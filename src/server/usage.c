@@ -20,16 +20,19 @@ struct sg_usage {
 
 struct sg_usage_table {
     pthread_mutex_t lock;
-    uint32_t limits[SG_USAGE_KINDS];
+    uint32_t user_limits[SG_USAGE_KINDS], all_limits[SG_USAGE_KINDS];
+    _Atomic uint32_t totals[SG_USAGE_KINDS];
     struct sg_usage *first;
 };
 
-struct sg_usage_table *sg_usage_table_new(const uint32_t limits[static SG_USAGE_KINDS])
+struct sg_usage_table *sg_usage_table_new(const uint32_t user[static SG_USAGE_KINDS],
+                                          const uint32_t all[static SG_USAGE_KINDS])
 {
     struct sg_usage_table *table = calloc(1, sizeof *table);
     if (!table)
         return NULL;
-    memcpy(table->limits, limits, sizeof table->limits);
+    memcpy(table->user_limits, user, sizeof table->user_limits);
+    memcpy(table->all_limits, all, sizeof table->all_limits);
     pthread_mutex_init(&table->lock, NULL);
     return table;
 }
@@ -76,10 +79,25 @@ void sg_usage_release(struct sg_usage *usage)
     pthread_mutex_unlock(&table->lock);
 }
 
+uint32_t sg_usage_total(const struct sg_usage_table *table, enum sg_usage_kind kind)
+{
+    return atomic_load(&table->totals[kind]);
+}
+
+static bool take_below(_Atomic uint32_t *count, uint32_t limit)
+{
+    if (atomic_fetch_add(count, 1) < limit)
+        return true;
+    atomic_fetch_sub(count, 1);
+    return false;
+}
+
 bool sg_usage_take(struct sg_usage *usage, enum sg_usage_kind kind)
 {
-    uint32_t limit = usage->table->limits[kind];
-    if (atomic_fetch_add(&usage->counts[kind], 1) < limit)
+    struct sg_usage_table *table = usage->table;
+    if (!take_below(&usage->counts[kind], table->user_limits[kind]))
+        return false;
+    if (take_below(&table->totals[kind], table->all_limits[kind]))
         return true;
     atomic_fetch_sub(&usage->counts[kind], 1);
     return false;
@@ -87,5 +105,6 @@ bool sg_usage_take(struct sg_usage *usage, enum sg_usage_kind kind)
 
 void sg_usage_give(struct sg_usage *usage, enum sg_usage_kind kind)
 {
+    atomic_fetch_sub(&usage->table->totals[kind], 1);
     atomic_fetch_sub(&usage->counts[kind], 1);
 }

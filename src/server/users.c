@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +31,7 @@ struct credential {
 };
 
 struct sg_users {
+    _Atomic unsigned refs;
     struct credential *list; /* sorted by name, kind, line */
     size_t count;
 };
@@ -198,6 +200,8 @@ enum sg_err sg_users_read(FILE *file, const char *path, struct sg_users **out, c
 {
     size_t number = 0;
     struct sg_users *users = calloc(1, sizeof *users);
+    if (users)
+        atomic_init(&users->refs, 1);
     const char *wrong = users ? read_lines(file, users, &number) : "out of memory";
     *out = NULL;
     if (!wrong) {
@@ -229,9 +233,15 @@ enum sg_err sg_users_load(const char *path, struct sg_users **out, char error[st
     return err;
 }
 
+struct sg_users *sg_users_share(struct sg_users *users)
+{
+    atomic_fetch_add(&users->refs, 1);
+    return users;
+}
+
 void sg_users_free(struct sg_users *users)
 {
-    if (!users)
+    if (!users || atomic_fetch_sub(&users->refs, 1) > 1)
         return;
     if (users->list)
         sodium_memzero(users->list, users->count * sizeof *users->list);

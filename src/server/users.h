@@ -30,7 +30,9 @@ SG_MUST_CHECK enum sg_err sg_users_load(const char *path, struct sg_users **out,
 /* The same from an open file, whose mode the caller has checked; path is for error alone. */
 SG_MUST_CHECK enum sg_err sg_users_read(FILE *file, const char *path, struct sg_users **out,
                                         char error[static SG_USERS_ERROR_MAX]);
-void sg_users_free(struct sg_users *users); /* wipes; NULL is nothing */
+/* The same users once more, for another owner, who frees them too. */
+struct sg_users *sg_users_share(struct sg_users *users);
+void sg_users_free(struct sg_users *users); /* wipes when the last owner is gone; NULL is nothing */
 
 size_t sg_users_count(const struct sg_users *users);
 bool sg_users_has(const struct sg_users *users, const char *name);

@@ -7,6 +7,7 @@
 
 #include <jansson.h>
 
+#include "net/inbox.h"
 #include "net/listener.h"
 #include "net/log.h"
 #include "net/resolver.h"
@@ -14,6 +15,7 @@
 #include "server/config.h"
 #include "server/conn.h"
 #include "server/datapath.h"
+#include "server/policy.h"
 #include "server/server.h"
 #include "server/tunnel.h"
 
@@ -22,13 +24,27 @@ static void on_accept(void *ctx, int fd)
     sg_conn_accept(ctx, fd);
 }
 
+/* A shared address hides that another program has it: the first worker asks for it alone for a moment. */
+static struct sg_listener *open_listener(struct sg_worker *worker, const struct sg_endpoint *at)
+{
+    struct sg_endpoint bound;
+    bool shared = worker->server->worker_count > 1;
+    struct sg_listener *listener = NULL;
+    if (!shared || worker->index == 0) {
+        listener = sg_listener_new(worker->base, at, &bound, on_accept, worker);
+        if (!listener || !shared)
+            return listener;
+        sg_listener_free(listener);
+    }
+    return sg_listener_new_shared(worker->base, at, &bound, on_accept, worker);
+}
+
 static bool open_listeners(struct sg_worker *worker)
 {
     const struct sg_config *config = worker->server->config;
     for (unsigned i = 0; i < config->listen_count && i < SG_WORKER_LISTENERS; i++) {
-        struct sg_endpoint bound;
         char text[SG_ENDPOINT_TEXT_MAX];
-        struct sg_listener *listener = sg_listener_new(worker->base, &config->listen[i], &bound, on_accept, worker);
+        struct sg_listener *listener = open_listener(worker, &config->listen[i]);
         if (!listener) {
             int error = errno;
             sg_endpoint_format(&config->listen[i], text);
@@ -48,33 +64,52 @@ struct sg_worker *sg_worker_new(struct sg_server *server, unsigned index, struct
     worker->server = server;
     worker->index = index;
     worker->base = base;
+    worker->policy = sg_policy_ref(server->policy);
+    worker->inbox = sg_inbox_new(base);
     worker->resolver = sg_resolver_new(base);
-    if (!worker->resolver)
+    if (!worker->resolver || !worker->inbox)
         sg_log(SG_LOG_ERROR, "cannot start the resolver");
     /* TCP first: its error names the port that another program has */
-    if (!worker->resolver || !open_listeners(worker) || !(worker->datapath = sg_datapath_new(worker))) {
-        sg_worker_free(worker);
-        return NULL;
-    }
-    return worker;
+    if (worker->resolver && worker->inbox && open_listeners(worker) && (worker->datapath = sg_datapath_new(worker)))
+        return worker;
+    sg_worker_close(worker);
+    sg_worker_free(worker);
+    return NULL;
+}
+
+void sg_worker_close(struct sg_worker *worker)
+{
+    if (!worker)
+        return;
+    worker->closed = true;
+    for (unsigned i = 0; i < worker->listener_count; i++)
+        sg_listener_free(worker->listeners[i]);
+    worker->listener_count = 0;
+    sg_conns_free_all(worker);
+    sg_channel_conns_free_all(worker);
+    sg_tunnels_free_all(worker);
+    sg_datapath_free(worker->datapath);
+    worker->datapath = NULL;
+    sg_resolver_free(worker->resolver);
+    worker->resolver = NULL;
 }
 
 void sg_worker_free(struct sg_worker *worker)
 {
     if (!worker)
         return;
-    for (unsigned i = 0; i < worker->listener_count; i++)
-        sg_listener_free(worker->listeners[i]);
-    sg_conns_free_all(worker);
-    sg_channel_conns_free_all(worker);
-    sg_tunnels_free_all(worker);
-    sg_datapath_free(worker->datapath);
-    sg_resolver_free(worker->resolver);
+    sg_inbox_free(worker->inbox);
+    sg_policy_release(worker->policy);
     free(worker);
 }
 
-void sg_worker_users_changed(struct sg_worker *worker)
+void sg_worker_turn_to(struct sg_worker *worker, struct sg_policy *policy)
 {
+    bool other_users = policy->generation != worker->policy->generation;
+    sg_policy_release(worker->policy);
+    worker->policy = sg_policy_ref(policy);
+    if (!other_users)
+        return;
     /* some were let in by the old file and have yet to say what they want: they may begin again */
     sg_conns_free_all(worker);
     sg_channel_conns_free_all(worker);

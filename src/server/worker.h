@@ -1,10 +1,11 @@
 /*
- * One worker: an event loop with its own listeners, resolver, connections and data path. Workers share nothing on the
- * data path.
+ * One worker: a thread with an event loop, and on it listeners, resolver, connections and data path of its own. Workers
+ * share nothing on the data path; whatever else they have to tell each other goes through their inboxes.
  */
 #ifndef SG_SERVER_WORKER_H
 #define SG_SERVER_WORKER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct event_base;
@@ -12,7 +13,9 @@ struct json_t;
 struct sg_conn;
 struct sg_datapath;
 struct sg_listener;
+struct sg_inbox;
 struct sg_opening;
+struct sg_policy;
 struct sg_resolver;
 struct sg_server;
 struct sg_tunnel;
@@ -23,6 +26,9 @@ struct sg_worker {
     struct sg_server *server;
     unsigned index; /* stands in the channel ids of its sessions */
     struct event_base *base;
+    struct sg_inbox *inbox;
+    struct sg_policy *policy; /* turned to by sg_worker_turn_to */
+    bool closed;
     struct sg_resolver *resolver;
     struct sg_datapath *datapath;
     struct sg_listener *listeners[SG_WORKER_LISTENERS];
@@ -41,12 +47,23 @@ struct sg_worker {
     uint64_t refused_auth;     /* wrong credentials */
 };
 
-/* Opens everything and starts to listen on the loop of base. NULL after logging why. */
+/*
+ * Opens everything and starts to listen; base runs on no thread yet. Workers are made in the order of their index. NULL
+ * after logging why.
+ */
 struct sg_worker *sg_worker_new(struct sg_server *server, unsigned index, struct event_base *base);
+
+/*
+ * Ends all that it serves; then frees it. In between, what others still have in its inbox must have come to an end.
+ * The loop does not run any more. Both accept NULL.
+ */
+void sg_worker_close(struct sg_worker *worker);
 void sg_worker_free(struct sg_worker *worker);
 
-/* The user file changed. */
-void sg_worker_users_changed(struct sg_worker *worker);
+/* On the worker's loop: there is a new policy (a reference is taken). Ends what the users in it may not have. */
+void sg_worker_turn_to(struct sg_worker *worker, struct sg_policy *policy);
+
+/* On the worker's loop. */
 void sg_worker_status(const struct sg_worker *worker, struct json_t *status);
 
 #endif

@@ -1,0 +1,45 @@
+/* References are counted: the last worker that turns away frees. */
+#include "server/policy.h"
+
+#include <stdlib.h>
+
+#include <sodium.h>
+
+#include "server/users.h"
+
+struct sg_policy *sg_policy_new(struct sg_users *users, unsigned generation, const struct sg_guard *guard)
+{
+    struct sg_policy *policy = calloc(1, sizeof *policy);
+    if (!policy) {
+        sg_users_free(users);
+        return NULL;
+    }
+    atomic_init(&policy->refs, 1);
+    policy->generation = generation;
+    policy->users = users;
+    policy->guard = *guard;
+    return policy;
+}
+
+struct sg_policy *sg_policy_ref(struct sg_policy *policy)
+{
+    atomic_fetch_add(&policy->refs, 1);
+    return policy;
+}
+
+void sg_policy_release(struct sg_policy *policy)
+{
+    if (!policy || atomic_fetch_sub(&policy->refs, 1) > 1)
+        return;
+    sg_users_free(policy->users);
+    free(policy);
+}
+
+bool sg_policy_user_valid(const struct sg_policy *policy, const char *user, const uint8_t digest[static 32])
+{
+    uint8_t now[32];
+    if (user[0] == '\0')
+        return true; /* nobody had to authenticate */
+    sg_users_digest(policy->users, user, now);
+    return sg_users_has(policy->users, user) && sodium_memcmp(now, digest, sizeof now) == 0;
+}

@@ -1,0 +1,29 @@
+/*
+ * Who may, and where to, at one moment: the users of the user file, and the guard of targets. A policy does not change;
+ * when the file or the machine's addresses do, a new one takes its place, and each worker turns to it in its own time.
+ */
+#ifndef SG_SERVER_POLICY_H
+#define SG_SERVER_POLICY_H
+
+#include <stdatomic.h>
+
+#include "core/guard.h"
+
+struct sg_users;
+
+struct sg_policy {
+    _Atomic unsigned refs;
+    unsigned generation; /* of the user file: another number, other users */
+    struct sg_users *users;
+    struct sg_guard guard;
+};
+
+/* Takes over users. One reference is the caller's. NULL when memory is short: users are freed then. */
+struct sg_policy *sg_policy_new(struct sg_users *users, unsigned generation, const struct sg_guard *guard);
+struct sg_policy *sg_policy_ref(struct sg_policy *policy);
+void sg_policy_release(struct sg_policy *policy); /* accepts NULL */
+
+/* What a session, relay or association belongs to must still be so: the user exists with the same credential. */
+bool sg_policy_user_valid(const struct sg_policy *policy, const char *user, const uint8_t digest[static 32]);
+
+#endif
