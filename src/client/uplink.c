@@ -224,7 +224,9 @@ static void session_up(struct sg_uplink *uplink)
     uint64_t now_ms = sg_now_ms();
     uint64_t idle_s = uplink->limits.assoc_idle_s ? uplink->limits.assoc_idle_s : ASSOC_IDLE_S;
     uint64_t dns_idle_s = uplink->limits.dns_idle_s ? uplink->limits.dns_idle_s : DNS_IDLE_S;
-    enum sg_err err = sg_assoc_table_init(&uplink->assocs, idle_s * 1000, dns_idle_s * 1000);
+    uint64_t hash_key = 0;
+    randombytes_buf(&hash_key, sizeof hash_key);
+    enum sg_err err = sg_assoc_table_init(&uplink->assocs, hash_key, idle_s * 1000, dns_idle_s * 1000);
     if (err == SG_OK)
         err = make_keys(uplink);
     if (err != SG_OK) {

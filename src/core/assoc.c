@@ -8,15 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <sodium.h>
-
 enum { FIRST_BUCKET_BITS = 4, FIRST_BUCKETS = 1 << FIRST_BUCKET_BITS, WINDOW_WORDS = SG_ASSOC_WINDOW / 64 };
 
-enum sg_err sg_assoc_table_init(struct sg_assoc_table *table, uint64_t idle_ms, uint64_t dns_idle_ms)
+enum sg_err sg_assoc_table_init(struct sg_assoc_table *table, uint64_t hash_key, uint64_t idle_ms, uint64_t dns_idle_ms)
 {
     *table = (struct sg_assoc_table){.bucket_count = FIRST_BUCKETS, .hash_shift = 64 - FIRST_BUCKET_BITS};
-    randombytes_buf(&table->hash_key, sizeof table->hash_key);
-    table->hash_key |= 1;
+    table->hash_key = hash_key | 1;
     table->ordinary.idle_ms = idle_ms;
     table->dns.idle_ms = dns_idle_ms;
     table->buckets = calloc(FIRST_BUCKETS, sizeof *table->buckets);

@@ -42,7 +42,9 @@ struct sg_assoc_table {
 
 enum sg_assoc_state { SG_ASSOC_IS_OPEN, SG_ASSOC_IS_NEW, SG_ASSOC_IS_USED };
 
-SG_MUST_CHECK enum sg_err sg_assoc_table_init(struct sg_assoc_table *table, uint64_t idle_ms, uint64_t dns_idle_ms);
+/* hash_key: random, so that a peer that picks numbers cannot pick a slow table. NOMEM. */
+SG_MUST_CHECK enum sg_err sg_assoc_table_init(struct sg_assoc_table *table, uint64_t hash_key, uint64_t idle_ms,
+                                              uint64_t dns_idle_ms);
 /* Frees the table's own memory; nodes that are still in it are the caller's. */
 void sg_assoc_table_dispose(struct sg_assoc_table *table);
 

@@ -54,8 +54,10 @@ static void end_opening(struct sg_opening *opening, enum sg_reason reason)
 
 void sg_channel_conns_free_all(struct sg_worker *worker)
 {
-    while (worker->openings)
-        end_opening(worker->openings, SG_REASON_NONE);
+    for (struct sg_opening *opening = worker->openings, *next = NULL; opening; opening = next) {
+        next = opening->next;
+        end_opening(opening, SG_REASON_NONE);
+    }
 }
 
 void sg_channel_conn_end(struct sg_handover *who, enum sg_reason reason)

@@ -75,8 +75,10 @@ static void free_conn(struct sg_conn *conn)
 
 void sg_conns_free_all(struct sg_worker *worker)
 {
-    while (worker->conns)
-        free_conn(worker->conns);
+    for (struct sg_conn *conn = worker->conns, *next = NULL; conn; conn = next) {
+        next = conn->next;
+        free_conn(conn);
+    }
 }
 
 /* Sends what was written, then closes. */

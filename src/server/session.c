@@ -500,9 +500,11 @@ enum sg_reason sg_server_session_open(struct sg_datapath *datapath, const struct
     *out = NULL;
     if (!sg_usage_take(who->usage, SG_USAGE_SESSION))
         return SG_REASON_LIMIT;
+    uint64_t hash_key = 0;
+    sg_datapath_random(NULL, (uint8_t *)&hash_key, sizeof hash_key);
     struct sg_server_session *session = calloc(1, sizeof *session);
-    if (!session ||
-        sg_assoc_table_init(&session->assocs, config->timeouts.association_ms, config->timeouts.dns_ms) != SG_OK) {
+    if (!session || sg_assoc_table_init(&session->assocs, hash_key, config->timeouts.association_ms,
+                                        config->timeouts.dns_ms) != SG_OK) {
         free(session);
         sg_usage_give(who->usage, SG_USAGE_SESSION);
         return SG_REASON_BUSY;

@@ -3,6 +3,7 @@ import contextlib
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -19,14 +20,16 @@ MARKER = b'PLAINTEXT-MARKER'  # 16 bytes that must never be seen on the wire
 
 
 def free_port(family=socket.AF_INET):
-    """A port that is free for TCP and UDP at this moment."""
+    """A port that is free for TCP and UDP: below those that the kernel gives out, and of this test process alone."""
     host = '::1' if family == socket.AF_INET6 else '127.0.0.1'
-    for _ in range(100):
+    first = 10_000 + 2000 * int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw'))
+    for port in (first + random.randrange(2000) for _ in range(100)):
         with socket.socket(family, socket.SOCK_STREAM) as tcp, socket.socket(family, socket.SOCK_DGRAM) as udp:
-            tcp.bind((host, 0))
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with contextlib.suppress(OSError):
-                udp.bind((host, tcp.getsockname()[1]))
-                return tcp.getsockname()[1]
+                tcp.bind((host, port))
+                udp.bind((host, port))
+                return port
     raise RuntimeError('no port is free')
 
 

@@ -12,12 +12,14 @@
 
 enum { IDLE_MS = 120000, DNS_MS = 17000 };
 
+static const uint64_t HASH_KEY = 0x9e3779b97f4a7c15;
+
 static void a_number_opens_once(void **state)
 {
     (void)state;
     struct sg_assoc_table table;
     struct sg_assoc_node node;
-    assert_int_equal(sg_assoc_table_init(&table, IDLE_MS, DNS_MS), SG_OK);
+    assert_int_equal(sg_assoc_table_init(&table, HASH_KEY, IDLE_MS, DNS_MS), SG_OK);
     assert_int_equal(sg_assoc_state(&table, 5), SG_ASSOC_IS_NEW);
     assert_int_equal(sg_assoc_open(&table, &node, 5, 0), SG_OK);
     assert_int_equal(sg_assoc_state(&table, 5), SG_ASSOC_IS_OPEN);
@@ -35,7 +37,7 @@ static void numbers_below_the_window_are_used(void **state)
 {
     (void)state;
     struct sg_assoc_table table;
-    assert_int_equal(sg_assoc_table_init(&table, IDLE_MS, DNS_MS), SG_OK);
+    assert_int_equal(sg_assoc_table_init(&table, HASH_KEY, IDLE_MS, DNS_MS), SG_OK);
     sg_assoc_use_up(&table, 1);
     sg_assoc_use_up(&table, 1 + SG_ASSOC_WINDOW); /* 1 falls out, and its bit is that of the new number */
     assert_int_equal(sg_assoc_state(&table, 1), SG_ASSOC_IS_USED);
@@ -56,7 +58,7 @@ static void the_window_agrees_with_a_set(void **state)
     uint8_t *used = calloc(SPAN, 1);
     uint32_t highest = 0;
     assert_non_null(used);
-    assert_int_equal(sg_assoc_table_init(&table, IDLE_MS, DNS_MS), SG_OK);
+    assert_int_equal(sg_assoc_table_init(&table, HASH_KEY, IDLE_MS, DNS_MS), SG_OK);
     srand(7);
     for (unsigned i = 0; i < 200000; i++) {
         uint32_t number = highest + (uint32_t)(rand() % 5);
@@ -82,7 +84,7 @@ static void idle_time_follows_the_rules(void **state)
     (void)state;
     struct sg_assoc_table table;
     struct sg_assoc_node dns, ordinary;
-    assert_int_equal(sg_assoc_table_init(&table, IDLE_MS, DNS_MS), SG_OK);
+    assert_int_equal(sg_assoc_table_init(&table, HASH_KEY, IDLE_MS, DNS_MS), SG_OK);
     assert_int_equal(sg_assoc_open(&table, &dns, 1, 0), SG_OK);
     assert_int_equal(sg_assoc_open(&table, &ordinary, 2, 0), SG_OK);
     sg_assoc_touch_up(&table, &dns, 53, 0);
@@ -121,7 +123,7 @@ static void many_are_found_and_closed(void **state)
     struct sg_assoc_table table;
     struct sg_assoc_node *nodes = calloc(COUNT, sizeof *nodes);
     assert_non_null(nodes);
-    assert_int_equal(sg_assoc_table_init(&table, IDLE_MS, DNS_MS), SG_OK);
+    assert_int_equal(sg_assoc_table_init(&table, HASH_KEY, IDLE_MS, DNS_MS), SG_OK);
     for (uint32_t i = 0; i < COUNT; i++)
         assert_int_equal(sg_assoc_open(&table, &nodes[i], i + 1, i), SG_OK);
     for (uint32_t i = 0; i < COUNT; i++)
@@ -154,7 +156,7 @@ static void chosen_numbers_do_not_collide(void **state)
     struct sg_assoc_node *nodes = calloc(COUNT, sizeof *nodes);
     assert_non_null(nodes);
     for (unsigned bits = 0; bits <= 18; bits++) {
-        assert_int_equal(sg_assoc_table_init(&table, IDLE_MS, DNS_MS), SG_OK);
+        assert_int_equal(sg_assoc_table_init(&table, HASH_KEY, IDLE_MS, DNS_MS), SG_OK);
         for (uint32_t i = 0; i < COUNT; i++)
             assert_int_equal(sg_assoc_open(&table, &nodes[i], (i + 1) << bits, 0), SG_OK);
         assert_in_range(longest_chain(&table), 1, COUNT / 8);
@@ -172,7 +174,7 @@ static void the_window_survives_jumps(void **state)
     uint8_t *used = calloc(SPAN, 1);
     uint32_t highest = 0;
     assert_non_null(used);
-    assert_int_equal(sg_assoc_table_init(&table, IDLE_MS, DNS_MS), SG_OK);
+    assert_int_equal(sg_assoc_table_init(&table, HASH_KEY, IDLE_MS, DNS_MS), SG_OK);
     srand(11);
     while (highest < SPAN - 200000) {
         uint32_t number = highest + 1 + (uint32_t)rand() % (1u << (rand() % 18));
