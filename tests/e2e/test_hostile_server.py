@@ -122,10 +122,10 @@ def test_records_go_to_no_endpoint_of_another_class(hostile):
 
 REPLY = b'\5\0\0\1\x7f\0\0\1\0\x07'
 TUNNEL_ANSWERS = [
-    b'', b'\5', b'\4\0\0\1' + bytes(6), b'\5\0\1\1' + bytes(6), b'\5\0\0\2' + bytes(6), b'\5\0\0\3\0\0\0', b'\5\0\0\3\xff' + b'x' * 300,
-    b'\5\1\0\1' + bytes(6), b'\5\xff\0\1' + bytes(6), b'\5\5\0\1' + bytes(6) + bytes(100000), REPLY, REPLY + bytes(100000), REPLY[:-1],
-    REPLY + b'\5\1\0\1' + bytes(6), REPLY + b'\4' + bytes(9), REPLY + REPLY, REPLY + REPLY + b'data', REPLY + REPLY[:5],
-    REPLY + b'\5\0\0\3\xff' + b'x' * 300, os.urandom(50000),
+    b'', b'\5', b'\4\0\0\1' + bytes(6), b'\5\0\1\1' + bytes(6), b'\5\0\0\2' + bytes(6), b'\5\0\0\3\0\0\0',
+    b'\5\0\0\3\xff' + b'x' * 300, b'\5\1\0\1' + bytes(6), b'\5\xff\0\1' + bytes(6), b'\5\5\0\1' + bytes(100000),
+    REPLY, REPLY + bytes(100000), REPLY[:-1], REPLY + b'\5\1\0\1' + bytes(6), REPLY + b'\4' + bytes(9), REPLY + REPLY,
+    REPLY + REPLY + b'data', REPLY + REPLY[:5], REPLY + b'\5\0\0\3\xff' + b'x' * 300, os.urandom(50000),
 ]
 
 
