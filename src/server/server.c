@@ -235,12 +235,20 @@ static void reload_users(struct sg_server *server)
         sg_log(SG_LOG_INFO, "user file read again: %zu users", count);
 }
 
+static bool same_own(const struct sg_guard *a, const struct sg_guard *b)
+{
+    bool same = a->own_count == b->own_count;
+    for (unsigned i = 0; i < a->own_count && same; i++)
+        same = sg_endpoint_equal(&a->own[i], &b->own[i]);
+    return same;
+}
+
 /* Addresses come and go: DHCP, temporary ones of IPv6. */
 static void look_up_addresses(struct sg_server *server)
 {
     struct sg_guard guard;
     const struct sg_policy *now = server->policy;
-    if (make_guard(server->config, &guard) && memcmp(&guard, &now->guard, sizeof guard) != 0)
+    if (make_guard(server->config, &guard) && !same_own(&guard, &now->guard))
         (void)announce(server, sg_users_share(now->users), now->generation, &guard);
 }
 

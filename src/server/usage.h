@@ -26,8 +26,8 @@ void sg_usage_release(struct sg_usage *usage);
 uint32_t sg_usage_total(const struct sg_usage_table *table, enum sg_usage_kind kind);
 
 /*
- * Takes one of a kind: false if the user is at the limit, or all together are. A slot is held until what it stands for is freed: give it
- * back then.
+ * Takes one of a kind: false if the user is at the limit, or all together are. A slot is held until what it stands for
+ * is freed: give it back then.
  */
 bool sg_usage_take(struct sg_usage *usage, enum sg_usage_kind kind);
 void sg_usage_give(struct sg_usage *usage, enum sg_usage_kind kind);
