@@ -45,11 +45,18 @@ static void escape_controls(char *line, size_t len)
             line[i] = '?';
 }
 
-/* Ends the line after len bytes, or where it is full, and writes it. */
-static void write_line(char *line, size_t len)
+/* One line with its head; what does not fit is cut off. */
+__attribute__((format(printf, 2, 3))) static void write_line(enum sg_log_level level, const char *format, ...)
 {
-    if (len > LINE_MAX_BYTES - 2)
-        len = LINE_MAX_BYTES - 2;
+    char line[LINE_MAX_BYTES];
+    va_list args;
+    int head = snprintf(line, sizeof line - 1, "sealgram: %s: ", level_name(level));
+    va_start(args, format);
+    int body = vsnprintf(line + head, sizeof line - 1 - (size_t)head, format, args);
+    va_end(args);
+    size_t len = body < 0 ? (size_t)head : (size_t)head + (size_t)body;
+    if (len > sizeof line - 2)
+        len = sizeof line - 2;
     escape_controls(line, len);
     line[len] = '\n';
     if (write(STDERR_FILENO, line, len + 1) < 0) {
@@ -80,21 +87,17 @@ static bool take_line(struct sg_log_place *place, uint64_t *left_out)
 
 void sg_log_from(struct sg_log_place *place, enum sg_log_level level, const char *format, ...)
 {
-    char line[LINE_MAX_BYTES];
+    char text[LINE_MAX_BYTES];
     int error = errno;
     uint64_t left_out = 0;
     va_list args;
     if (level > max_level || (level != SG_LOG_DEBUG && !take_line(place, &left_out)))
         return;
-    int head = snprintf(line, sizeof line - 1, "sealgram: %s: ", level_name(level));
-    if (left_out > 0) {
-        int more = snprintf(line + head, sizeof line - 1 - (size_t)head,
-                            "%" PRIu64 " lines like the next were left out", left_out);
-        write_line(line, (size_t)head + (size_t)more);
-    }
     va_start(args, format);
-    int body = vsnprintf(line + head, sizeof line - 1 - (size_t)head, format, args);
+    (void)vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    write_line(line, body < 0 ? (size_t)head : (size_t)head + (size_t)body);
+    if (left_out > 0)
+        write_line(level, "%" PRIu64 " lines like the next were left out", left_out);
+    write_line(level, "%s", text);
     errno = error;
 }
