@@ -1,10 +1,12 @@
 # `make` alone lists the targets; each line with ## is one. The build itself is Meson's (meson.build).
 .DEFAULT_GOAL := help
 BUILD ?= build
+BENCH_BUILD ?= build-bench
+MODE ?= short
 PREFIX ?= /usr/local
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-11s %s\n", $$1, $$2 }'
 
 deps: ## install the Debian packages that are missing (packages.txt)
 	@tools/deps build run test lint
@@ -37,6 +39,19 @@ demo: build ## a throwaway server, client and targets behind a bad network
 footprint: build ## memory of an idle server and of an idle association
 	/usr/bin/python3 tools/footprint $(BUILD)/sealgram
 
+bench: bench-deps $(BENCH_BUILD)/build.ninja ## measure against peers; MODE=full takes up to 45 minutes, MODE=short three
+	ninja -C $(BENCH_BUILD)
+	/usr/bin/python3 bench/run --build $(BENCH_BUILD) --mode $(MODE)
+
+bench-deps: ## install or unpack the peers (packages.txt)
+	@tools/deps build run bench
+
+bench-check: ## compare the last results with bench/goals.json
+	/usr/bin/python3 bench/check --mode $(MODE)
+
+$(BENCH_BUILD)/build.ninja:
+	meson setup $(BENCH_BUILD) -Dtests=false -Dbench=true
+
 fuzz: ## 30 s of each fuzz target
 	@tools/deps build run lint
 	@tools/check fuzz
@@ -47,4 +62,4 @@ install: build ## install below PREFIX (/usr/local)
 clean: ## remove the build directories
 	rm -rf build build-*
 
-.PHONY: help deps build test check lint format demo footprint fuzz install clean
+.PHONY: help deps build test check lint format demo footprint bench bench-deps bench-check fuzz install clean
