@@ -8,18 +8,22 @@
 #include "modes.h"
 #include "wire.h"
 
-static const char usage[] = "usage: load socks   --peer PROXY --target ECHO [options]   through a SOCKS5 proxy\n"
-                            "       load forward --peer ADDRESS [options]              plain datagrams\n"
-                            "       load echo    --listen ADDRESS [--gso]\n"
-                            "       load relay   --listen ADDRESS --target ECHO\n"
-                            "Addresses are IPV4:PORT. Options:\n"
-                            "  --associations N  sources, each with its share of the window (1)\n"
-                            "  --window N        datagrams in flight in all (512)\n"
-                            "  --size N|mixed    bytes of payload (512)\n"
-                            "  --gso             many datagrams in one packet, out and in\n"
-                            "  --seconds S       (1)    --warm-up S (0.2)\n"
-                            "  --timeout MS      then a datagram is lost (200)\n"
-                            "  --wait            after the warm-up print \"ready\" and wait for a line\n";
+static const char usage[] =
+    "usage: load socks   --peer PROXY --target ECHO [options]   through a SOCKS5 proxy\n"
+    "       load forward --peer ADDRESS [options]              plain datagrams\n"
+    "       load open    --peer FORWARD [options]              one datagram for each new association\n"
+    "       load stream  --peer PROXY --target SERVER [options] [--upload]   TCP, --associations connections\n"
+    "       load serve   --listen ADDRESS                      what stream connects to\n"
+    "       load echo    --listen ADDRESS [--gso]\n"
+    "       load relay   --listen ADDRESS --target ECHO\n"
+    "Addresses are IPV4:PORT. Options:\n"
+    "  --associations N  sources, each with its share of the window (1)\n"
+    "  --window N        datagrams in flight in all (512)\n"
+    "  --size N|mixed    bytes of payload (512)\n"
+    "  --gso             many datagrams in one packet, out and in\n"
+    "  --seconds S       (1)    --warm-up S (0.2)\n"
+    "  --timeout MS      then a datagram is lost (200)\n"
+    "  --wait            after the warm-up print \"ready\" and wait for a line\n";
 
 static _Noreturn void show_usage(void)
 {
@@ -27,7 +31,7 @@ static _Noreturn void show_usage(void)
     exit(2);
 }
 
-enum choice { PEER = 1, TARGET, LISTEN, ASSOCIATIONS, WINDOW, SIZE, GSO, SECONDS, WARM_UP, TIMEOUT, WAIT };
+enum choice { PEER = 1, TARGET, LISTEN, ASSOCIATIONS, WINDOW, SIZE, GSO, SECONDS, WARM_UP, TIMEOUT, WAIT, UPLOAD };
 
 static const struct option long_options[] = {
     {"peer", required_argument, NULL, PEER},
@@ -41,6 +45,7 @@ static const struct option long_options[] = {
     {"warm-up", required_argument, NULL, WARM_UP},
     {"timeout", required_argument, NULL, TIMEOUT},
     {"wait", no_argument, NULL, WAIT},
+    {"upload", no_argument, NULL, UPLOAD},
     {NULL, 0, NULL, 0},
 };
 
@@ -91,10 +96,22 @@ static void read_option(struct bench_options *options, int option)
     case WAIT:
         options->wait_for_start = true;
         break;
+    case UPLOAD:
+        options->upload = true;
+        break;
     default:
         show_usage();
     }
 }
+
+static const struct {
+    const char *name;
+    int (*run)(const struct bench_options *options);
+} modes[] = {
+    {"socks", bench_run_load},    {"forward", bench_run_load},        {"open", bench_run_opening},
+    {"stream", bench_run_stream}, {"serve", bench_run_stream_server}, {"echo", bench_run_echo},
+    {"relay", bench_run_relay},
+};
 
 int main(int argc, char **argv)
 {
@@ -109,11 +126,9 @@ int main(int argc, char **argv)
         setrlimit(RLIMIT_NOFILE, &files);
     }
     options.socks = strcmp(mode, "socks") == 0;
-    if (options.socks || strcmp(mode, "forward") == 0)
-        return bench_run_load(&options);
-    if (strcmp(mode, "echo") == 0)
-        return bench_run_echo(&options);
-    if (strcmp(mode, "relay") == 0)
-        return bench_run_relay(&options);
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
+        if (strcmp(mode, modes[i].name) == 0)
+            return modes[i].run(&options);
+    }
     show_usage();
 }

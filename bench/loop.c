@@ -10,10 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <time.h>
 
 #include "histogram.h"
 #include "socks.h"
+#include "timing.h"
 #include "wire.h"
 
 enum { STAMP_BYTES = 16, PATTERN_BYTES = 4096, PATTERN_OFFSETS = 2048, SCAN_MS = 20, EVENTS = 64, BURST_MIN_MAX = 32 };
@@ -50,7 +50,7 @@ struct load {
     struct association *associations;
     int epoll;
     bool sending;
-    uint64_t sequence;
+    uint64_t sequence, sizes_used;
     uint64_t sent, echoed, echoed_bytes, lost, late, corrupt;
     uint64_t in_flight;
     uint8_t header[BENCH_SOCKS_HEADER];
@@ -60,20 +60,6 @@ struct load {
     struct bench_rx *rx;
     struct bench_burst burst;
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
-}
-
-static uint64_t own_cpu_ns(void)
-{
-    struct timespec used;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
-    return (uint64_t)used.tv_sec * 1000000000U + (uint64_t)used.tv_nsec;
-}
 
 /* --- sending --- */
 
@@ -100,9 +86,9 @@ static void append_datagram(struct load *load, unsigned number, size_t size, uin
     load->in_flight++;
 }
 
-static size_t next_size(const struct load *load)
+static size_t next_size(struct load *load)
 {
-    return load->options->size ? load->options->size : mixed_sizes[load->sequence % MIXED_SIZES];
+    return load->options->size ? load->options->size : mixed_sizes[load->sizes_used++ % MIXED_SIZES];
 }
 
 /* Sends all that the association's share allows. With GSO it waits until a burst is worth it, and all datagrams of a
@@ -113,7 +99,7 @@ static void fill(struct load *load, unsigned number)
     const bool gso = load->options->gso;
     if (!load->sending || association->free_count < load->burst_min)
         return;
-    const uint64_t now = now_ns();
+    const uint64_t now = bench_now_ns();
     while (association->free_count > 0) {
         size_t size = next_size(load);
         while (association->free_count > 0 && load->burst.count < BENCH_BATCH &&
@@ -171,7 +157,7 @@ static void take_echo(struct load *load, unsigned number, const uint8_t *bytes, 
 static void receive(struct load *load, unsigned number)
 {
     unsigned count = bench_rx_read(load->rx, load->associations[number].udp);
-    const uint64_t now = now_ns();
+    const uint64_t now = bench_now_ns();
     for (unsigned i = 0; i < count; i++) {
         const uint8_t *bytes = bench_rx_bytes(load->rx, i);
         size_t left = load->rx->msgs[i].msg_len, segment = bench_rx_segment(load->rx, i);
@@ -187,7 +173,7 @@ static void receive(struct load *load, unsigned number)
 
 static void give_up_late(struct load *load)
 {
-    const uint64_t now = now_ns(), limit_ns = (uint64_t)load->options->timeout_ms * 1000000;
+    const uint64_t now = bench_now_ns(), limit_ns = (uint64_t)load->options->timeout_ms * 1000000;
     for (unsigned number = 0; number < load->options->associations; number++) {
         struct association *association = &load->associations[number];
         for (unsigned index = 0; index < load->share; index++) {
@@ -207,8 +193,8 @@ static void give_up_late(struct load *load)
 static void run_until(struct load *load, uint64_t end_ns)
 {
     struct epoll_event events[EVENTS];
-    uint64_t scan_ns = now_ns() + SCAN_MS * 1000000;
-    for (uint64_t now = now_ns(); now < end_ns && (load->sending || load->in_flight > 0); now = now_ns()) {
+    uint64_t scan_ns = bench_now_ns() + SCAN_MS * 1000000;
+    for (uint64_t now = bench_now_ns(); now < end_ns && (load->sending || load->in_flight > 0); now = bench_now_ns()) {
         int count = epoll_wait(load->epoll, events, EVENTS, SCAN_MS);
         for (int i = 0; i < count; i++)
             receive(load, events[i].data.u32);
@@ -222,13 +208,13 @@ static void run_until(struct load *load, uint64_t end_ns)
 /* Sends for so long, then collects what is still under way. Gives the seconds that sending took. */
 static double run_phase(struct load *load, double seconds)
 {
-    const uint64_t start = now_ns();
+    const uint64_t start = bench_now_ns();
     load->sending = true;
     for (unsigned number = 0; number < load->options->associations; number++)
         fill(load, number);
     run_until(load, start + (uint64_t)(seconds * 1e9));
     load->sending = false;
-    const uint64_t end = now_ns();
+    const uint64_t end = bench_now_ns();
     run_until(load, end + (uint64_t)(load->options->timeout_ms + 2 * SCAN_MS) * 1000000);
     return (double)(end - start) / 1e9;
 }
@@ -245,10 +231,10 @@ static void open_association(struct load *load, unsigned number)
 {
     const struct bench_options *options = load->options;
     struct association *association = &load->associations[number];
-    struct sockaddr_in local = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    struct sockaddr_in relay = options->peer;
+    struct sockaddr_in local, relay = options->peer;
     socklen_t len = sizeof local;
-    association->udp = bench_udp_open(&local, NULL, options->gso);
+    /* Connecting, to the proxy at first, tells the address that datagrams will come from. */
+    association->udp = bench_udp_open(NULL, &options->peer, options->gso);
     if (getsockname(association->udp, (struct sockaddr *)&local, &len) != 0)
         bench_die("getsockname");
     association->tcp = options->socks ? bench_socks_associate(&options->peer, &local, &relay) : -1;
@@ -295,43 +281,35 @@ static void open_load(struct load *load, const struct bench_options *options)
 static void print_result(const struct load *load, double seconds, uint64_t cpu_ns)
 {
     uint64_t slowest = UINT64_MAX;
+    unsigned silent = 0;
     for (unsigned number = 0; number < load->options->associations; number++) {
+        silent += load->associations[number].echoed == 0;
         if (load->associations[number].echoed < slowest)
             slowest = load->associations[number].echoed;
     }
     const double mean = (double)load->echoed / load->options->associations;
     const uint64_t never = load->lost > load->late ? load->lost - load->late : 0;
     printf("{\"sent\": %ju, \"echoed\": %ju, \"echoed_bytes\": %ju, \"lost\": %ju, \"late\": %ju, \"corrupt\": %ju, "
-           "\"seconds\": %.4f, \"load_cpu_ns\": %ju, \"window\": %u, \"slowest\": %ju, \"mean\": %.1f, "
+           "\"seconds\": %.4f, \"load_cpu_ns\": %ju, \"window\": %u, \"slowest\": %ju, \"mean\": %.1f, \"silent\": %u, "
            "\"p50_us\": %.2f, \"p99_us\": %.2f, \"p999_us\": %.2f}\n",
            (uintmax_t)load->sent, (uintmax_t)load->echoed, (uintmax_t)load->echoed_bytes, (uintmax_t)never,
            (uintmax_t)load->late, (uintmax_t)load->corrupt, seconds, (uintmax_t)cpu_ns,
-           load->share * load->options->associations, (uintmax_t)slowest, mean,
+           load->share * load->options->associations, (uintmax_t)slowest, mean, silent,
            bench_histogram_us(&load->round_trips, 0.5), bench_histogram_us(&load->round_trips, 0.99),
            bench_histogram_us(&load->round_trips, 0.999));
 }
 
-static void wait_for_line(void)
-{
-    char line[16];
-    puts("ready");
-    fflush(stdout);
-    if (!fgets(line, sizeof line, stdin))
-        exit(1);
-}
-
 int bench_run_load(const struct bench_options *options)
 {
-    struct load *load = calloc(1, sizeof *load);
-    if (!load)
-        bench_die("memory");
+    static struct load only; /* until the process ends */
+    struct load *load = &only;
     open_load(load, options);
     run_phase(load, options->warm_up_seconds);
     reset_counts(load);
     if (options->wait_for_start)
-        wait_for_line();
-    const uint64_t cpu = own_cpu_ns();
+        bench_wait_for_line("ready");
+    const uint64_t cpu = bench_own_cpu_ns();
     const double seconds = run_phase(load, options->seconds);
-    print_result(load, seconds, own_cpu_ns() - cpu);
+    print_result(load, seconds, bench_own_cpu_ns() - cpu);
     return load->corrupt == 0 ? 0 : 1;
 }

@@ -12,6 +12,7 @@ struct bench_options {
     struct sockaddr_in target; /* the echo server, as the proxy must see it */
     struct sockaddr_in local;  /* for echo and relay: where to listen */
     bool gso;
+    bool upload;         /* stream: towards the target */
     bool wait_for_start; /* after the warm-up print "ready" and wait for a line */
     unsigned associations;
     unsigned window; /* datagrams in flight in all; each association has its share, at least one */
@@ -22,6 +23,16 @@ struct bench_options {
 
 /* Runs the load; prints its result as one line of JSON. Returns the exit status: 1 if an echo was not what was sent. */
 int bench_run_load(const struct bench_options *options);
+
+/* Opens associations through a forward, one datagram each; prints its result, and with wait_for_start "open", and
+ * waits for a line before it closes them. */
+int bench_run_opening(const struct bench_options *options);
+
+/* Moves bytes through CONNECT on as many connections as there are associations; prints its result. */
+int bench_run_stream(const struct bench_options *options);
+
+/* What it connects to, until killed. */
+int bench_run_stream_server(const struct bench_options *options);
 
 /* Sends back what comes, until killed. */
 int bench_run_echo(const struct bench_options *options);

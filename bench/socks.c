@@ -10,7 +10,7 @@
 
 #include "wire.h"
 
-enum { VERSION = 5, NO_AUTHENTICATION = 0, UDP_ASSOCIATE = 3, IPV4 = 1, NAME = 3, IPV6 = 4 };
+enum { VERSION = 5, NO_AUTHENTICATION = 0, CONNECT = 1, UDP_ASSOCIATE = 3, IPV4 = 1, NAME = 3, IPV6 = 4 };
 
 static void read_all(int fd, uint8_t *bytes, size_t len)
 {
@@ -43,15 +43,17 @@ static int connect_proxy(const struct sockaddr_in *proxy)
     return fd;
 }
 
-int bench_socks_associate(const struct sockaddr_in *proxy, const struct sockaddr_in *local, struct sockaddr_in *relay)
+/* Sends a request for an address; the answer's address is in *answered. */
+static int ask_proxy(const struct sockaddr_in *proxy, uint8_t command, const struct sockaddr_in *address,
+                     struct sockaddr_in *answered)
 {
     const uint8_t hello[] = {VERSION, 1, NO_AUTHENTICATION};
-    uint8_t request[10] = {VERSION, UDP_ASSOCIATE, 0, IPV4}, answer[10];
+    uint8_t request[10] = {VERSION, command, 0, IPV4}, answer[10];
     int fd = connect_proxy(proxy);
     if (send(fd, hello, sizeof hello, MSG_NOSIGNAL) != sizeof hello)
         bench_die("SOCKS request");
     read_all(fd, answer, 2);
-    write_address(request + 4, local);
+    write_address(request + 4, address);
     if (answer[1] != NO_AUTHENTICATION || send(fd, request, sizeof request, MSG_NOSIGNAL) != sizeof request)
         bench_die("SOCKS method");
     read_all(fd, answer, sizeof answer);
@@ -59,12 +61,24 @@ int bench_socks_associate(const struct sockaddr_in *proxy, const struct sockaddr
         fprintf(stderr, "the proxy answered %u with an address of type %u\n", answer[1], answer[3]);
         exit(1);
     }
-    *relay = *proxy;
-    const uint32_t any = 0;
-    if (memcmp(answer + 4, &any, 4) != 0)
-        memcpy(&relay->sin_addr, answer + 4, 4);
-    memcpy(&relay->sin_port, answer + 8, 2);
+    *answered = (struct sockaddr_in){.sin_family = AF_INET};
+    memcpy(&answered->sin_addr, answer + 4, 4);
+    memcpy(&answered->sin_port, answer + 8, 2);
     return fd;
+}
+
+int bench_socks_associate(const struct sockaddr_in *proxy, const struct sockaddr_in *local, struct sockaddr_in *relay)
+{
+    int fd = ask_proxy(proxy, UDP_ASSOCIATE, local, relay);
+    if (relay->sin_addr.s_addr == htonl(INADDR_ANY))
+        relay->sin_addr = proxy->sin_addr;
+    return fd;
+}
+
+int bench_socks_connect(const struct sockaddr_in *proxy, const struct sockaddr_in *target)
+{
+    struct sockaddr_in ignored;
+    return ask_proxy(proxy, CONNECT, target, &ignored);
 }
 
 void bench_socks_header(uint8_t out[static BENCH_SOCKS_HEADER], const struct sockaddr_in *target)

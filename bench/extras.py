@@ -1,0 +1,105 @@
+"""What is not a closed loop: seal and open by themselves, new associations, idle ones."""
+import json
+import pathlib
+import re
+import subprocess
+import time
+
+import runners
+from lab import Load, cpu_ns
+
+IDLE_SECONDS = 5
+WARM_UP = 100  # the first associations pay for what is set up once
+
+
+class ShortLived(runners.Sealgram):
+    """Associations end soon, so that closing them is measured too."""
+    settings = f'timeouts:\n  association_seconds: {IDLE_SECONDS}\n'
+
+
+def cipher(bench, arguments):
+    """CPU time of seal and open for each suite, back end and size."""
+    done = subprocess.run([f'{arguments.build}/bench/micro'], check=True, capture_output=True, text=True)
+    return json.loads(done.stdout)
+
+
+def open_sockets(process):
+    return len(list(pathlib.Path(f'/proc/{process.pid}/fd').iterdir()))
+
+
+def wait_until(condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.1)
+
+
+def start(bench, kind):
+    """A relay that has carried a few associations through its forward, and its server's process."""
+    runner = kind(bench)
+    runner.start()
+    with Load(bench, ['open', '--peer', f'127.0.0.1:{runner.forwards[False]}', '--associations', WARM_UP]) as load:
+        load.line()
+        load.go_on()
+        load.line()
+    return runner, runner.server
+
+
+def openings(bench, _arguments, count=10000):
+    """Datagrams from so many new sockets through a forward: the server's CPU time for each, from the first datagram to
+    the end of the association."""
+    runner, server = start(bench, ShortLived)
+    try:
+        wait_until(lambda: open_sockets(server) < WARM_UP, 4 * IDLE_SECONDS)
+        sockets = open_sockets(server)
+        with Load(bench, ['open', '--peer', f'127.0.0.1:{runner.forwards[False]}', '--associations', count, '--window',
+                          '256']) as load:
+            load.line()
+            before, client_before = cpu_ns([server]), cpu_ns(runner.roots)
+            load.go_on()
+            result = json.loads(load.line(90))
+            opened = cpu_ns([server]) - before
+        wait_until(lambda: open_sockets(server) <= sockets, 4 * IDLE_SECONDS)
+        used = cpu_ns([server]) - before
+        both = cpu_ns(runner.roots) - client_before
+        left = open_sockets(server) - sockets
+    finally:
+        runner.stop()
+    return {**result, 'per_second': result['associations'] / result['seconds'],
+            'server_us': used / result['associations'] / 1000,
+            'server_us_without_end': opened / result['associations'] / 1000,
+            'client_us': (both - used) / result['associations'] / 1000, 'left': left}
+
+
+def private_dirty_bytes(process):
+    text = pathlib.Path(f'/proc/{process.pid}/smaps_rollup').read_text()
+    return int(re.search(r'^Private_Dirty:\s+(\d+) kB', text, re.M).group(1)) * 1024
+
+
+def slab_bytes():
+    """The kernel's objects, of the whole machine."""
+    text = pathlib.Path('/proc/meminfo').read_text()
+    return int(re.search(r'^Slab:\s+(\d+) kB', text, re.M).group(1)) * 1024
+
+
+def memory(bench, _arguments, count=15000):
+    """Bytes of an idle association: the server's own, and the kernel's (growth of its objects while the server opened
+    its sockets; the load generator's exist before)."""
+    runner, server = start(bench, runners.Sealgram)
+    try:
+        with Load(bench, ['open', '--peer', f'127.0.0.1:{runner.forwards[False]}', '--associations', count, '--window',
+                          '256']) as load:
+            load.line()
+            time.sleep(1)
+            own, kernel, sockets = private_dirty_bytes(server), slab_bytes(), open_sockets(server)
+            load.go_on()
+            result = json.loads(load.line(90))
+            time.sleep(1)
+            own, kernel = private_dirty_bytes(server) - own, slab_bytes() - kernel
+            sockets = open_sockets(server) - sockets
+    finally:
+        runner.stop()
+    return {'associations': result['associations'], 'server_sockets': sockets, 'own_bytes': own / sockets,
+            'kernel_bytes': kernel / sockets, 'bytes': (own + kernel) / sockets}
+
+
+ALL = {'cipher': cipher, 'openings': openings, 'memory': memory}
