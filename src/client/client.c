@@ -17,6 +17,7 @@
 #include "client/socks.h"
 #include "client/tunnel.h"
 #include "client/uplink.h"
+#include "net/finish.h"
 #include "net/invite.h"
 #include "net/log.h"
 #include "net/resolver.h"
@@ -246,6 +247,7 @@ static void dispose(struct sg_client *client)
             event_free(client->signals[i]);
     if (client->base) {
         flush(client);
+        sg_finish_rest();
         event_base_free(client->base);
     }
     for (size_t i = 0; i < client->server_count; i++)

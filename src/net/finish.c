@@ -5,6 +5,7 @@
  */
 #include "net/finish.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
@@ -16,17 +17,54 @@
 
 enum { LIMIT_S = 2 };
 
-struct finishing {
+struct sg_finishing {
+    struct sg_finishing *next, **link;
     struct bufferevent *bev;
     struct event *limit;
+    sg_finish_fn *fn; /* or NULL */
+    void *ctx;
 };
 
-static void end(struct finishing *finishing)
+static pthread_mutex_t all_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct sg_finishing *all; /* of every thread */
+
+static void enlist(struct sg_finishing *finishing)
 {
+    pthread_mutex_lock(&all_lock);
+    finishing->next = all;
+    finishing->link = &all;
+    if (finishing->next)
+        finishing->next->link = &finishing->next;
+    all = finishing;
+    pthread_mutex_unlock(&all_lock);
+}
+
+void sg_finish_cancel(struct sg_finishing *finishing)
+{
+    pthread_mutex_lock(&all_lock);
+    *finishing->link = finishing->next;
+    if (finishing->next)
+        finishing->next->link = finishing->link;
+    pthread_mutex_unlock(&all_lock);
     if (finishing->limit)
         event_free(finishing->limit);
     bufferevent_free(finishing->bev);
     free(finishing);
+}
+
+void sg_finish_rest(void)
+{
+    while (all)
+        sg_finish_cancel(all);
+}
+
+static void end(struct sg_finishing *finishing)
+{
+    sg_finish_fn *fn = finishing->fn;
+    void *ctx = finishing->ctx;
+    sg_finish_cancel(finishing);
+    if (fn)
+        fn(ctx);
 }
 
 static void on_limit(evutil_socket_t fd, short what, void *ctx)
@@ -57,29 +95,37 @@ static void on_written(struct bufferevent *bev, void *ctx)
         shutdown(bufferevent_getfd(bev), SHUT_WR);
 }
 
-void sg_finish(struct bufferevent *bev)
+struct sg_finishing *sg_finish_then(struct bufferevent *bev, sg_finish_fn *fn, void *ctx)
 {
     static const struct timeval limit = {.tv_sec = LIMIT_S};
-    struct finishing *finishing = calloc(1, sizeof *finishing);
+    struct sg_finishing *finishing = calloc(1, sizeof *finishing);
     if (!finishing) {
         bufferevent_free(bev);
-        return;
+        return NULL;
     }
-    finishing->bev = bev;
+    *finishing = (struct sg_finishing){.bev = bev, .fn = fn, .ctx = ctx};
+    enlist(finishing);
     finishing->limit = evtimer_new(bufferevent_get_base(bev), on_limit, finishing);
     if (!finishing->limit || evtimer_add(finishing->limit, &limit) != 0) {
-        end(finishing);
-        return;
+        sg_finish_cancel(finishing);
+        return NULL;
     }
     bufferevent_setcb(bev, on_input, on_written, on_end, finishing);
     bufferevent_set_timeouts(bev, NULL, NULL);
     bufferevent_setwatermark(bev, EV_READ, 0, 0);
     bufferevent_setwatermark(bev, EV_WRITE, 0, 0);
     on_input(bev, NULL);
-    if (bufferevent_enable(bev, EV_READ | EV_WRITE) != 0)
-        end(finishing);
-    else
-        on_written(bev, NULL);
+    if (bufferevent_enable(bev, EV_READ | EV_WRITE) != 0) {
+        sg_finish_cancel(finishing);
+        return NULL;
+    }
+    on_written(bev, NULL);
+    return finishing;
+}
+
+void sg_finish(struct bufferevent *bev)
+{
+    (void)sg_finish_then(bev, NULL, NULL);
 }
 
 void sg_finish_now(struct bufferevent *bev)

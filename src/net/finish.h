@@ -3,6 +3,7 @@
 #define SG_NET_FINISH_H
 
 struct bufferevent;
+struct sg_finishing;
 
 /*
  * Takes the bufferevent over: writes what its output holds, then close_notify where it is TLS, then closes. After 2 s
@@ -10,6 +11,17 @@ struct bufferevent;
  * does it at once.
  */
 void sg_finish(struct bufferevent *bev);
+
+/*
+ * As sg_finish, for who counts it until it is gone: fn is called once, later, unless sg_finish_cancel comes first (it
+ * is closed at once then). NULL: it is gone already, and fn is not called.
+ */
+typedef void sg_finish_fn(void *ctx);
+struct sg_finishing *sg_finish_then(struct bufferevent *bev, sg_finish_fn *fn, void *ctx);
+void sg_finish_cancel(struct sg_finishing *finishing);
+
+/* Closes at once whatever still finishes: at the end of a process, before the event bases are freed. */
+void sg_finish_rest(void);
 
 /* The same without waiting: what the kernel takes now is sent. For the end of a process. */
 void sg_finish_now(struct bufferevent *bev);

@@ -194,28 +194,36 @@ static struct sg_auth_job *start_job(struct sg_auth *auth, const struct sg_auth_
     return job;
 }
 
-struct sg_auth_job *sg_auth_check(struct sg_auth *auth, const struct sg_auth_request *request, bool *good,
-                                  sg_auth_fn *fn, void *ctx)
+/* The lock is held. */
+static enum sg_auth_verdict check(struct sg_auth *auth, const struct sg_auth_request *request, sg_auth_fn *fn,
+                                  void *ctx, struct sg_auth_job **job)
 {
     uint8_t memory_key[crypto_auth_BYTES];
-    struct sg_auth_job *job = NULL;
-    *good = false;
-    pthread_mutex_lock(&auth->lock);
     struct attempts *attempts = attempts_of(auth, &request->peer);
-    if (attempts->wrong >= ATTEMPTS_MAX || request->password_len > 255)
-        goto out;
+    if (attempts->wrong >= ATTEMPTS_MAX)
+        return SG_AUTH_BUSY;
+    if (request->password_len > 255)
+        return SG_AUTH_WRONG;
     if (sg_credential_is_token(request->password, request->password_len)) {
-        *good = sg_users_check_token(request->policy->users, request->user, request->password, request->password_len);
-        attempts->wrong += !*good;
-        goto out;
+        bool good =
+            sg_users_check_token(request->policy->users, request->user, request->password, request->password_len);
+        attempts->wrong += !good;
+        return good ? SG_AUTH_GOOD : SG_AUTH_WRONG;
     }
     make_memory_key(auth, request, memory_key);
-    *good = is_remembered(auth, memory_key);
-    if (!*good)
-        job = start_job(auth, request, memory_key, fn, ctx);
-out:
+    if (is_remembered(auth, memory_key))
+        return SG_AUTH_GOOD;
+    *job = start_job(auth, request, memory_key, fn, ctx);
+    return *job ? SG_AUTH_LATER : SG_AUTH_BUSY;
+}
+
+enum sg_auth_verdict sg_auth_check(struct sg_auth *auth, const struct sg_auth_request *request, sg_auth_fn *fn,
+                                   void *ctx, struct sg_auth_job **job)
+{
+    pthread_mutex_lock(&auth->lock);
+    enum sg_auth_verdict verdict = check(auth, request, fn, ctx, job);
     pthread_mutex_unlock(&auth->lock);
-    return job;
+    return verdict;
 }
 
 void sg_auth_cancel(struct sg_auth_job *job)

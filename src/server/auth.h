@@ -36,13 +36,19 @@ typedef void sg_auth_fn(void *ctx, bool good);
 struct sg_auth *sg_auth_new(unsigned threads, unsigned queue);
 void sg_auth_free(struct sg_auth *auth);
 
+enum sg_auth_verdict {
+    SG_AUTH_GOOD,
+    SG_AUTH_WRONG,
+    SG_AUTH_BUSY, /* not looked at: too many attempts from there, or a full queue */
+    SG_AUTH_LATER,
+};
+
 /*
- * Checks. NULL: *good has the verdict now (a token, a remembered password, too many attempts from there, or a full
- * queue); otherwise fn is called once, later.
+ * Checks. The verdict on a token or a remembered password comes at once; LATER: *job is set, and fn is called once,
+ * later.
  */
-struct sg_auth_job *sg_auth_check(struct sg_auth *auth, const struct sg_auth_request *request, bool *good,
-                                  sg_auth_fn *fn, void *ctx);
-/* On the loop that asked. */
+enum sg_auth_verdict sg_auth_check(struct sg_auth *auth, const struct sg_auth_request *request, sg_auth_fn *fn,
+                                   void *ctx, struct sg_auth_job **job);
 void sg_auth_cancel(struct sg_auth_job *job);
 
 #endif

@@ -354,7 +354,7 @@ struct sg_config *sg_config_new(void)
     config->limits.sessions = 512;
     config->limits.sessions_per_user = 64;
     config->limits.associations = 16384;
-    config->limits.associations_per_user = 16384;
+    config->limits.associations_per_user = 4096;
     config->limits.connections = 4096;
     config->limits.connections_per_user = 1024;
     config->limits.unauthenticated = 512;

@@ -48,7 +48,8 @@ struct sg_conn {
     bool is_tls;
     bool upgraded; /* TLS came after a method in the clear */
     bool plain_allowed;
-    struct sg_auth_job *job; /* a password that is being checked */
+    struct sg_auth_job *job;        /* a password that is being checked */
+    struct sg_finishing *finishing; /* answered: it counts until it is gone */
     char user[SG_USER_NAME_MAX + 1];
     bool is_known; /* user is authenticated */
 };
@@ -66,6 +67,8 @@ static void free_conn(struct sg_conn *conn)
         event_free(conn->first_byte);
     if (conn->deadline)
         event_free(conn->deadline);
+    if (conn->finishing)
+        sg_finish_cancel(conn->finishing);
     if (conn->bev)
         bufferevent_free(conn->bev);
     if (conn->fd >= 0)
@@ -81,13 +84,22 @@ void sg_conns_free_all(struct sg_worker *worker)
     }
 }
 
-/* Sends what was written, then closes. */
+static void on_finished(void *ctx)
+{
+    struct sg_conn *conn = ctx;
+    conn->finishing = NULL;
+    free_conn(conn);
+}
+
+/* Sends what was written, then closes. Its descriptor is in use until then, so the caps still count it. */
 static void finish_conn(struct sg_conn *conn)
 {
     struct bufferevent *bev = conn->bev;
     conn->bev = NULL;
-    free_conn(conn);
-    sg_finish(bev);
+    event_del(conn->deadline);
+    conn->finishing = sg_finish_then(bev, on_finished, conn);
+    if (!conn->finishing)
+        free_conn(conn);
 }
 
 /* --- the request --- */
@@ -212,12 +224,22 @@ static void check_login(struct sg_conn *conn)
         .password_len = conn->socks.password_len,
         .peer = conn->peer.ip,
     };
-    bool good = false;
-    conn->job = sg_auth_check(conn->worker->server->auth, &request, &good, on_verdict, conn);
-    if (conn->job)
+    switch (sg_auth_check(conn->worker->server->auth, &request, on_verdict, conn, &conn->job)) {
+    case SG_AUTH_GOOD:
+        on_verdict(conn, true);
+        return;
+    case SG_AUTH_WRONG:
+        on_verdict(conn, false);
+        return;
+    case SG_AUTH_BUSY:
+        /* nothing is said: "wrong" would make a client with the right password give up */
+        conn->worker->refused_busy++;
+        free_conn(conn);
+        return;
+    case SG_AUTH_LATER:
         bufferevent_disable(conn->bev, EV_READ); /* no more is held than what came with the password */
-    else
-        on_verdict(conn, good);
+        return;
+    }
 }
 
 static void start_tls(struct sg_conn *conn);

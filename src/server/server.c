@@ -23,6 +23,7 @@
 
 #include "net/cert.h"
 #include "net/clock.h"
+#include "net/finish.h"
 #include "net/inbox.h"
 #include "net/key_limits.h"
 #include "net/log.h"
@@ -548,12 +549,13 @@ static void stop(struct running *running)
             event_free(running->signals[i]);
     if (running->watch)
         event_free(running->watch);
-    for (unsigned i = 0; running->loops && i < server->worker_count; i++) {
-        if (!running->loops[i].base)
-            continue;
-        flush(running->loops[i].base);
-        event_base_free(running->loops[i].base);
-    }
+    for (unsigned i = 0; running->loops && i < server->worker_count; i++)
+        if (running->loops[i].base)
+            flush(running->loops[i].base);
+    sg_finish_rest();
+    for (unsigned i = 0; running->loops && i < server->worker_count; i++)
+        if (running->loops[i].base)
+            event_base_free(running->loops[i].base);
     free(running->loops);
     sg_usage_table_free(server->usage);
     sg_admission_free(server->admission);

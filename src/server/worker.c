@@ -127,6 +127,7 @@ void sg_worker_status(const struct sg_worker *worker, struct json_t *status)
     json_object_set_new(tcp, "refused_first_byte", json_integer((json_int_t)worker->refused_first));
     json_object_set_new(tcp, "refused_deadline", json_integer((json_int_t)worker->refused_deadline));
     json_object_set_new(tcp, "refused_credentials", json_integer((json_int_t)worker->refused_auth));
+    json_object_set_new(tcp, "refused_busy", json_integer((json_int_t)worker->refused_busy));
     json_object_set_new(status, "tls_handshakes", json_integer((json_int_t)worker->tls_handshakes));
     json_object_set_new(status, "tcp", tcp);
     sg_datapath_status(worker->datapath, status);

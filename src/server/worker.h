@@ -45,6 +45,7 @@ struct sg_worker {
     uint64_t refused_first;    /* first byte that is neither TLS nor SOCKS5, or plain SOCKS not allowed */
     uint64_t refused_deadline; /* not authenticated in time */
     uint64_t refused_auth;     /* wrong credentials */
+    uint64_t refused_busy;     /* credentials that were not looked at */
 };
 
 /*

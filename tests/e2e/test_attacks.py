@@ -51,9 +51,9 @@ def make_everything(target, dead, listening):
     return [*kept, channel]
 
 
-@pytest.mark.parametrize('end', ['revoke', 'leave'])
+@pytest.mark.parametrize('end', ['stop', 'revoke', 'leave'])
 def test_the_end_of_everything_at_once(lab, target, tcp_echo, echo, end):
-    """Whatever is under way when the user is removed, or all connections break: nothing is left over."""
+    """Whatever is under way when the server stops, the user is removed, or all connections break: nothing is left over."""
     target.start()
     bob = lab.invite(target.folder, 'bob')
     wait_for(lambda: 'user file read again' in target.server.err, 5, 'reload')
@@ -61,6 +61,9 @@ def test_the_end_of_everything_at_once(lab, target, tcp_echo, echo, end):
     lab.open(socket.create_connection(full.getsockname()))
     kept = make_everything(target, full.getsockname(), tcp_echo.address)
     wait_for(lambda: target.status()['associations'] > 0, 5, 'associations')
+    if end == 'stop':
+        target.server.stop()
+        return
     if end == 'revoke':
         revoke(target, 'alice')
     for thing in kept:

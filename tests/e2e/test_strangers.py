@@ -1,12 +1,14 @@
 """What strangers try against a server, by TCP and by UDP: little is held for them, and nothing answered that must not be."""
+import contextlib
 import os
+import pathlib
 import socket
 import struct
 import time
 
 import pytest
 
-from attacker import CHANNEL, DATAGRAM, Target, is_ended, login, open_block, plaintext, request
+from attacker import CHANNEL, DATAGRAM, Target, credentials, is_ended, login, open_block, plaintext, request
 from harness import wait_for
 
 
@@ -54,6 +56,22 @@ def test_connections_that_never_log_in_are_capped_and_end(lab, target, echo):
     assert time.monotonic() - start < 8
     wait_for(lambda: target.status()['tcp']['before_request'] == 0, 5, 'the deadline')
     assert target.status()['tcp']['refused_deadline'] == 12
+    target.still_serves(echo)
+
+
+def test_connections_that_were_refused_count_until_they_are_gone(lab, target, echo):
+    """The server waits for the peer's end for 2 s: whoever lets it wait must not get further connections for that."""
+    target.start('limits:\n  unauthenticated: 30\n  unauthenticated_per_address: 10\n  handshake_seconds: 2')
+    files = pathlib.Path(f'/proc/{target.server.process.pid}/fd')
+    before = len(list(files.iterdir()))
+    for number in range(200):
+        source = (f'127.0.0.{2 + number % 5}', 0)
+        sock = lab.open(socket.create_connection(('127.0.0.1', target.port), 5, source_address=source))
+        with contextlib.suppress(ConnectionError):
+            sock.sendall(b'\5\1\xff')
+    wait_for(lambda: target.status()['tcp']['accepted'] == 200, 5, 'all accepted')
+    assert len(list(files.iterdir())) <= before + 30 + 2
+    wait_for(lambda: target.status()['tcp']['before_request'] == 0, 5, 'all gone')
     target.still_serves(echo)
 
 
@@ -112,6 +130,24 @@ def test_a_flood_of_wrong_credentials_fills_no_log(target, echo):
     wait_for(lambda: target.status()['tcp']['refused_credentials'] == 200, 5, 'refusals')
     lines = target.server.err.count('credentials refused from')
     assert 90 <= lines <= 100 + 5 * (time.monotonic() - start) + 1
+    target.still_serves(echo)
+
+
+def test_guessing_does_not_make_others_believe_that_they_are_wrong(lab, target, echo):
+    """After 20 wrong ones in a minute an address is not answered any more: who has the right password tries again later."""
+    target.start()
+    for _ in range(20):
+        tls = target.tls(source='127.0.0.2')
+        tls.sendall(b'\5\1\2' + login('alice', 'sgt1_' + 'A' * 43))
+        assert tls.receive(2) == b'\5\2' and tls.receive(2) == b'\1\1'
+        tls.close()
+    for _ in range(3):
+        tls = target.tls(source='127.0.0.2')
+        tls.sendall(b'\5\1\2' + login(*credentials(target.invite)))
+        assert tls.recv(2) in (b'\5\2', b'') and tls.recv(2) == b''
+        tls.close()
+    tcp = target.status()['tcp']
+    assert (tcp['refused_credentials'], tcp['refused_busy']) == (20, 3)
     target.still_serves(echo)
 
 
