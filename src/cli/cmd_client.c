@@ -25,6 +25,7 @@ enum key {
     KEY_NO_SOCKS,
     KEY_SOCKS_USER,
     KEY_SOCKS_PASSWORD,
+    KEY_WORKERS,
 };
 
 struct arguments {
@@ -79,6 +80,15 @@ static void add_forward(struct argp_state *state, struct arguments *args, const 
     if (sg_target_parse(equals + 1, false, &forward->target) != SG_OK)
         argp_error(state, "--forward %s: TARGET is not of the form HOST:PORT, as in 9.9.9.9:53", text);
     args->options.forward_count++;
+}
+
+static unsigned parse_workers(const struct argp_state *state, const char *text)
+{
+    char *end = NULL;
+    unsigned long workers = strtoul(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end != '\0' || workers < 1 || workers > SG_CLIENT_WORKERS_MAX)
+        argp_error(state, "--workers %s: not a number from 1 to %d", text, SG_CLIENT_WORKERS_MAX);
+    return (unsigned)workers;
 }
 
 /* --- invites and passwords --- */
@@ -198,6 +208,7 @@ static const struct argp_option option_list[] = {
     {"socks-password-file", KEY_SOCKS_PASSWORD, "FILE", 0, "with the password in the first line of FILE", 0},
     {"forward", 'f', "PROTO:LISTEN=TARGET", 0,
      "udp: or tcp: carry what comes to LISTEN (ADDR:PORT) to TARGET (HOST:PORT); may be given several times", 0},
+    {"workers", KEY_WORKERS, "N", 0, "carry the traffic with N threads, each with a session of its own (1)", 0},
     {"ca", KEY_CA, "FILE", 0, "CA certificates that know a server whose invite has no pin (the system's)", 0},
     {"cert", KEY_CERT, "FILE", 0, "own certificate, for servers that ask for one", 0},
     {"key", KEY_KEY, "FILE", 0, "its private key", 0},
@@ -278,6 +289,9 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         return 0;
     case KEY_SOCKS_PASSWORD:
         args->password_file = value;
+        return 0;
+    case KEY_WORKERS:
+        args->options.workers = parse_workers(state, value);
         return 0;
     case KEY_CA:
         args->options.ca_file = value;

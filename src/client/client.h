@@ -1,6 +1,7 @@
 /*
  * The client: local SOCKS server and forwards on one side, the session and connections to the server on the other. One
- * thread, one event loop; everything in src/client hangs on struct sg_client.
+ * event loop, one session; everything in src/client hangs on struct sg_client. A process may run several side by side
+ * (process.c), which share nothing but the addresses that they listen on.
  */
 #ifndef SG_CLIENT_CLIENT_H
 #define SG_CLIENT_CLIENT_H
@@ -12,13 +13,16 @@
 #include <openssl/ssl.h>
 
 #include "core/addr.h"
+#include "net/inbox.h"
+#include "net/share.h"
 
-struct event;
 struct event_base;
+struct json_t;
 struct sg_invite;
+struct sg_loop;
+struct sg_process;
 struct sg_resolver;
 struct sg_socks_server;
-struct sg_status_socket;
 struct sg_tunnel;
 struct sg_tunnel_forward;
 struct sg_uplink;
@@ -44,7 +48,10 @@ struct sg_client_options {
     const char *certificate;
     const char *key;
     const char *status_socket; /* path, or NULL for none */
+    unsigned workers;          /* threads, each with a session; 0 is 1 */
 };
+
+enum { SG_CLIENT_WORKERS_MAX = 64 };
 
 /* One invite of the list, and the TLS context that knows its server. */
 struct sg_client_server {
@@ -54,6 +61,9 @@ struct sg_client_server {
 };
 
 struct sg_client {
+    struct sg_process *process;
+    unsigned index;
+    enum sg_share share; /* of the addresses that it listens on */
     struct event_base *base;
     struct sg_resolver *resolver;
     const struct sg_client_options *options;
@@ -62,17 +72,15 @@ struct sg_client {
     size_t current; /* the server in use, or the next to try */
     struct sg_uplink *uplink;
     struct sg_socks_server *socks;
-    struct sg_status_socket *status;
     struct sg_tunnel_forward *tcp_forwards;
     struct sg_tunnel *tunnels; /* CONNECT, BIND and TCP forwards in flight or running */
-    struct event *signals[2];
     size_t tunnel_count;
     size_t connection_limit; /* local TCP connections, by the limit of open files */
     size_t connection_count;
     uint64_t tls_handshakes;
     uint64_t tunnels_opened;
-    char *announce; /* what the ready line says of the listeners */
-    int exit_code;
+    struct sg_letter told; /* to the process, once: that it is ready, or cannot go on */
+    bool has_told, on_udp;
 };
 
 /*
@@ -80,6 +88,16 @@ struct sg_client {
  * logs everything else. Returns the exit code: 0 after a signal, 1 after an error that was logged.
  */
 int sg_client_run(const struct sg_client_options *options);
+
+/*
+ * process.c: opens a client on a loop that does not run yet, with all listeners. bound has their actual addresses: those
+ * of client 0 are the ones that the others ask for. False after logging why. sg_client_close accepts one that did not
+ * open.
+ */
+bool sg_client_open(struct sg_client *client, const struct sg_loop *loop, struct sg_endpoint *bound);
+void sg_client_close(struct sg_client *client);
+/* On its loop. */
+void sg_client_status(const struct sg_client *client, struct json_t *status);
 
 /* True for 127.0.0.0/8 and ::1: an address that only this machine's programs reach. */
 bool sg_client_is_local(const struct sg_ip *ip);

@@ -376,7 +376,7 @@ enum sg_err sg_uplink_add_forward(struct sg_uplink *uplink, const struct sg_endp
     struct sg_forward *forward = calloc(1, sizeof *forward);
     if (!forward)
         return SG_ERR_NOMEM;
-    forward->fd = sg_udp_open(listen, SG_UDP_PKTINFO | SG_UDP_BIG | SG_UDP_GRO);
+    forward->fd = sg_udp_open_shared(listen, SG_UDP_PKTINFO | SG_UDP_BIG | SG_UDP_GRO, uplink->client->share);
     if (forward->fd < 0) {
         int error = errno;
         free(forward);

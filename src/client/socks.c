@@ -269,7 +269,7 @@ bool sg_socks_listen(struct sg_client *client, const struct sg_endpoint *listen,
         errno = ENOMEM;
         return false;
     }
-    listener->listener = sg_listener_new(client->base, listen, bound, on_accept, client);
+    listener->listener = sg_listener_new(client->base, listen, client->share, bound, on_accept, client);
     if (!listener->listener) {
         free(listener);
         return false;

@@ -42,7 +42,7 @@ struct sg_tunnel {
 struct sg_tunnel_forward {
     struct sg_tunnel_forward *next;
     struct sg_client *client;
-    const struct sg_client_forward *forward;
+    const struct sg_target *target; /* of the options */
     struct sg_listener *listener;
 };
 
@@ -241,10 +241,11 @@ static void on_accept(void *ctx, int fd)
         return;
     }
     client->connection_count++;
-    open_tunnel(client, app, false, SG_SOCKS5_CMD_CONNECT, &forward->forward->target);
+    open_tunnel(client, app, false, SG_SOCKS5_CMD_CONNECT, forward->target);
 }
 
-bool sg_tunnel_listen(struct sg_client *client, const struct sg_client_forward *forward, struct sg_endpoint *bound)
+bool sg_tunnel_listen(struct sg_client *client, const struct sg_endpoint *listen, const struct sg_target *target,
+                      struct sg_endpoint *bound)
 {
     struct sg_tunnel_forward *made = calloc(1, sizeof *made);
     if (!made) {
@@ -252,8 +253,8 @@ bool sg_tunnel_listen(struct sg_client *client, const struct sg_client_forward *
         return false;
     }
     made->client = client;
-    made->forward = forward;
-    made->listener = sg_listener_new(client->base, &forward->listen, bound, on_accept, made);
+    made->target = target;
+    made->listener = sg_listener_new(client->base, listen, client->share, bound, on_accept, made);
     if (!made->listener) {
         free(made);
         return false;

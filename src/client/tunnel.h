@@ -12,7 +12,8 @@
 
 struct bufferevent;
 struct sg_client;
-struct sg_client_forward;
+struct sg_endpoint;
+struct sg_target;
 
 /*
  * Carries out CONNECT or BIND for an application and takes over its bufferevent, whose input holds what came after the
@@ -21,11 +22,9 @@ struct sg_client_forward;
  */
 void sg_tunnel_start(struct sg_client *client, struct bufferevent *app, uint8_t cmd, const struct sg_target *target);
 
-/*
- * A TCP forward: each connection to its address is carried to its target. False with errno. *bound is the actual
- * address.
- */
-bool sg_tunnel_listen(struct sg_client *client, const struct sg_client_forward *forward, struct sg_endpoint *bound);
+/* A TCP forward: each connection to listen is carried to target. False with errno. *bound is the actual address. */
+bool sg_tunnel_listen(struct sg_client *client, const struct sg_endpoint *listen, const struct sg_target *target,
+                      struct sg_endpoint *bound);
 
 /* Ends all tunnels and TCP forwards. */
 void sg_tunnel_free_all(struct sg_client *client);

@@ -26,7 +26,7 @@ void sg_uplink_free(struct sg_uplink *uplink);
 bool sg_uplink_is_up(struct sg_uplink *uplink);
 
 /* Told once each time: the session can carry datagrams (path "udp" or "stream"), or the server cannot be used at all
- * (fatal: wrong pin, credentials refused). Implemented by client.c. */
+ * (fatal: wrong pin, credentials refused). Implemented by process.c. */
 void sg_client_on_ready(struct sg_client *client, const char *path);
 void sg_client_on_fatal(struct sg_client *client, const char *text);
 

@@ -79,11 +79,23 @@ static int open_socket(const struct sg_endpoint *at, bool shared)
     return fd;
 }
 
-static struct sg_listener *make_listener(struct event_base *base, const struct sg_endpoint *at, bool shared,
-                                         struct sg_endpoint *bound, sg_accept_fn *fn, void *ctx)
+/* A shared address hides that another program has it: so the first asks for it alone for a moment. */
+static int take_address(const struct sg_endpoint *at, enum sg_share share)
+{
+    if (share == SG_SHARED_FIRST && at->port != 0) {
+        int fd = open_socket(at, false);
+        if (fd < 0)
+            return -1;
+        close(fd);
+    }
+    return open_socket(at, share != SG_ALONE);
+}
+
+struct sg_listener *sg_listener_new(struct event_base *base, const struct sg_endpoint *at, enum sg_share share,
+                                    struct sg_endpoint *bound, sg_accept_fn *fn, void *ctx)
 {
     struct sg_listener *l = calloc(1, sizeof *l);
-    int fd = l ? open_socket(at, shared) : -1;
+    int fd = l ? take_address(at, share) : -1;
     int error = errno;
     if (fd < 0)
         goto failed;
@@ -104,18 +116,6 @@ failed:
     sg_listener_free(l);
     errno = error;
     return NULL;
-}
-
-struct sg_listener *sg_listener_new(struct event_base *base, const struct sg_endpoint *at, struct sg_endpoint *bound,
-                                    sg_accept_fn *fn, void *ctx)
-{
-    return make_listener(base, at, false, bound, fn, ctx);
-}
-
-struct sg_listener *sg_listener_new_shared(struct event_base *base, const struct sg_endpoint *at,
-                                           struct sg_endpoint *bound, sg_accept_fn *fn, void *ctx)
-{
-    return make_listener(base, at, true, bound, fn, ctx);
 }
 
 void sg_listener_free(struct sg_listener *listener)

@@ -3,6 +3,7 @@
 #define SG_NET_LISTENER_H
 
 #include "core/addr.h"
+#include "net/share.h"
 
 struct event_base;
 struct sg_listener;
@@ -11,11 +12,8 @@ struct sg_listener;
 typedef void sg_accept_fn(void *ctx, int fd);
 
 /* Listens at an address (IPv6 is only IPv6); *bound is the actual one (port 0 asks for any). NULL with errno. */
-struct sg_listener *sg_listener_new(struct event_base *base, const struct sg_endpoint *at, struct sg_endpoint *bound,
-                                    sg_accept_fn *fn, void *ctx);
-/* The same, sharing the address with other such listeners of this user: the kernel spreads connections over them. */
-struct sg_listener *sg_listener_new_shared(struct event_base *base, const struct sg_endpoint *at,
-                                           struct sg_endpoint *bound, sg_accept_fn *fn, void *ctx);
+struct sg_listener *sg_listener_new(struct event_base *base, const struct sg_endpoint *at, enum sg_share share,
+                                    struct sg_endpoint *bound, sg_accept_fn *fn, void *ctx);
 /* Accepts NULL. */
 void sg_listener_free(struct sg_listener *listener);
 

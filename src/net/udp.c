@@ -62,6 +62,18 @@ int sg_udp_open(const struct sg_endpoint *bind_to, unsigned flags)
     return fd;
 }
 
+int sg_udp_open_shared(const struct sg_endpoint *bind_to, unsigned flags, enum sg_share share)
+{
+    /* a shared port hides that another program has it: so the first asks for it alone for a moment */
+    if (share == SG_SHARED_FIRST && bind_to->port != 0) {
+        int fd = sg_udp_open(bind_to, flags);
+        if (fd < 0)
+            return -1;
+        close(fd);
+    }
+    return sg_udp_open(bind_to, share == SG_ALONE ? flags : flags | SG_UDP_REUSEPORT);
+}
+
 bool sg_udp_steer(int fd, uint8_t first)
 {
     struct sock_filter code[] = {

@@ -14,6 +14,7 @@
 #include "core/addr.h"
 #include "core/err.h"
 #include "core/reason.h"
+#include "net/share.h"
 
 enum {
     SG_UDP_MESSAGES = 32, /* that one receive call brings; each may hold several datagrams of one sender */
@@ -120,13 +121,15 @@ enum sg_udp_flags {
     SG_UDP_PKTINFO = 1,   /* tell the local address of each datagram */
     SG_UDP_RECVERR = 2,   /* queue ICMP errors (sg_udp_read_error) */
     SG_UDP_DONTFRAG = 4,  /* DF on each datagram, whatever the kernel learned about the path */
-    SG_UDP_REUSEPORT = 8, /* several workers on one port */
+    SG_UDP_REUSEPORT = 8, /* set by sg_udp_open_shared */
     SG_UDP_BIG = 16,      /* large kernel buffers: this socket carries many flows */
     SG_UDP_GRO = 32,      /* the kernel may hand over several datagrams of a sender at once (for sg_udp_recv) */
 };
 
 /* A non-blocking socket of the address' family (IPv6 only IPv6), bound to it. -1 with errno on failure. */
 int sg_udp_open(const struct sg_endpoint *bind_to, unsigned flags);
+/* The same, with an address and port that several loops may have between them. */
+int sg_udp_open_shared(const struct sg_endpoint *bind_to, unsigned flags, enum sg_share share);
 
 /*
  * The sockets that share the socket's address and port (SG_UDP_REUSEPORT) are numbered in the order in which they were

@@ -182,22 +182,13 @@ void sg_datapath_flush_back(struct sg_datapath *datapath)
     sg_udp_tx_flush(&datapath->back);
 }
 
-/* As for listeners: a shared port hides that another program has it, so the first worker asks for it alone first. */
 static int open_socket(const struct sg_worker *worker, const struct sg_endpoint *listen)
 {
-    unsigned flags = SG_UDP_PKTINFO | SG_UDP_DONTFRAG | SG_UDP_BIG | SG_UDP_GRO;
-    bool shared = worker->server->worker_count > 1;
-    int fd = -1;
-    if (!shared || worker->index == 0) {
-        fd = sg_udp_open(listen, flags);
-        if (fd < 0 || !shared)
-            return fd;
+    enum sg_share share = sg_share_of(worker->index, worker->server->worker_count);
+    int fd = sg_udp_open_shared(listen, SG_UDP_PKTINFO | SG_UDP_DONTFRAG | SG_UDP_BIG | SG_UDP_GRO, share);
+    if (fd >= 0 && share == SG_SHARED_FIRST && !sg_udp_steer(fd, SG_RECORD_INDICATOR)) {
         close(fd);
-    }
-    fd = sg_udp_open(listen, flags | SG_UDP_REUSEPORT);
-    if (fd >= 0 && worker->index == 0 && !sg_udp_steer(fd, SG_RECORD_INDICATOR)) {
-        close(fd);
-        fd = -1;
+        return -1;
     }
     return fd;
 }

@@ -8,7 +8,6 @@
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netinet/in.h>
-#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -25,8 +24,10 @@
 #include "net/clock.h"
 #include "net/finish.h"
 #include "net/inbox.h"
+#include "net/json_add.h"
 #include "net/key_limits.h"
 #include "net/log.h"
+#include "net/loop.h"
 #include "net/rundir.h"
 #include "net/sockaddr.h"
 #include "net/status_socket.h"
@@ -38,28 +39,16 @@
 #include "server/users.h"
 #include "server/worker.h"
 
-enum { WATCH_MS = 500, OWN_ADDRESSES_MS = 3000, FLUSH_MS = 300, EXIT_FAILED = 1, EXIT_CONFIG = 3 };
+enum { WATCH_MS = 500, OWN_ADDRESSES_MS = 3000, SETTLE_MS = 300, EXIT_FAILED = 1, EXIT_CONFIG = 3 };
 
 /* What a process may lock unless somebody gave it more (RLIMIT_MEMLOCK); unused slots count, but cost no memory. */
 enum { LOCKED_BYTES = 8 << 20, FEWEST_SENDERS = 2 };
 
-struct running;
-
-/* A worker's loop and, but for worker 0, its thread. */
-struct loop {
-    struct running *running;
-    unsigned index;
-    struct event_base *base;
-    pthread_t thread;
-    bool has_thread;
-    struct sg_letter stop;
-};
-
 /* What runs once in a process, around the workers. */
 struct running {
     struct sg_server server;
-    struct loop *loops;      /* one a worker */
-    struct event_base *base; /* of worker 0 */
+    struct sg_loop *loops[SG_WORKERS_MAX]; /* one a worker */
+    struct event_base *base;               /* of worker 0 */
     struct event *signals[2];
     struct event *watch;
     struct sg_status_socket *status;
@@ -280,23 +269,6 @@ static void on_signal(evutil_socket_t number, short what, void *ctx)
 
 /* --- the status document --- */
 
-/* Adds the numbers of part to those of total, member by member; what only part has is copied. */
-static void add_numbers(json_t *total, json_t *part)
-{
-    const char *name = NULL;
-    json_t *value = NULL;
-    json_object_foreach(part, name, value)
-    {
-        json_t *sum = json_object_get(total, name);
-        if (!sum)
-            json_object_set_new(total, name, json_deep_copy(value));
-        else if (json_is_object(sum))
-            add_numbers(sum, value);
-        else if (json_is_integer(sum))
-            json_integer_set(sum, json_integer_value(sum) + json_integer_value(value));
-    }
-}
-
 struct question {
     struct sg_worker *worker;
     json_t *answer;
@@ -331,7 +303,7 @@ static json_t *make_status(void *ctx)
     json_object_set_new(status, "users", json_integer((json_int_t)sg_users_count(server->policy->users)));
     for (unsigned i = 0; i < server->worker_count; i++) {
         json_t *part = ask_worker(server->workers[i]);
-        add_numbers(status, part);
+        sg_json_add(status, part);
         json_array_append_new(workers, json_pack("{s:O?, s:O?}", "sessions", json_object_get(part, "sessions"),
                                                  "datagrams_received",
                                                  json_object_get(json_object_get(part, "up"), "received")));
@@ -436,50 +408,31 @@ static bool make_shared(struct sg_server *server)
 
 static bool make_loops(struct running *running)
 {
-    unsigned count = running->server.worker_count;
-    running->loops = calloc(count, sizeof *running->loops);
-    for (unsigned i = 0; running->loops && i < count; i++) {
-        running->loops[i] = (struct loop){.running = running, .index = i, .base = event_base_new()};
-        if (!running->loops[i].base)
+    for (unsigned i = 0; i < running->server.worker_count; i++)
+        if (!(running->loops[i] = sg_loop_new()))
             return false;
-    }
-    running->base = running->loops ? running->loops[0].base : NULL;
-    return running->base != NULL;
+    running->base = running->loops[0]->base;
+    return true;
 }
 
 static bool make_workers(struct running *running)
 {
     struct sg_server *server = &running->server;
-    for (unsigned i = 0; i < server->worker_count; i++) {
-        server->workers[i] = sg_worker_new(server, i, running->loops[i].base);
-        if (!server->workers[i])
+    for (unsigned i = 0; i < server->worker_count; i++)
+        if (!(server->workers[i] = sg_worker_new(server, i, running->loops[i])))
             return false;
-    }
     return true;
 }
 
-static void *run_loop(void *ctx)
-{
-    struct loop *loop = ctx;
-    event_base_dispatch(loop->base);
-    return NULL;
-}
-
-/* Signals are the main thread's. */
 static bool start_threads(struct running *running)
 {
-    sigset_t all, before;
-    bool started = true;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    for (unsigned i = 1; i < running->server.worker_count && started; i++) {
-        struct loop *loop = &running->loops[i];
-        started = loop->has_thread = pthread_create(&loop->thread, NULL, run_loop, loop) == 0;
+    for (unsigned i = 1; i < running->server.worker_count; i++) {
+        if (!sg_loop_start(running->loops[i])) {
+            sg_log(SG_LOG_ERROR, "cannot start a thread: %s", strerror(errno));
+            return false;
+        }
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (!started)
-        sg_log(SG_LOG_ERROR, "cannot start a thread");
-    return started;
+    return true;
 }
 
 static bool start(struct running *running)
@@ -505,58 +458,29 @@ static void print_ready(const struct sg_config *config)
         sg_log(SG_LOG_WARN, "cannot write to standard output: %s", strerror(errno));
 }
 
-/* What was handed to the loop for a good end (CLOSE, close_notify) gets a moment to leave. */
-static void flush(struct event_base *base)
-{
-    static const struct timeval limit = {.tv_usec = FLUSH_MS * 1000};
-    if (event_base_loopexit(base, &limit) != 0)
-        return;
-    /* more than the limit's own event: something still leaves */
-    while (!event_base_got_exit(base) && event_base_get_num_events(base, EVENT_BASE_COUNT_ADDED) > 1)
-        if (event_base_loop(base, EVLOOP_ONCE) != 0)
-            return;
-}
-
-static void break_loop(void *ctx)
-{
-    event_base_loopbreak(ctx);
-}
-
-static void stop_threads(struct running *running)
-{
-    for (unsigned i = 1; running->loops && i < running->server.worker_count; i++) {
-        struct loop *loop = &running->loops[i];
-        if (!loop->has_thread)
-            continue;
-        loop->stop = (struct sg_letter){.fn = break_loop, .ctx = loop->base};
-        sg_inbox_post(running->server.workers[i]->inbox, &loop->stop);
-        pthread_join(loop->thread, NULL);
-    }
-}
-
 static void stop(struct running *running)
 {
     struct sg_server *server = &running->server;
     sg_status_socket_free(running->status);
-    stop_threads(running);
+    for (unsigned i = 0; i < server->worker_count; i++)
+        if (running->loops[i])
+            sg_loop_stop(running->loops[i]);
     for (unsigned i = 0; i < server->worker_count; i++)
         sg_worker_close(server->workers[i]);
     sg_auth_free(server->auth); /* what it still had to say is in the inboxes now */
-    for (unsigned i = 0; i < server->worker_count; i++)
-        sg_worker_free(server->workers[i]);
     for (unsigned i = 0; i < 2; i++)
         if (running->signals[i])
             event_free(running->signals[i]);
     if (running->watch)
         event_free(running->watch);
-    for (unsigned i = 0; running->loops && i < server->worker_count; i++)
-        if (running->loops[i].base)
-            flush(running->loops[i].base);
+    for (unsigned i = 0; i < server->worker_count; i++)
+        if (running->loops[i])
+            sg_loop_settle(running->loops[i], SETTLE_MS);
     sg_finish_rest();
-    for (unsigned i = 0; running->loops && i < server->worker_count; i++)
-        if (running->loops[i].base)
-            event_base_free(running->loops[i].base);
-    free(running->loops);
+    for (unsigned i = 0; i < server->worker_count; i++) {
+        sg_worker_free(server->workers[i]);
+        sg_loop_free(running->loops[i]);
+    }
     sg_usage_table_free(server->usage);
     sg_admission_free(server->admission);
     sg_arena_free(server->arena);

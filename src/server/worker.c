@@ -7,9 +7,9 @@
 
 #include <jansson.h>
 
-#include "net/inbox.h"
 #include "net/listener.h"
 #include "net/log.h"
+#include "net/loop.h"
 #include "net/resolver.h"
 #include "server/channel_conn.h"
 #include "server/config.h"
@@ -24,27 +24,15 @@ static void on_accept(void *ctx, int fd)
     sg_conn_accept(ctx, fd);
 }
 
-/* A shared address hides that another program has it: the first worker asks for it alone for a moment. */
-static struct sg_listener *open_listener(struct sg_worker *worker, const struct sg_endpoint *at)
-{
-    struct sg_endpoint bound;
-    bool shared = worker->server->worker_count > 1;
-    struct sg_listener *listener = NULL;
-    if (!shared || worker->index == 0) {
-        listener = sg_listener_new(worker->base, at, &bound, on_accept, worker);
-        if (!listener || !shared)
-            return listener;
-        sg_listener_free(listener);
-    }
-    return sg_listener_new_shared(worker->base, at, &bound, on_accept, worker);
-}
-
 static bool open_listeners(struct sg_worker *worker)
 {
     const struct sg_config *config = worker->server->config;
+    enum sg_share share = sg_share_of(worker->index, worker->server->worker_count);
     for (unsigned i = 0; i < config->listen_count && i < SG_WORKER_LISTENERS; i++) {
+        struct sg_endpoint bound;
         char text[SG_ENDPOINT_TEXT_MAX];
-        struct sg_listener *listener = open_listener(worker, &config->listen[i]);
+        struct sg_listener *listener =
+            sg_listener_new(worker->base, &config->listen[i], share, &bound, on_accept, worker);
         if (!listener) {
             int error = errno;
             sg_endpoint_format(&config->listen[i], text);
@@ -56,21 +44,21 @@ static bool open_listeners(struct sg_worker *worker)
     return true;
 }
 
-struct sg_worker *sg_worker_new(struct sg_server *server, unsigned index, struct event_base *base)
+struct sg_worker *sg_worker_new(struct sg_server *server, unsigned index, const struct sg_loop *loop)
 {
     struct sg_worker *worker = calloc(1, sizeof *worker);
     if (!worker)
         return NULL;
     worker->server = server;
     worker->index = index;
-    worker->base = base;
+    worker->base = loop->base;
+    worker->inbox = loop->inbox;
     worker->policy = sg_policy_ref(server->policy);
-    worker->inbox = sg_inbox_new(base);
-    worker->resolver = sg_resolver_new(base);
-    if (!worker->resolver || !worker->inbox)
+    worker->resolver = sg_resolver_new(worker->base);
+    if (!worker->resolver)
         sg_log(SG_LOG_ERROR, "cannot start the resolver");
     /* TCP first: its error names the port that another program has */
-    if (worker->resolver && worker->inbox && open_listeners(worker) && (worker->datapath = sg_datapath_new(worker)))
+    if (worker->resolver && open_listeners(worker) && (worker->datapath = sg_datapath_new(worker)))
         return worker;
     sg_worker_close(worker);
     sg_worker_free(worker);
@@ -98,7 +86,6 @@ void sg_worker_free(struct sg_worker *worker)
 {
     if (!worker)
         return;
-    sg_inbox_free(worker->inbox);
     sg_policy_release(worker->policy);
     free(worker);
 }

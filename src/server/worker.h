@@ -13,6 +13,7 @@ struct json_t;
 struct sg_conn;
 struct sg_datapath;
 struct sg_listener;
+struct sg_loop;
 struct sg_inbox;
 struct sg_opening;
 struct sg_policy;
@@ -24,9 +25,9 @@ enum { SG_WORKER_LISTENERS = 16 };
 
 struct sg_worker {
     struct sg_server *server;
-    unsigned index; /* stands in the channel ids of its sessions */
-    struct event_base *base;
-    struct sg_inbox *inbox;
+    unsigned index;           /* stands in the channel ids of its sessions */
+    struct event_base *base;  /* of its loop */
+    struct sg_inbox *inbox;   /* of its loop */
     struct sg_policy *policy; /* turned to by sg_worker_turn_to */
     bool closed;
     struct sg_resolver *resolver;
@@ -49,14 +50,14 @@ struct sg_worker {
 };
 
 /*
- * Opens everything and starts to listen; base runs on no thread yet. Workers are made in the order of their index. NULL
+ * Opens everything and starts to listen; the loop does not run yet. Workers are made in the order of their index. NULL
  * after logging why.
  */
-struct sg_worker *sg_worker_new(struct sg_server *server, unsigned index, struct event_base *base);
+struct sg_worker *sg_worker_new(struct sg_server *server, unsigned index, const struct sg_loop *loop);
 
 /*
- * Ends all that it serves; then frees it. In between, what others still have in its inbox must have come to an end.
- * The loop does not run any more. Both accept NULL.
+ * Ends all that it serves; then, when the inbox of its loop was worked off, frees it. The loop does not run any more.
+ * Both accept NULL.
  */
 void sg_worker_close(struct sg_worker *worker);
 void sg_worker_free(struct sg_worker *worker);

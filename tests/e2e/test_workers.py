@@ -8,7 +8,7 @@ import pytest
 
 from attacker import Channel, Refused, plaintext
 from direct import PlainUdp, ask, dial, dial_tls, log_in
-from harness import CONNECT, MARKER, run, socks_request, sum_ledger, wait_for
+from harness import CONNECT, MARKER, SocksUdp, run, socks_request, sum_ledger, wait_for
 
 # A connection that may ask for a plain association goes to worker 0; from loopback they all may, unless this is said.
 SPREAD = 'plain_udp:\n  from: []\n'
@@ -162,3 +162,59 @@ def test_as_many_threads_as_workers(lab):
     server = Server(lab, workers=5, config='limits:\n  password_threads: 1\n')
     assert len(server.status()['workers']) == 5
     assert len(list(pathlib.Path(f'/proc/{server.program.process.pid}/task').iterdir())) == 5 + 1
+
+
+# --- the client ---
+
+def test_a_client_with_several_sessions(lab, server, echo, tcp_echo):
+    """Sources are spread over the sessions; each gets its own answers, and the status is the sum."""
+    client = lab.client(server.invite, '--workers', 3, '--forward', f'udp:127.0.0.1:0=127.0.0.1:{echo.address[1]}',
+                        '--forward', f'tcp:127.0.0.1:0=127.0.0.1:{tcp_echo.address[1]}')
+    assert client.words['path'] == 'udp' and len(client.forwards) == 2
+    assert (server.status()['sessions'], client.status()['workers'], client.status()['sessions_opened']) == (3, 3, 3)
+    socks = [lab.open(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(60)]
+    for number, sock in enumerate(socks):
+        sock.settimeout(5)
+        sock.sendto(b'%d' % number, client.forwards[0])
+    for number, sock in enumerate(socks):
+        assert sock.recv(64) == b'%d' % number
+    for _ in range(12):
+        with socket.create_connection(client.forwards[1], 5) as app:
+            app.settimeout(5)
+            app.sendall(MARKER)
+            assert app.recv(64) == MARKER
+        association = lab.open(SocksUdp(client.socks))
+        assert association.ask(MARKER, echo.address) == (MARKER, echo.address)
+    status = client.status()
+    assert status['associations'] == 72 and status['up']['forwarded'] == 72 == status['down']['forwarded']
+    assert server.status()['associations'] == 72
+    assert len(list(pathlib.Path(f'/proc/{client.process.pid}/task').iterdir())) >= 3
+
+
+def test_a_client_with_several_sessions_ends_and_fails_as_one(lab, server):
+    client = lab.client(server.invite, '--workers', 4)
+    assert client.out.count('ready') == 1
+    client.stop(signal.SIGINT)
+    wait_for(lambda: sum(server.sessions()) == 0, 5, 'CLOSE of all')
+    refused = lab.client(server.invite.replace('alice', 'nobody'), '--workers', 4, ready=False)
+    refused.process.wait(10)
+    assert refused.process.returncode == 1 and 'user or password refused' in refused.err and refused.out == ''
+    lab.programs.remove(refused)
+    taken = lab.start('client', 'client', '--workers', 2, '--socks', f'127.0.0.1:{server.port}', server.invite)
+    taken.process.wait(10)
+    assert f'cannot listen on 127.0.0.1:{server.port} (--socks): Address already in use' in taken.err
+    lab.programs.remove(taken)
+    for text in '0', '65', '-1', 'two', '1x':
+        assert run('client', '--workers', text, '@none').returncode == 2
+
+
+def test_a_client_with_several_sessions_comes_back(lab, server, echo):
+    client = lab.client(server.invite, '--workers', 2, '--forward', f'udp:127.0.0.1:0=127.0.0.1:{echo.address[1]}')
+    socks = [lab.open(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(8)]
+    server.program.kill()
+    server.program = lab.server(server.folder)
+    wait_for(lambda: sum(server.sessions()) == 2, 5, 'both sessions')
+    for sock in socks:
+        sock.settimeout(5)
+        sock.sendto(MARKER, client.forwards[0])
+        assert sock.recv(64) == MARKER

@@ -1,0 +1,272 @@
+/*
+ * The process around the clients: client 0 runs on its own thread, with signals and the status socket, the others each
+ * on a thread of their own. `ready` is said when all are.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include <event2/event.h>
+#include <jansson.h>
+
+#include "client/client.h"
+#include "client/uplink.h"
+#include "net/finish.h"
+#include "net/json_add.h"
+#include "net/log.h"
+#include "net/loop.h"
+#include "net/status_socket.h"
+
+enum {
+    SETTLE_MS = 3000,    /* for CLOSE and close_notify to leave: more than sg_finish takes */
+    RESERVED_FILES = 64, /* of the limit of open files, for everything but local connections */
+    FILES_PER_CONNECTION = 2,
+    CONNECTIONS_MAX = 16384,
+};
+
+struct sg_process {
+    const struct sg_client_options *options;
+    unsigned count;
+    struct sg_loop *loops[SG_CLIENT_WORKERS_MAX];
+    struct sg_client clients[SG_CLIENT_WORKERS_MAX];
+    struct sg_endpoint *bound; /* of the listeners: SOCKS, then forwards */
+    struct event *signals[2];
+    struct sg_status_socket *status;
+    unsigned ready_count, udp_count;
+    bool ending;
+    int exit_code;
+};
+
+/* --- what the clients tell --- */
+
+static void stop(struct sg_process *process, int exit_code)
+{
+    process->exit_code = exit_code;
+    event_base_loopbreak(process->loops[0]->base);
+}
+
+static void print_listeners(const struct sg_process *process)
+{
+    const struct sg_client_options *options = process->options;
+    for (size_t i = 0; i < options->socks_count + options->forward_count; i++) {
+        char text[SG_ENDPOINT_TEXT_MAX];
+        bool socks = i < options->socks_count;
+        bool udp = !socks && options->forwards[i - options->socks_count].udp;
+        sg_endpoint_format(&process->bound[i], text);
+        printf(" %s%s", socks ? "socks=" : udp ? "forward=udp:" : "forward=tcp:", text);
+    }
+}
+
+static void take_ready(void *ctx)
+{
+    struct sg_client *client = ctx;
+    struct sg_process *process = client->process;
+    process->udp_count += client->on_udp;
+    if (++process->ready_count < process->count || process->ending)
+        return;
+    printf("ready");
+    print_listeners(process);
+    printf(" path=%s\n", process->udp_count == process->count ? "udp" : "stream");
+    if (fflush(stdout) != 0)
+        sg_log(SG_LOG_WARN, "cannot write to standard output: %s", strerror(errno));
+}
+
+static void take_fatal(void *ctx)
+{
+    struct sg_client *client = ctx;
+    stop(client->process, 1);
+}
+
+/* Once for each client. */
+static void tell(struct sg_client *client, void (*fn)(void *ctx))
+{
+    if (client->has_told)
+        return;
+    client->has_told = true;
+    client->told = (struct sg_letter){.fn = fn, .ctx = client};
+    sg_inbox_post(client->process->loops[0]->inbox, &client->told);
+}
+
+void sg_client_on_ready(struct sg_client *client, const char *path)
+{
+    client->on_udp = strcmp(path, "udp") == 0;
+    tell(client, take_ready);
+}
+
+void sg_client_on_fatal(struct sg_client *client, const char *text)
+{
+    sg_log(SG_LOG_ERROR, "%s", text);
+    tell(client, take_fatal);
+}
+
+/* --- the status document --- */
+
+struct question {
+    const struct sg_client *client;
+    json_t *answer;
+};
+
+static void answer_status(void *ctx)
+{
+    struct question *question = ctx;
+    sg_client_status(question->client, question->answer);
+}
+
+static json_t *make_status(void *ctx)
+{
+    struct sg_process *process = ctx;
+    json_t *status = json_object();
+    if (!status)
+        return NULL;
+    json_object_set_new(status, "role", json_string("client"));
+    json_object_set_new(status, "version", json_string(SG_VERSION));
+    json_object_set_new(status, "workers", json_integer(process->count));
+    for (unsigned i = 0; i < process->count; i++) {
+        struct question question = {.client = &process->clients[i], .answer = json_object()};
+        if (i == 0)
+            answer_status(&question);
+        else
+            sg_inbox_call(process->loops[i]->inbox, answer_status, &question);
+        sg_json_add(status, question.answer);
+        json_decref(question.answer);
+    }
+    return status;
+}
+
+static bool open_status(struct sg_process *process)
+{
+    const char *path = process->options->status_socket;
+    if (!path)
+        return true;
+    process->status = sg_status_socket_new(process->loops[0]->base, path, make_status, process);
+    if (!process->status)
+        sg_log(SG_LOG_ERROR, "cannot listen on %s (--status-socket): %s", path, strerror(errno));
+    return process->status != NULL;
+}
+
+/* --- start --- */
+
+/* Each local connection takes a file, and one more to the server: take what the system allows. */
+static size_t raise_file_limit(void)
+{
+    struct rlimit limit = {.rlim_cur = 1024, .rlim_max = 1024};
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        rlim_t soft = limit.rlim_cur;
+        limit.rlim_cur = limit.rlim_max;
+        if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+            limit.rlim_cur = soft;
+    }
+    rlim_t usable = limit.rlim_cur > 2 * RESERVED_FILES ? limit.rlim_cur - RESERVED_FILES : RESERVED_FILES;
+    usable /= FILES_PER_CONNECTION;
+    return usable < CONNECTIONS_MAX ? (size_t)usable : CONNECTIONS_MAX;
+}
+
+static void on_signal(evutil_socket_t number, short what, void *ctx)
+{
+    (void)what;
+    sg_log(SG_LOG_INFO, "%s: ending", number == SIGINT ? "SIGINT" : "SIGTERM");
+    stop(ctx, 0);
+}
+
+static bool catch_signals(struct sg_process *process)
+{
+    static const int numbers[] = {SIGTERM, SIGINT};
+    const struct sigaction ignore = {.sa_handler = SIG_IGN};
+    (void)sigaction(SIGPIPE, &ignore, NULL);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        process->signals[i] = evsignal_new(process->loops[0]->base, numbers[i], on_signal, process);
+        if (!process->signals[i] || event_add(process->signals[i], NULL) != 0)
+            return false;
+    }
+    return true;
+}
+
+static bool make_loops(struct sg_process *process)
+{
+    const struct sg_client_options *options = process->options;
+    process->bound = calloc(options->socks_count + options->forward_count, sizeof *process->bound);
+    for (unsigned i = 0; i < process->count; i++)
+        if (!(process->loops[i] = sg_loop_new()))
+            return false;
+    return process->bound && catch_signals(process);
+}
+
+static bool open_clients(struct sg_process *process)
+{
+    size_t connections = raise_file_limit();
+    for (unsigned i = 0; i < process->count; i++) {
+        process->clients[i] = (struct sg_client){
+            .process = process,
+            .index = i,
+            .share = sg_share_of(i, process->count),
+            .options = process->options,
+            .connection_limit = connections / process->count,
+        };
+        if (!sg_client_open(&process->clients[i], process->loops[i], process->bound))
+            return false;
+    }
+    return true;
+}
+
+static bool start_threads(struct sg_process *process)
+{
+    for (unsigned i = 0; i < process->count; i++) {
+        sg_uplink_start(process->clients[i].uplink);
+        if (i > 0 && !sg_loop_start(process->loops[i])) {
+            sg_log(SG_LOG_ERROR, "cannot start a thread: %s", strerror(errno));
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool start(struct sg_process *process)
+{
+    process->count = process->options->workers > 0 ? process->options->workers : 1;
+    if (!make_loops(process)) {
+        sg_log(SG_LOG_ERROR, "cannot set up the event loops");
+        return false;
+    }
+    return open_clients(process) && open_status(process) && start_threads(process);
+}
+
+/* --- end --- */
+
+static void end(struct sg_process *process)
+{
+    process->ending = true;
+    sg_status_socket_free(process->status);
+    for (unsigned i = 0; i < process->count; i++)
+        if (process->loops[i])
+            sg_loop_stop(process->loops[i]);
+    for (unsigned i = 0; i < process->count; i++)
+        sg_client_close(&process->clients[i]);
+    for (size_t i = 0; i < 2; i++)
+        if (process->signals[i])
+            event_free(process->signals[i]);
+    for (unsigned i = 0; i < process->count; i++)
+        if (process->loops[i])
+            sg_loop_settle(process->loops[i], SETTLE_MS);
+    sg_finish_rest();
+    for (unsigned i = 0; i < process->count; i++)
+        sg_loop_free(process->loops[i]);
+    free(process->bound);
+}
+
+int sg_client_run(const struct sg_client_options *options)
+{
+    struct sg_process *process = calloc(1, sizeof *process);
+    if (!process)
+        return 1;
+    process->options = options;
+    process->exit_code = 1;
+    if (start(process))
+        event_base_dispatch(process->loops[0]->base);
+    end(process);
+    int exit_code = process->exit_code;
+    free(process);
+    return exit_code;
+}

@@ -1,0 +1,89 @@
+/* Threads around event bases; each base is used by one thread at a time. */
+#include "net/loop.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include <event2/event.h>
+
+#include "net/inbox.h"
+
+struct own_loop {
+    struct sg_loop public; /* first: what others see of it */
+    pthread_t thread;
+    bool has_thread;
+    struct sg_letter stop;
+};
+
+struct sg_loop *sg_loop_new(void)
+{
+    struct own_loop *loop = calloc(1, sizeof *loop);
+    if (!loop)
+        return NULL;
+    loop->public.base = event_base_new();
+    loop->public.inbox = loop->public.base ? sg_inbox_new(loop->public.base) : NULL;
+    if (loop->public.inbox)
+        return &loop->public;
+    sg_loop_free(&loop->public);
+    return NULL;
+}
+
+static void *run(void *ctx)
+{
+    event_base_dispatch(ctx);
+    return NULL;
+}
+
+bool sg_loop_start(struct sg_loop *public)
+{
+    struct own_loop *loop = (struct own_loop *)public;
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    errno = pthread_create(&loop->thread, NULL, run, public->base);
+    loop->has_thread = errno == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return loop->has_thread;
+}
+
+static void break_loop(void *ctx)
+{
+    event_base_loopbreak(ctx);
+}
+
+void sg_loop_stop(struct sg_loop *public)
+{
+    struct own_loop *loop = (struct own_loop *)public;
+    if (!loop->has_thread)
+        return;
+    loop->stop = (struct sg_letter){.fn = break_loop, .ctx = public->base};
+    sg_inbox_post(public->inbox, &loop->stop);
+    pthread_join(loop->thread, NULL);
+    loop->has_thread = false;
+}
+
+void sg_loop_settle(struct sg_loop *loop, unsigned limit_ms)
+{
+    struct timeval limit = {.tv_sec = limit_ms / 1000, .tv_usec = limit_ms % 1000 * 1000};
+    sg_inbox_free(loop->inbox);
+    loop->inbox = NULL;
+    if (event_base_loopexit(loop->base, &limit) != 0)
+        return;
+    /* more than the limit's own event: something still leaves */
+    while (!event_base_got_exit(loop->base) &&
+           event_base_get_num_events(loop->base, EVENT_BASE_COUNT_ADDED | EVENT_BASE_COUNT_ACTIVE) > 1)
+        if (event_base_loop(loop->base, EVLOOP_ONCE) != 0)
+            return;
+}
+
+void sg_loop_free(struct sg_loop *public)
+{
+    if (!public)
+        return;
+    sg_inbox_free(public->inbox);
+    if (public->base)
+        event_base_free(public->base);
+    free(public);
+}
