@@ -54,8 +54,10 @@ void sg_finish_cancel(struct sg_finishing *finishing)
 
 void sg_finish_rest(void)
 {
-    while (all)
-        sg_finish_cancel(all);
+    for (struct sg_finishing *finishing = all, *next; finishing; finishing = next) {
+        next = finishing->next;
+        sg_finish_cancel(finishing);
+    }
 }
 
 static void end(struct sg_finishing *finishing)
