@@ -90,9 +90,9 @@ struct sg_client {
 int sg_client_run(const struct sg_client_options *options);
 
 /*
- * process.c: opens a client on a loop that does not run yet, with all listeners. bound has their actual addresses: those
- * of client 0 are the ones that the others ask for. False after logging why. sg_client_close accepts one that did not
- * open.
+ * process.c: opens a client on a loop that does not run yet, with all listeners. bound has their actual addresses:
+ * those of client 0 are the ones that the others ask for. False after logging why. sg_client_close accepts one that did
+ * not open.
  */
 bool sg_client_open(struct sg_client *client, const struct sg_loop *loop, struct sg_endpoint *bound);
 void sg_client_close(struct sg_client *client);

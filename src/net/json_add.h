@@ -4,7 +4,7 @@
 
 struct json_t;
 
-/* Adds the whole numbers of part to those of total, member by member, objects within too; what only part has is copied. */
+/* Adds the whole numbers of part to those of total, objects within too; what only part has is copied. */
 void sg_json_add(struct json_t *total, struct json_t *part);
 
 #endif
