@@ -43,6 +43,9 @@ bench: bench-deps $(BENCH_BUILD)/build.ninja ## measure against peers; MODE=full
 	ninja -C $(BENCH_BUILD)
 	/usr/bin/python3 bench/run --build $(BENCH_BUILD) --mode $(MODE)
 
+bench-plots: ## draw docs/plots/ from the last full run
+	/usr/bin/python3 bench/plot
+
 bench-deps: ## install or unpack the peers (packages.txt)
 	@tools/deps build run bench
 
@@ -62,4 +65,4 @@ install: build ## install below PREFIX (/usr/local)
 clean: ## remove the build directories
 	rm -rf build build-*
 
-.PHONY: help deps build test check lint format demo footprint bench bench-deps bench-check fuzz install clean
+.PHONY: help deps build test check lint format demo footprint bench bench-plots bench-deps bench-check fuzz install clean

@@ -1,14 +1,16 @@
-"""What is not a closed loop: seal and open by themselves, new associations, idle ones."""
+"""What is not one relay under a closed loop: seal and open by themselves, new associations, idle ones, workers."""
 import json
 import pathlib
 import re
+import statistics
 import subprocess
 import time
 
 import runners
-from lab import Load, cpu_ns
+from lab import Load, cpu_ns, free_port
 
 IDLE_SECONDS = 5
+SESSIONS, WORKER_WINDOW = 100, 500
 WARM_UP = 100  # the first associations pay for what is set up once
 
 
@@ -102,4 +104,59 @@ def memory(bench, _arguments, count=15000):
             'kernel_bytes': kernel / sockets, 'bytes': (own + kernel) / sockets}
 
 
-ALL = {'cipher': cipher, 'openings': openings, 'memory': memory}
+class ManyClients(runners.Sealgram):
+    """A server with so many workers, and a session for each of many clients, at addresses one after the other. Nobody
+    may have plain associations: who may is served by worker 0, and by default that is loopback."""
+    settings = 'workers: {}\nlimits:\n  sessions_per_user: 1000\nplain_udp:\n  from: []\n'
+
+    def __init__(self, bench, workers):
+        super().__init__(bench)
+        self.settings = self.settings.format(workers)
+
+    def start(self):
+        self.start_server()
+        self.forward = free_port()
+        for number in range(SESSIONS):
+            host = f'127.2.0.{number + 1}'
+            self.launch([self.program(), 'client', '--socks', f'{host}:{self.port}', '--forward',
+                         f'udp:{host}:{self.forward}={self.bench.echo[False]}', f'@{self.invite}'], 'client',
+                        ready=True)
+
+    def received(self):
+        """Datagrams that each worker received."""
+        path = self.bench.folder / 'sealgram' / f'server-{self.server.pid}.sock'
+        done = subprocess.run([self.program(), 'status', '--json', '--socket', path], check=True, capture_output=True,
+                              text=True)
+        return [worker['datagrams_received'] for worker in json.loads(done.stdout)['workers']]
+
+
+def run_workers(bench, arguments, count):
+    """The server's CPU time for each datagram, and each worker's share of the datagrams."""
+    runner = ManyClients(bench, count)
+    try:
+        runner.start()
+        with Load(bench, ['forward', '--peer', f'127.2.0.1:{runner.forward}', '--spread', '--associations', SESSIONS,
+                          '--window', WORKER_WINDOW, '--seconds', arguments.seconds]) as load:
+            load.line()
+            before, received = cpu_ns([runner.server]), runner.received()
+            load.go_on()
+            result = json.loads(load.line(60))
+            used = cpu_ns([runner.server]) - before
+            received = [after - earlier for earlier, after in zip(received, runner.received())]
+    finally:
+        runner.stop()
+    return used / result['echoed'], [part / sum(received) for part in received]
+
+
+def workers(bench, arguments):
+    """One worker against two, in turn, with a hundred sessions."""
+    rounds = []
+    for _ in range(arguments.rounds):
+        one, _ = run_workers(bench, arguments, 1)
+        two, shares = run_workers(bench, arguments, 2)
+        rounds.append({'one_cpu_ns': one, 'two_cpu_ns': two, 'shares': shares})
+    return {'rounds': rounds, 'cpu_ratio': statistics.median(it['two_cpu_ns'] / it['one_cpu_ns'] for it in rounds),
+            'smallest_share': min(min(it['shares']) for it in rounds)}
+
+
+ALL = {'cipher': cipher, 'openings': openings, 'memory': memory, 'workers': workers}

@@ -107,7 +107,7 @@ class Bench:
 
     def __init__(self, folder, load, program, null_program=None):
         self.folder, self.load, self.program, self.null_program = pathlib.Path(folder), load, program, null_program
-        self.started, self.echo = [], {}
+        self.started, self.echo, self.witnesses = [], {}, ['self']
 
     def start_targets(self):
         for gso in (False, True):
@@ -130,6 +130,15 @@ class Bench:
             if not line.startswith('ready'):
                 raise RuntimeError(f'{name} did not get ready: {line}{self.log_of(name)}')
         return process
+
+    def kernel_drops(self):
+        """Datagrams that found no room in the buffer of a socket, since the start."""
+        total = 0
+        for witness in self.witnesses:
+            names, counts = [line.split() for line in pathlib.Path(f'/proc/{witness}/net/snmp').read_text().splitlines()
+                             if line.startswith('Udp: ')]
+            total += int(counts[names.index('RcvbufErrors')])
+        return total
 
     def log_of(self, name):
         return (self.folder / f'{name}.log').read_text(errors='replace')[-2000:]
@@ -172,6 +181,7 @@ class VethBench(Bench):
         holders = [self.start(['unshare', '--net', 'sleep', 'infinity'], 'namespace') for _ in range(2)]
         for process in holders:
             self.wait_for_namespace(process)
+        self.witnesses = [process.pid for process in holders]
         self.near, self.far = (('nsenter', f'--net=/proc/{process.pid}/ns/net') for process in holders)
         self.configure(self.near, f'ip link add veth0 type veth peer name veth0 netns {holders[1].pid}')
         for place, host in ((self.near, self.near_host), (self.far, self.far_host)):

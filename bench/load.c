@@ -23,6 +23,7 @@ static const char usage[] =
     "  --gso             many datagrams in one packet, out and in\n"
     "  --seconds S       (1)    --warm-up S (0.2)\n"
     "  --timeout MS      then a datagram is lost (200)\n"
+    "  --spread          association N has the peer's address + N\n"
     "  --wait            after the warm-up print \"ready\" and wait for a line\n";
 
 static _Noreturn void show_usage(void)
@@ -31,7 +32,21 @@ static _Noreturn void show_usage(void)
     exit(2);
 }
 
-enum choice { PEER = 1, TARGET, LISTEN, ASSOCIATIONS, WINDOW, SIZE, GSO, SECONDS, WARM_UP, TIMEOUT, WAIT, UPLOAD };
+enum choice {
+    PEER = 1,
+    TARGET,
+    LISTEN,
+    ASSOCIATIONS,
+    WINDOW,
+    SIZE,
+    GSO,
+    SECONDS,
+    WARM_UP,
+    TIMEOUT,
+    WAIT,
+    UPLOAD,
+    SPREAD
+};
 
 static const struct option long_options[] = {
     {"peer", required_argument, NULL, PEER},
@@ -46,6 +61,7 @@ static const struct option long_options[] = {
     {"timeout", required_argument, NULL, TIMEOUT},
     {"wait", no_argument, NULL, WAIT},
     {"upload", no_argument, NULL, UPLOAD},
+    {"spread", no_argument, NULL, SPREAD},
     {NULL, 0, NULL, 0},
 };
 
@@ -95,6 +111,9 @@ static void read_option(struct bench_options *options, int option)
         break;
     case WAIT:
         options->wait_for_start = true;
+        break;
+    case SPREAD:
+        options->spread = true;
         break;
     case UPLOAD:
         options->upload = true;

@@ -231,13 +231,16 @@ static void open_association(struct load *load, unsigned number)
 {
     const struct bench_options *options = load->options;
     struct association *association = &load->associations[number];
-    struct sockaddr_in local, relay = options->peer;
+    struct sockaddr_in local, proxy = options->peer;
     socklen_t len = sizeof local;
+    if (options->spread)
+        proxy.sin_addr.s_addr = htonl(ntohl(proxy.sin_addr.s_addr) + number);
+    struct sockaddr_in relay = proxy;
     /* Connecting, to the proxy at first, tells the address that datagrams will come from. */
-    association->udp = bench_udp_open(NULL, &options->peer, options->gso);
+    association->udp = bench_udp_open(NULL, &proxy, options->gso);
     if (getsockname(association->udp, (struct sockaddr *)&local, &len) != 0)
         bench_die("getsockname");
-    association->tcp = options->socks ? bench_socks_associate(&options->peer, &local, &relay) : -1;
+    association->tcp = options->socks ? bench_socks_associate(&proxy, &local, &relay) : -1;
     if (connect(association->udp, (const struct sockaddr *)&relay, sizeof relay) != 0)
         bench_die("connect to the relay");
     association->slots = calloc(load->share, sizeof *association->slots);

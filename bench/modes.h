@@ -13,6 +13,7 @@ struct bench_options {
     struct sockaddr_in local;  /* for echo and relay: where to listen */
     bool gso;
     bool upload;         /* stream: towards the target */
+    bool spread;         /* each association has a peer of its own: the next address, the same port */
     bool wait_for_start; /* after the warm-up print "ready" and wait for a line */
     unsigned associations;
     unsigned window; /* datagrams in flight in all; each association has its share, at least one */

@@ -5,7 +5,8 @@ OURS = 'sealgram'
 COLUMNS = {
     'udp': [('cpu_ns', 'CPU ns', '{:.0f}'), ('per_second', 'per s', '{:.0f}'), ('gbit', 'Gbit/s', '{:.2f}'),
             ('p50_us', 'p50 us', '{:.0f}'), ('p99_us', 'p99 us', '{:.0f}'), ('p999_us', 'p99.9 us', '{:.0f}'),
-            ('lost', 'lost', '{:.0f}'), ('slowest_share', 'slowest', '{:.2f}')],
+            ('lost', 'lost', '{:.0f}'), ('kernel_drops', 'no room', '{:.0f}'),
+            ('slowest_share', 'slowest', '{:.2f}')],
     'tcp': [('cpu_s_per_gb', 'CPU s per GB', '{:.3f}'), ('gbit', 'Gbit/s', '{:.2f}')],
 }
 
@@ -106,6 +107,13 @@ def extra_lines(extra):
         it = extra['memory']
         yield (f"idle associations, {it['associations']}: {it['bytes']:.0f} bytes each at the server, of which "
                f"{it['own_bytes']:.0f} its own, {it['kernel_bytes']:.0f} the kernel's")
+    if 'workers' in extra:
+        yield worker_line(extra['workers'])
+
+
+def worker_line(it):
+    return (f"two workers, a hundred sessions: server CPU per datagram {it['cpu_ratio']:.2f} of one worker's, the "
+            f"smaller share of the datagrams {it['smallest_share']:.2f}")
 
 
 def tables(result):

@@ -55,6 +55,14 @@ class Sealgram(Runner):
         return self.bench.program
 
     def start(self):
+        self.start_server()
+        self.forwards = {gso: free_port() for gso in (False, True)}
+        forwards = [word for gso, port in self.forwards.items()
+                    for word in ('--forward', f'udp:127.0.0.1:{port}={self.bench.echo[gso]}')]
+        self.launch([self.program(), 'client', '--socks', f'127.0.0.1:{self.port}', *forwards, f'@{self.invite}'],
+                    'client', ready=True)
+
+    def start_server(self):
         if not os.access(self.program() or '', os.X_OK):
             raise Missing(f'no program {self.program()}')
         folder, server = self.bench.folder / f'{self.name}-server', free_port()
@@ -66,15 +74,10 @@ class Sealgram(Runner):
             file.write(self.settings)
         invite = subprocess.run([self.program(), 'invite', folder, 'bench'], **quiet, stdout=subprocess.PIPE,
                                 text=True).stdout
-        path = self.config('invite', invite)
-        path.chmod(0o600)
+        self.invite = self.config('invite', invite)
+        self.invite.chmod(0o600)
         self.server = self.launch([self.program(), 'server', '-c', folder / 'server.yaml'], 'server', ready=True,
                                   far=True)
-        self.forwards = {gso: free_port() for gso in (False, True)}
-        forwards = [word for gso, port in self.forwards.items()
-                    for word in ('--forward', f'udp:127.0.0.1:{port}={self.bench.echo[gso]}')]
-        self.launch([self.program(), 'client', '--socks', f'127.0.0.1:{self.port}', *forwards, f'@{path}'], 'client',
-                    ready=True)
 
 
 class SealgramForward(Sealgram):
