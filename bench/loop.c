@@ -51,7 +51,7 @@ struct load {
     int epoll;
     bool sending;
     uint64_t sequence, sizes_used;
-    uint64_t sent, echoed, echoed_bytes, lost, late, corrupt;
+    uint64_t sent, echoed, echoed_bytes, echoed_in_time, bytes_in_time, lost, late, corrupt;
     uint64_t in_flight;
     uint8_t header[BENCH_SOCKS_HEADER];
     size_t header_len;
@@ -205,7 +205,8 @@ static void run_until(struct load *load, uint64_t end_ns)
     }
 }
 
-/* Sends for so long, then collects what is still under way. Gives the seconds that sending took. */
+/* Sends for so long, then collects what is still under way. Gives the seconds that sending took; the rate is that of
+ * the echoes in that time. */
 static double run_phase(struct load *load, double seconds)
 {
     const uint64_t start = bench_now_ns();
@@ -214,6 +215,8 @@ static double run_phase(struct load *load, double seconds)
         fill(load, number);
     run_until(load, start + (uint64_t)(seconds * 1e9));
     load->sending = false;
+    load->echoed_in_time = load->echoed;
+    load->bytes_in_time = load->echoed_bytes;
     const uint64_t end = bench_now_ns();
     run_until(load, end + (uint64_t)(load->options->timeout_ms + 2 * SCAN_MS) * 1000000);
     return (double)(end - start) / 1e9;
@@ -292,14 +295,14 @@ static void print_result(const struct load *load, double seconds, uint64_t cpu_n
     }
     const double mean = (double)load->echoed / load->options->associations;
     const uint64_t never = load->lost > load->late ? load->lost - load->late : 0;
-    printf("{\"sent\": %ju, \"echoed\": %ju, \"echoed_bytes\": %ju, \"lost\": %ju, \"late\": %ju, \"corrupt\": %ju, "
-           "\"seconds\": %.4f, \"load_cpu_ns\": %ju, \"window\": %u, \"slowest\": %ju, \"mean\": %.1f, \"silent\": %u, "
-           "\"p50_us\": %.2f, \"p99_us\": %.2f, \"p999_us\": %.2f}\n",
-           (uintmax_t)load->sent, (uintmax_t)load->echoed, (uintmax_t)load->echoed_bytes, (uintmax_t)never,
-           (uintmax_t)load->late, (uintmax_t)load->corrupt, seconds, (uintmax_t)cpu_ns,
-           load->share * load->options->associations, (uintmax_t)slowest, mean, silent,
-           bench_histogram_us(&load->round_trips, 0.5), bench_histogram_us(&load->round_trips, 0.99),
-           bench_histogram_us(&load->round_trips, 0.999));
+    printf("{\"sent\": %ju, \"echoed\": %ju, \"per_second\": %.0f, \"gbit\": %.4f, \"lost\": %ju, \"late\": %ju, "
+           "\"corrupt\": %ju, \"seconds\": %.4f, \"load_cpu_ns\": %ju, \"window\": %u, \"slowest\": %ju, "
+           "\"mean\": %.1f, \"silent\": %u, \"p50_us\": %.2f, \"p99_us\": %.2f, \"p999_us\": %.2f}\n",
+           (uintmax_t)load->sent, (uintmax_t)load->echoed, (double)load->echoed_in_time / seconds,
+           (double)load->bytes_in_time * 8 / seconds / 1e9, (uintmax_t)never, (uintmax_t)load->late,
+           (uintmax_t)load->corrupt, seconds, (uintmax_t)cpu_ns, load->share * load->options->associations,
+           (uintmax_t)slowest, mean, silent, bench_histogram_us(&load->round_trips, 0.5),
+           bench_histogram_us(&load->round_trips, 0.99), bench_histogram_us(&load->round_trips, 0.999));
 }
 
 int bench_run_load(const struct bench_options *options)
