@@ -423,10 +423,11 @@ def test_own_certificate_refused(keys, tmp_path):
 
 
 def test_next_invite_after_failure(keys):
-    with socket.create_server(('127.0.0.1', 0)) as gone:
-        port = gone.getsockname()[1]
     server = Server(keys)
-    client = Client(invite(port, keys.pin) + '\n' + invite(server.port, keys.pin))
+    with socket.socket() as deaf:
+        deaf.bind(('127.0.0.1', 0))
+        port = deaf.getsockname()[1]
+        client = Client(invite(port, keys.pin) + '\n' + invite(server.port, keys.pin))
     assert client.ready.startswith('ready')
     assert f'server 127.0.0.1:{port}: connection refused' in client.end()
 
