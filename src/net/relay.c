@@ -1,27 +1,37 @@
 /*
- * Two byte streams joined. Each leg's input moves to the other's output without copying; back-pressure stops reading.
+ * Two byte streams joined. The bufferevents own sockets and TLS, but libevent no longer reads and writes: it would take
+ * 4 KiB at a time (2.1.12), and a record or two of TLS. What a leg gives goes to the other at once, through a buffer of
+ * the thread; only what the other does not take is kept, and reading waits until it is gone.
  *
- * An end is passed on from the event loop: it may have come before the legs were joined, and both ends together end
- * the relay, which must not happen while it is being started.
+ * All moving is done by events, so that a relay cannot end while it is being started.
  */
 #include "net/relay.h"
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
+#include <event2/bufferevent_ssl.h>
 #include <event2/event.h>
 
 #include "net/clock.h"
 #include "net/tls.h"
 
-/* Reading stops at BUFFERED_STOP: one more read may still come, so that no more than 256 KiB are held. */
-enum { BUFFERED_STOP = (256 - 32) * 1024, BUFFERED_LOW = 64 * 1024, IDLE_MS = 3600 * 1000 };
+enum {
+    READ_BYTES = 64 * 1024,      /* at a time: four records of TLS */
+    TURN_BYTES = 4 * READ_BYTES, /* then others have their turn */
+    IDLE_MS = 3600 * 1000,
+};
 
 struct leg {
+    struct sg_relay *relay;
     struct bufferevent *bev;
+    SSL *ssl;                 /* or NULL */
+    struct evbuffer *waiting; /* for room in this leg's socket */
+    struct event *readable, *writable;
     bool input_ended;  /* its peer will send no more */
     bool output_ended; /* we told its peer so */
 };
@@ -29,20 +39,14 @@ struct leg {
 struct sg_relay {
     struct leg legs[2];
     struct event *idle;
-    struct event *ended; /* activated when a leg's input has ended */
     uint64_t active_ms;
     sg_relay_fn *fn;
     void *ctx;
 };
 
-static struct leg *other(struct sg_relay *relay, const struct leg *leg)
+static struct leg *other(const struct leg *leg)
 {
-    return leg == &relay->legs[0] ? &relay->legs[1] : &relay->legs[0];
-}
-
-static struct leg *leg_of(struct sg_relay *relay, const struct bufferevent *bev)
-{
-    return relay->legs[0].bev == bev ? &relay->legs[0] : &relay->legs[1];
+    return &leg->relay->legs[leg == &leg->relay->legs[0]];
 }
 
 /* The next close of the socket sends RST: the peer must not take what it has for all there was. */
@@ -56,13 +60,18 @@ static void arm_reset(struct bufferevent *bev)
 
 static void dispose(struct sg_relay *relay)
 {
-    for (unsigned i = 0; i < 2; i++)
-        if (relay->legs[i].bev)
-            bufferevent_free(relay->legs[i].bev);
+    for (unsigned i = 0; i < 2; i++) {
+        struct leg *leg = &relay->legs[i];
+        if (leg->readable)
+            event_free(leg->readable);
+        if (leg->writable)
+            event_free(leg->writable);
+        if (leg->waiting)
+            evbuffer_free(leg->waiting);
+        bufferevent_free(leg->bev);
+    }
     if (relay->idle)
         event_free(relay->idle);
-    if (relay->ended)
-        event_free(relay->ended);
     free(relay);
 }
 
@@ -83,13 +92,19 @@ void sg_relay_free(struct sg_relay *relay)
     dispose(relay);
 }
 
-/* Passes the end of the other leg's input on, once all of it was written. True if the relay is over and gone. */
-static bool pass_end(struct sg_relay *relay, struct leg *to)
+/* A leg that failed takes the other with it. */
+static void fail(struct leg *leg)
 {
-    const struct leg *from = other(relay, to);
-    bool drained = evbuffer_get_length(bufferevent_get_output(to->bev)) == 0 &&
-                   evbuffer_get_length(bufferevent_get_input(from->bev)) == 0;
-    if (from->input_ended && !to->output_ended && drained && sg_tls_close_write(to->bev)) {
+    arm_reset(other(leg)->bev);
+    finish(leg->relay);
+}
+
+/* Passes the end of the other leg's input on, once all of it was written. True if the relay is over and gone. */
+static bool pass_end(struct leg *to)
+{
+    struct sg_relay *relay = to->relay;
+    if (other(to)->input_ended && !to->output_ended && evbuffer_get_length(to->waiting) == 0 &&
+        sg_tls_close_write(to->bev)) {
         shutdown(bufferevent_getfd(to->bev), SHUT_WR);
         to->output_ended = true;
     }
@@ -99,62 +114,117 @@ static bool pass_end(struct sg_relay *relay, struct leg *to)
     return true;
 }
 
-/* Moves what came on a leg to the other, and stops reading while the other has enough. */
-static void move_input(struct sg_relay *relay, struct leg *from)
+/* Up to READ_BYTES from a leg: their number, fewer if it has no more now or has ended; -1 if it failed. */
+static ssize_t read_leg(struct leg *leg, uint8_t bytes[static READ_BYTES])
 {
-    struct bufferevent *to = other(relay, from)->bev;
-    relay->active_ms = sg_now_ms();
-    bufferevent_write_buffer(to, bufferevent_get_input(from->bev));
-    if (evbuffer_get_length(bufferevent_get_output(to)) >= BUFFERED_STOP)
-        bufferevent_disable(from->bev, EV_READ);
+    if (leg->ssl)
+        return sg_tls_read(leg->ssl, bytes, READ_BYTES, &leg->input_ended);
+    ssize_t n = recv(bufferevent_getfd(leg->bev), bytes, READ_BYTES, MSG_DONTWAIT);
+    leg->input_ended = n == 0;
+    return n >= 0 ? n : errno == EAGAIN || errno == EINTR ? 0 : -1;
 }
 
-static void on_read(struct bufferevent *bev, void *ctx)
+/* As many of the bytes as a leg takes now: their number; -1 if it failed. */
+static ssize_t write_leg(struct leg *leg, const uint8_t *bytes, size_t len)
 {
-    struct sg_relay *relay = ctx;
-    move_input(relay, leg_of(relay, bev));
+    if (leg->ssl)
+        return sg_tls_write(leg->ssl, bytes, len);
+    ssize_t n = send(bufferevent_getfd(leg->bev), bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return n >= 0 ? n : errno == EAGAIN || errno == EINTR ? 0 : -1;
 }
 
-static void on_written(struct bufferevent *bev, void *ctx)
+/* Bytes for a leg with nothing waiting; what it does not take now waits. False if the leg failed. */
+static bool put(struct leg *to, const uint8_t *bytes, size_t len)
 {
-    struct sg_relay *relay = ctx;
-    struct leg *to = leg_of(relay, bev);
-    struct leg *from = other(relay, to);
-    relay->active_ms = sg_now_ms();
-    if (!from->input_ended)
-        bufferevent_enable(from->bev, EV_READ);
-    (void)pass_end(relay, to);
+    ssize_t n = write_leg(to, bytes, len);
+    if (n < 0)
+        return false;
+    size_t rest = len - (size_t)n;
+    return rest == 0 || (evbuffer_add(to->waiting, bytes + n, rest) == 0 && event_add(to->writable, NULL) == 0 &&
+                         event_del(other(to)->readable) == 0);
 }
 
-static void on_event(struct bufferevent *bev, short what, void *ctx)
+/* One turn: moves what a leg has to the other while that takes it. */
+static void move(struct leg *from)
 {
-    struct sg_relay *relay = ctx;
-    struct leg *from = leg_of(relay, bev);
-    if (!(what & BEV_EVENT_EOF)) {
-        arm_reset(other(relay, from)->bev);
-        finish(relay);
-        return;
+    static _Thread_local uint8_t bytes[READ_BYTES];
+    struct leg *to = other(from);
+    ssize_t n = 0;
+    size_t moved = 0;
+    from->relay->active_ms = sg_now_ms();
+    do {
+        n = read_leg(from, bytes);
+        if (n < 0 || (n > 0 && !put(to, bytes, (size_t)n))) {
+            fail(n < 0 ? from : to);
+            return;
+        }
+        moved += (size_t)n;
+    } while (n == READ_BYTES && moved < TURN_BYTES && evbuffer_get_length(to->waiting) == 0);
+    if (from->input_ended) {
+        event_del(from->readable);
+        (void)pass_end(to);
+    } else if (n == READ_BYTES && evbuffer_get_length(to->waiting) == 0) {
+        event_active(from->readable, EV_READ, 0); /* what TLS holds does not make its socket readable */
     }
-    from->input_ended = true;
-    bufferevent_disable(bev, EV_READ);
-    /* libevent stops writing too when TLS says close_notify: the other direction is still open */
-    bufferevent_enable(bev, EV_WRITE);
-    event_active(relay->ended, 0, 0);
 }
 
-static void on_ended(evutil_socket_t fd, short what, void *ctx)
+static void on_readable(evutil_socket_t fd, short what, void *ctx)
 {
-    struct sg_relay *relay = ctx;
     (void)fd;
     (void)what;
-    for (unsigned i = 0; i < 2; i++) {
-        struct leg *from = &relay->legs[i];
-        if (from->input_ended) {
-            move_input(relay, from);
-            if (pass_end(relay, other(relay, from)))
-                return;
-        }
+    move(ctx);
+}
+
+/* Writes what waits for room. False if the leg failed. */
+static bool write_waiting(struct leg *leg)
+{
+    size_t len;
+    while ((len = evbuffer_get_length(leg->waiting)) > 0) {
+        size_t part = len < READ_BYTES ? len : READ_BYTES;
+        const uint8_t *bytes = evbuffer_pullup(leg->waiting, (ev_ssize_t)part);
+        ssize_t n = bytes ? write_leg(leg, bytes, part) : -1;
+        if (n < 0)
+            return false;
+        if (n == 0)
+            return event_add(leg->writable, NULL) == 0;
+        evbuffer_drain(leg->waiting, (size_t)n);
     }
+    return true;
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *ctx)
+{
+    (void)fd;
+    (void)what;
+    struct leg *to = ctx;
+    struct leg *from = other(to);
+    to->relay->active_ms = sg_now_ms();
+    if (!write_waiting(to)) {
+        fail(to);
+        return;
+    }
+    if (evbuffer_get_length(to->waiting) > 0 || pass_end(to) || from->input_ended)
+        return;
+    event_add(from->readable, NULL);
+    move(from);
+}
+
+static struct leg *leg_of(struct sg_relay *relay, const struct bufferevent *bev)
+{
+    return &relay->legs[relay->legs[1].bev == bev];
+}
+
+/* close_notify found no room before, and may now. */
+static void on_room(struct bufferevent *bev, void *ctx)
+{
+    (void)pass_end(leg_of(ctx, bev));
+}
+
+/* An error that libevent saw before the legs were joined. */
+static void on_event(struct bufferevent *bev, short what, void *ctx)
+{
+    if (!(what & BEV_EVENT_EOF))
+        fail(leg_of(ctx, bev));
 }
 
 static void on_idle(evutil_socket_t fd, short what, void *ctx)
@@ -173,44 +243,53 @@ static void on_idle(evutil_socket_t fd, short what, void *ctx)
     evtimer_add(relay->idle, &tv);
 }
 
-static bool make_events(struct sg_relay *relay, struct event_base *base)
+/* Takes a leg from libevent: its reading and writing stop, what it had not written yet waits. */
+static bool take_leg(struct leg *leg)
 {
-    static const struct timeval idle = {.tv_sec = IDLE_MS / 1000};
-    relay->idle = evtimer_new(base, on_idle, relay);
-    relay->ended = event_new(base, -1, 0, on_ended, relay);
-    return relay->idle && relay->ended && evtimer_add(relay->idle, &idle) == 0;
+    struct event_base *base = bufferevent_get_base(leg->bev);
+    int fd = bufferevent_getfd(leg->bev);
+    bufferevent_set_timeouts(leg->bev, NULL, NULL);
+    bufferevent_setcb(leg->bev, NULL, on_room, on_event, leg->relay);
+    bufferevent_disable(leg->bev, EV_READ | EV_WRITE);
+    leg->ssl = sg_tls_take(leg->bev);
+    leg->waiting = evbuffer_new();
+    leg->readable = event_new(base, fd, EV_READ | EV_PERSIST, on_readable, leg);
+    leg->writable = event_new(base, fd, EV_WRITE, on_writable, leg);
+    struct evbuffer *output = bufferevent_get_output(leg->bev);
+    evbuffer_unfreeze(output, 1); /* a bufferevent guards its output's front */
+    return leg->waiting && leg->readable && leg->writable && evbuffer_add_buffer(leg->waiting, output) == 0;
 }
 
-static void start_leg(struct sg_relay *relay, struct leg *leg)
+/* Joins the legs: what a leg gave to libevent waits for the other; the first turn comes when that was written. */
+static bool join(struct sg_relay *relay)
 {
-    struct bufferevent *bev = leg->bev;
-    bufferevent_set_timeouts(bev, NULL, NULL);
-    bufferevent_setcb(bev, on_read, on_written, on_event, relay);
-    bufferevent_setwatermark(bev, EV_READ, 0, 0);
-    bufferevent_setwatermark(bev, EV_WRITE, BUFFERED_LOW, 0);
-    /* an end that came while nobody relayed yet is not told again */
-    leg->input_ended = sg_tls_input_ended(bev);
-    bufferevent_enable(bev, leg->input_ended ? EV_WRITE : EV_READ | EV_WRITE);
-    if (leg->input_ended)
-        event_active(relay->ended, 0, 0);
+    for (unsigned i = 0; i < 2; i++) {
+        struct leg *to = &relay->legs[i];
+        if (evbuffer_add_buffer(to->waiting, bufferevent_get_input(other(to)->bev)) != 0)
+            return false;
+        event_active(to->writable, EV_WRITE, 0);
+    }
+    return true;
 }
 
 struct sg_relay *sg_relay_start(struct bufferevent *a, struct bufferevent *b, sg_relay_fn *fn, void *ctx)
 {
+    static const struct timeval idle = {.tv_sec = IDLE_MS / 1000};
     struct sg_relay *relay = calloc(1, sizeof *relay);
     if (!relay) {
         bufferevent_free(a);
         bufferevent_free(b);
         return NULL;
     }
-    *relay = (struct sg_relay){.legs = {{.bev = a}, {.bev = b}}, .fn = fn, .ctx = ctx};
-    if (!make_events(relay, bufferevent_get_base(a))) {
+    *relay = (struct sg_relay){.legs = {{.relay = relay, .bev = a}, {.relay = relay, .bev = b}},
+                               .fn = fn,
+                               .ctx = ctx,
+                               .active_ms = sg_now_ms()};
+    relay->idle = evtimer_new(bufferevent_get_base(a), on_idle, relay);
+    if (!relay->idle || evtimer_add(relay->idle, &idle) != 0 || !take_leg(&relay->legs[0]) ||
+        !take_leg(&relay->legs[1]) || !join(relay)) {
         dispose(relay);
         return NULL;
     }
-    start_leg(relay, &relay->legs[0]);
-    start_leg(relay, &relay->legs[1]);
-    move_input(relay, &relay->legs[0]);
-    move_input(relay, &relay->legs[1]);
     return relay;
 }

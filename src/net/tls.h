@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include <openssl/ssl.h>
 
@@ -89,5 +90,16 @@ bool sg_tls_input_ended(struct bufferevent *bev);
  * good only for sg_tls_close_write and bufferevent_free afterwards.
  */
 void sg_tls_write_now(struct bufferevent *bev);
+
+/*
+ * For an owner that reads and writes by itself from now on, and disabled both in the bufferevent: its SSL, NULL for a
+ * plain one; it stays the bufferevent's. OpenSSL reads ahead then: a socket that is not readable says nothing.
+ */
+SSL *sg_tls_take(struct bufferevent *bev);
+/* Up to size bytes: their number, fewer if there are no more now or ever: *ended says that close_notify came. -1 if the
+ * stream is broken. */
+ssize_t sg_tls_read(SSL *ssl, uint8_t *bytes, size_t size, bool *ended);
+/* The number of bytes that went out, 0 to len, or -1. The rest has to come again, first and as it was. */
+ssize_t sg_tls_write(SSL *ssl, const uint8_t *bytes, size_t len);
 
 #endif
