@@ -20,6 +20,7 @@ from .messages import Control, Field
 
 COMMAND_CHANNEL = 0xE8
 SIZE_AT_FIRST, SIZE_PROBED = 1200, 1264
+PROBE_LENGTH = record.OVERHEAD + len(messages.Probe(0, 0, 0, 0).encode())
 KEEPALIVE_SECONDS, PING_SECONDS, DEAD_SECONDS, ALIVE_SECONDS = 20, 15, 60, 60
 
 
@@ -194,6 +195,7 @@ class Client:
         self.pongs, self.drops = collections.deque(), collections.Counter()
         self.numbers, self.open_numbers = 0, set()
         self.n, self.choice, self.plpmtu = 0, messages.STREAM, SIZE_AT_FIRST
+        self.probes = {}  # those of a size that have no answer, and when to repeat them
         self.heard = self.pinged = self.told_alive = self.sent_udp = now()
         self.keepalive_seconds = KEEPALIVE_SECONDS * random.uniform(0.9, 1)
 
@@ -260,9 +262,11 @@ class Client:
         with contextlib.suppress(record.SendersUsedUp):
             self.send_record(self.sender.seal(plaintext))
 
-    def probe(self, length=0):
-        size = max(length, record.OVERHEAD + len(messages.Probe(0, 0, 0, 0).encode()))
-        self.send_session(messages.Probe(self.n, self.choice, random.getrandbits(32), size), size)
+    def probe(self, size=PROBE_LENGTH, number=None):
+        """A PROBE in a record of this size; its id, which is a new one unless told."""
+        number = random.getrandbits(32) if number is None else number
+        self.send_session(messages.Probe(self.n, self.choice, number, size), size)
+        return number
 
     def associate(self):
         """The number of a new association; the server hears of it by its first datagram."""
@@ -317,6 +321,10 @@ class Client:
             numbers = sorted(self.open_numbers)
             for start in range(0, len(numbers), messages.NUMBERS_MAX):
                 self.say(messages.alive(*numbers[start:start + messages.NUMBERS_MAX]))
+        for number, (due, size) in list(self.probes.items()):
+            if time_now >= due:
+                del self.probes[number]
+                self.probe(size, number)
         if self.choice == messages.UDP and time_now - self.sent_udp >= self.keepalive_seconds:
             self.send_session(messages.Keepalive())
 
@@ -344,7 +352,8 @@ class Client:
         if self.choice != messages.UDP:
             self.use(messages.UDP)
             for size in (SIZE_PROBED, self.kernel_size):
-                self.probe(size)
+                self.probes[self.probe(size)] = (now() + 0.25, size)
+        self.probes.pop(answer.id, None)
         self.plpmtu = max(self.plpmtu, answer.size)
 
     def use(self, choice):
