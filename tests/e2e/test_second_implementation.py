@@ -1,11 +1,13 @@
 """The server against the second implementation of docs/protocol.md: what the document says is what the server does."""
 import base64
 import collections
+import json
 import os
+import runpy
 
 import pytest
 
-from harness import wait_for
+from harness import ROOT, wait_for
 from sealgram_py import messages, record
 from sealgram_py.client import Client, Ended, Invite, Refused, WrongCredentials, WrongPin
 from sealgram_py.messages import REASONS
@@ -127,7 +129,8 @@ def test_a_record_with_one_bit_flipped_is_refused(client, echo, server):
     number = client.associate()
     client.sender.renew()  # an id without a window: a flipped counter is not one that was seen
     sealed = seal_datagram(client, number, b'flipped', echo.address)
-    wrong = [sealed[:-1], sealed + b'\0', record.INDICATOR + bytes(8) + sealed[9:], sealed[:record.SHORTEST - 1], b'']
+    wrong = [sealed[:-1], sealed + b'\0', record.INDICATOR + bytes(8) + sealed[9:], sealed[:record.SHORTEST - 1], b'',
+             client.sender.seal(bytes(4))]
     for bit in range(8 * len(sealed)):
         forged = bytearray(sealed)
         forged[bit // 8] ^= 1 << bit % 8
@@ -232,3 +235,12 @@ def test_the_first_suite_that_the_server_has(lab, served, suite):
     with pytest.raises(Refused) as refused:
         Client(served[1], [0x7777])
     assert (refused.value.code, refused.value.reason) == (1, REASONS['suite'])
+
+
+def test_the_published_records_are_those_that_this_implementation_makes(suite):
+    """What tests/vectors/records.json has of this suite; the unit test test_record_vectors.c reads it."""
+    folder = ROOT / 'tests' / 'vectors'
+    made = runpy.run_path(str(folder / 'make_records.py'))['make'](suite)
+    published = json.loads((folder / 'records.json').read_text())
+    for kind, entries in published.items():
+        assert made[kind] == [entry for entry in entries if entry['suite'] == suite]

@@ -1,4 +1,4 @@
-"""A small blocking client (sections 3 to 5 and 7 to 9): one thread, which works whenever its caller waits for something."""
+"""A small blocking client (sections 3 to 5, 7 to 9): one thread, which works whenever its caller waits."""
 import collections
 import contextlib
 import dataclasses
@@ -59,7 +59,8 @@ class Invite:
     @classmethod
     def parse(cls, text):
         """sealgram://USER:TOKEN@HOST:PORT/?pin=sha256:PIN, where PIN is base64url without padding."""
-        found = re.fullmatch(r'sealgram://([^:@/]+):([^:@/]+)@(\[[^]]+\]|[^:@/]+):(\d+)/\?pin=sha256:([\w-]{43})', text.strip())
+        found = re.fullmatch(r'sealgram://([^:@/]+):([^:@/]+)@(\[[^]]+\]|[^:@/]+):(\d+)/\?pin=sha256:([\w-]{43})',
+                             text.strip())
         if not found:
             raise ValueError('not an invite')
         user, token, host, port, pin = found.groups()
@@ -110,7 +111,7 @@ class Tls:
                 ready = select.select([], [self.sock], [], max(0, end - now()))
             except SSL.ZeroReturnError as error:
                 raise EOFError from error
-            except (SSL.SysCallError, SSL.Error) as error:
+            except SSL.Error as error:
                 raise ConnectionError(str(error)) from error
             if not any(ready):
                 raise TimeoutError
@@ -279,7 +280,7 @@ class Client:
         self.say(messages.closed(messages.REASONS[reason], *numbers))
 
     def send(self, number, data, target, over=None):
-        """A datagram to (host or name, port), over what is in use unless told: 'udp' or 'stream'. Returns which it was."""
+        """A datagram to (host or name, port), over what is in use unless told: 'udp' or 'stream'. Returns which."""
         plaintext = messages.Datagram(number, target, data).encode()
         fits = len(plaintext) + record.OVERHEAD <= self.plpmtu
         over = over or ('udp' if self.choice == messages.UDP and fits else 'stream')
@@ -400,7 +401,7 @@ class Client:
             self.refused.append(messages.parse_refused(body))
 
     def wait(self, condition, seconds=5, every=None):
-        """Works until condition() is true and returns what it gave. every() is called as often as it asks for, if given."""
+        """Works until condition() is true and returns what it gave. every() is called when it asked to be, if given."""
         end = now() + seconds
         due = every() if every else end
         while not (value := condition()):

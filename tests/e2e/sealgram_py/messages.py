@@ -1,12 +1,12 @@
-"""Everything inside TLS and inside records (sections 5 to 9): blocks, control messages, plaintexts, session messages."""
+"""Everything inside TLS and inside records (sections 5 to 9): blocks, control messages, plaintexts."""
 import dataclasses
 import enum
 import ipaddress
 import struct
 
 REASONS = {name: code for code, name in enumerate(
-    'none normal shutdown idle protocol unauthorized busy limit policy resolve_failed unreachable refused too_big no_socket '
-    'timeout assoc_closed suite not_offered'.split())}
+    'none normal shutdown idle protocol unauthorized busy limit policy resolve_failed unreachable refused too_big '
+    'no_socket timeout assoc_closed suite not_offered'.split())}
 UDP, STREAM = 1, 2
 OPEN, RESUME = 1, 2
 BODY_MAX, BLOCK_MAX, NUMBERS_MAX = 66_000, 4096, 1024
@@ -69,8 +69,8 @@ def block(*fields):
 
 
 def open_block(suites, agent=b'sealgram_py/1'):
-    return block(field(Field.VERB, bytes([OPEN])), field(Field.SUITES, b''.join(struct.pack('!H', suite) for suite in suites)),
-                 field(Field.AGENT, agent))
+    ids = b''.join(struct.pack('!H', suite) for suite in suites)
+    return block(field(Field.VERB, bytes([OPEN])), field(Field.SUITES, ids), field(Field.AGENT, agent))
 
 
 def parse_reply_block(data):
@@ -205,11 +205,11 @@ def control(kind, body=b''):
 
 
 def closed(reason, *numbers):
-    return control(Control.CLOSED, struct.pack('!H', reason) + b''.join(struct.pack('!I', number) for number in numbers))
+    return control(Control.CLOSED, struct.pack(f'!H{len(numbers)}I', reason, *numbers))
 
 
 def alive(*numbers):
-    return control(Control.ALIVE, b''.join(struct.pack('!I', number) for number in numbers))
+    return control(Control.ALIVE, struct.pack(f'!{len(numbers)}I', *numbers))
 
 
 def close(reason):
