@@ -4,10 +4,11 @@ import collections
 import json
 import os
 import runpy
+import socket
 
 import pytest
 
-from harness import ROOT, wait_for
+from harness import ROOT, free_port, wait_for
 from sealgram_py import messages, record
 from sealgram_py.client import Client, Ended, Invite, Refused, WrongCredentials, WrongPin
 from sealgram_py.messages import REASONS
@@ -202,18 +203,54 @@ def test_the_session_ends_with_its_channel(client, echo, server):
     client.validate()
     ask(client, client.associate(), b'open', echo.address)
     client.say(messages.close(REASONS['normal']))
-    with pytest.raises(Ended):
+    with pytest.raises(Ended) as ended:
         client.wait(lambda: False)
+    assert ended.value.reason == REASONS['normal']
     wait_for(lambda: server.status()['sessions'] == 0, what='end of the session')
     client.send_record(seal_datagram(client, 1, b'late', echo.address))
     wait_for_drops(server, unknown_channel=1)
 
 
-def test_a_message_too_long_ends_the_session(client):
-    client.say(bytes([messages.Control.DATAGRAM]) + (messages.BODY_MAX + 1).to_bytes(3, 'big'))
-    with pytest.raises(Ended) as ended:
-        client.wait(lambda: False)
-    assert ended.value.reason == REASONS['protocol']
+def test_messages_that_end_the_session(lab, served, suite):
+    control, kinds = messages.control, messages.Control
+    for wrong in (bytes([kinds.DATAGRAM]) + (messages.BODY_MAX + 1).to_bytes(3, 'big'),
+                  control(kinds.PATH, b'\0\0\0\1\3'), control(kinds.PATH, b'\0\0\0\1'), control(kinds.PING, bytes(7)),
+                  control(kinds.CLOSE, b'\1'), messages.closed(1), messages.alive(), messages.alive(*range(1, 1026)),
+                  messages.refused(1, 0, 8, 0, ('192.0.2.1', 7))):
+        client = lab.open(Client(served[1], [suite]))
+        client.say(wrong)
+        with pytest.raises(Ended) as ended:
+            client.wait(lambda: False)
+        assert ended.value.reason == REASONS['protocol'], wrong[:20]
+
+
+def test_blocks_that_are_refused(served, suite):
+    field, kinds = messages.field, messages.Field
+    verb, resume, handle = field(kinds.VERB, b'\1'), field(kinds.VERB, b'\2'), field(kinds.HANDLE, bytes(16))
+    suites = field(kinds.SUITES, suite.to_bytes(2, 'big'))
+    protocol, late = (1, REASONS['protocol']), (7, REASONS['not_offered'])
+    for fields, reply in (((verb, suites, field(99, b'new')), None), ((resume, suites, handle), late),
+                          ((resume, suites), protocol), ((verb, suites, handle), protocol), ((verb,), protocol),
+                          ((suites,), protocol), ((verb, suites, verb), protocol),
+                          ((verb, suites, field(99, b'new', critical=True)), protocol),
+                          ((verb, field(kinds.SUITES, bytes(34))), protocol),
+                          ((verb, suites, field(kinds.AGENT, b'a' * 65)), protocol),
+                          ((verb, suites[:-1]), protocol)):
+        try:
+            Client(served[1], [suite], block=messages.block(*fields)).close()
+            refused = None
+        except Refused as error:
+            refused = error.code, error.reason
+        assert refused == reply, fields
+
+
+def test_over_ipv6(lab, echo6, suite):
+    port = free_port(socket.AF_INET6)
+    folder, _, invite = lab.init(host='::1', listen=[f'[::1]:{port}'], port=port)
+    lab.server(folder)
+    client = lab.open(Client(invite, [suite])).validate()
+    answer = ask(client, client.associate(), b'six', echo6.address)
+    assert (answer.source, answer.over) == (echo6.address, 'udp')
 
 
 def test_wrong_token_and_wrong_pin(served, suite):

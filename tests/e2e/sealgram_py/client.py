@@ -182,13 +182,14 @@ class Client:
     messages of these names, `drops` counts by reason what was not accepted.
     """
 
-    def __init__(self, invite, suites=record.SUITES, timeout=10):
+    def __init__(self, invite, suites=record.SUITES, timeout=10, block=None):
+        """block: of the request, if not the usual one."""
         invite = Invite.parse(invite) if isinstance(invite, str) else invite
         self.tls = Tls(invite, timeout)
         self.udp = None
         try:
             log_in(self.tls, invite.user, invite.token)
-            self.open_channel(suites)
+            self.open_channel(suites, block or messages.open_block(suites))
         except BaseException:
             self.close()
             raise
@@ -202,8 +203,8 @@ class Client:
 
     # --- the channel ---
 
-    def open_channel(self, suites):
-        self.tls.write(bytes([5, COMMAND_CHANNEL, 0]) + messages.address('0.0.0.0', 0) + messages.open_block(suites))
+    def open_channel(self, suites, block):
+        self.tls.write(bytes([5, COMMAND_CHANNEL, 0]) + messages.address('0.0.0.0', 0) + block)
         code, bound = read_reply(self.tls)
         size = struct.unpack('!H', self.tls.read(2))[0]
         if size > messages.BLOCK_MAX:
