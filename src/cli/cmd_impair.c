@@ -116,11 +116,12 @@ static void on_signal(evutil_socket_t number, short what, void *ctx)
 int sg_cmd_impair(int argc, char **argv)
 {
     static struct arguments args;
+    const struct sigaction ignore = {.sa_handler = SIG_IGN};
     struct sg_endpoint bound;
     char text[SG_ENDPOINT_TEXT_MAX];
     if (argp_parse(&argp, argc, argv, 0, NULL, &args) != 0)
         return SG_EXIT_USAGE;
-    (void)signal(SIGPIPE, SIG_IGN); /* a peer that is gone is an error of one connection */
+    (void)sigaction(SIGPIPE, &ignore, NULL); /* a peer that is gone is an error of one connection */
     args.options.markers = (const uint8_t(*)[SG_IMPAIR_MARKER_BYTES])args.markers;
     struct event_base *base = event_base_new();
     struct event *signal_event = base ? evsignal_new(base, SIGTERM, on_signal, base) : NULL;

@@ -281,6 +281,10 @@ void sg_server_session_forward(struct sg_server_session *session, uint32_t numbe
         refuse_datagram(session, number, SG_REFUSED_TARGET, SG_REASON_POLICY, &shown, now_ms);
         return;
     }
+    if (len > SG_UDP_PAYLOAD_MAX) {
+        refuse_datagram(session, number, SG_REFUSED_TARGET, SG_REASON_TOO_BIG, &shown, now_ms);
+        return;
+    }
     struct sg_server_assoc *assoc = (struct sg_server_assoc *)sg_assoc_find(&session->assocs, number);
     if (!assoc && sg_assoc_state(&session->assocs, number) == SG_ASSOC_IS_USED) {
         sg_ledger_drop(&session->datapath->up, SG_REASON_ASSOC_CLOSED);

@@ -182,6 +182,15 @@ def test_a_target_that_policy_refuses(client, echo, server):
     wait_for_drops(server, policy=1)
 
 
+@pytest.mark.parametrize('size', [65508, 65535])
+def test_what_no_datagram_can_hold_is_refused(client, echo, server, size):
+    number = client.associate()
+    client.send(number, bytes(size), echo.address)
+    client.wait(lambda: client.refused)
+    assert client.refused == [(number, 0, REASONS['too_big'], 0, echo.address)]
+    assert ask(client, number, b'smaller', echo.address).source == echo.address
+
+
 def test_a_closed_association_stays_closed(client, echo, server):
     client.validate()
     number = client.associate()
