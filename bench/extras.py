@@ -107,7 +107,8 @@ def memory(bench, _arguments, count=15000):
 class ManyClients(runners.Sealgram):
     """A server with so many workers, and a session for each of many clients, at addresses one after the other. Nobody
     may have plain associations: who may is served by worker 0, and by default that is loopback."""
-    settings = 'workers: {}\nlimits:\n  sessions_per_user: 1000\nplain_udp:\n  from: []\n'
+    settings = 'workers: {}\nplain_udp:\n  from: []\n'
+    limits = {'sessions_per_user': 1000}
 
     def __init__(self, bench, workers):
         super().__init__(bench)

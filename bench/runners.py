@@ -50,6 +50,7 @@ class Sealgram(Runner):
     name = 'sealgram'
     carries = ('udp', 'tcp')
     settings = ''  # added to server.yaml
+    limits = {'associations_per_user': 16384}
 
     def program(self):
         return self.bench.program
@@ -71,7 +72,8 @@ class Sealgram(Runner):
         subprocess.run([self.program(), 'init', folder, '--listen', f'{host}:{server}', '--host', host, '--allow',
                         '127.0.0.0/8', '--allow', f'{host}/32'], **quiet, stdout=subprocess.DEVNULL)
         with open(folder / 'server.yaml', 'a') as file:
-            file.write(self.settings)
+            file.write(self.settings + 'limits:\n')
+            file.writelines(f'  {name}: {value}\n' for name, value in self.limits.items())
         invite = subprocess.run([self.program(), 'invite', folder, 'bench'], **quiet, stdout=subprocess.PIPE,
                                 text=True).stdout
         self.invite = self.config('invite', invite)

@@ -12,7 +12,7 @@
 
 #include "net/sockaddr.h"
 
-enum { BIG_BUFFER = 4 << 20 };
+enum { BIG_BUFFER = 4 << 20, ROOMY_BUFFER = 1 << 20 };
 
 static int set_option(int fd, int level, int name, int value)
 {
@@ -38,10 +38,11 @@ static int set_options(int fd, uint8_t family, unsigned flags)
         rc |= set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
     if (flags & SG_UDP_GRO)
         (void)set_option(fd, SOL_UDP, UDP_GRO, 1); /* an old kernel brings them one by one */
-    if (flags & SG_UDP_BIG) {
+    if (flags & (SG_UDP_BIG | SG_UDP_ROOMY)) {
         /* the system's ceiling applies in silence; less than asked for is no error */
-        (void)set_option(fd, SOL_SOCKET, SO_RCVBUF, BIG_BUFFER);
-        (void)set_option(fd, SOL_SOCKET, SO_SNDBUF, BIG_BUFFER);
+        int bytes = flags & SG_UDP_BIG ? BIG_BUFFER : ROOMY_BUFFER;
+        (void)set_option(fd, SOL_SOCKET, SO_RCVBUF, bytes);
+        (void)set_option(fd, SOL_SOCKET, SO_SNDBUF, bytes);
     }
     return rc;
 }

@@ -122,8 +122,9 @@ enum sg_udp_flags {
     SG_UDP_RECVERR = 2,   /* queue ICMP errors (sg_udp_read_error) */
     SG_UDP_DONTFRAG = 4,  /* DF on each datagram, whatever the kernel learned about the path */
     SG_UDP_REUSEPORT = 8, /* set by sg_udp_open_shared */
-    SG_UDP_BIG = 16,      /* large kernel buffers: this socket carries many flows */
+    SG_UDP_BIG = 16,      /* large kernel buffers (4 MiB): this socket carries many flows */
     SG_UDP_GRO = 32,      /* the kernel may hand over several datagrams of a sender at once (for sg_udp_recv) */
+    SG_UDP_ROOMY = 64,    /* kernel buffers for one fast flow (1 MiB) */
 };
 
 /* A non-blocking socket of the address' family (IPv6 only IPv6), bound to it. -1 with errno on failure. */

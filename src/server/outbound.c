@@ -79,7 +79,7 @@ static enum sg_reason open_leg(struct sg_outbound *outbound, uint8_t family)
 {
     struct sg_outbound_leg *leg = &outbound->legs[family == 6];
     struct sg_endpoint any = {.ip.family = family};
-    int fd = sg_udp_open(&any, SG_UDP_RECVERR | SG_UDP_GRO);
+    int fd = sg_udp_open(&any, SG_UDP_RECVERR | SG_UDP_GRO | SG_UDP_ROOMY);
     if (fd < 0)
         return SG_REASON_NO_SOCKET;
     if (event_assign(&leg->readable, outbound->datapath->base, fd, EV_READ | EV_PERSIST, on_readable, outbound) != 0 ||

@@ -352,7 +352,7 @@ static bool is_taken(const struct sg_port *port, const struct sg_endpoint *clien
 static bool open_own_port(struct sg_plain *plain)
 {
     struct sg_endpoint bind_to = {.ip = plain->who.local.ip};
-    plain->own_port.fd = sg_udp_open(&bind_to, SG_UDP_PKTINFO | SG_UDP_GRO);
+    plain->own_port.fd = sg_udp_open(&bind_to, SG_UDP_PKTINFO | SG_UDP_GRO | SG_UDP_ROOMY);
     if (plain->own_port.fd < 0)
         return false;
     plain->own_port.datapath = plain->datapath;
