@@ -16,16 +16,6 @@ static size_t ip_bytes(const struct sg_ip *ip)
     return ip->family == 4 ? 4 : ip->family == 6 ? 16 : 0;
 }
 
-bool sg_ip_equal(const struct sg_ip *a, const struct sg_ip *b)
-{
-    return a->family == b->family && memcmp(a->bytes, b->bytes, ip_bytes(a)) == 0;
-}
-
-bool sg_endpoint_equal(const struct sg_endpoint *a, const struct sg_endpoint *b)
-{
-    return a->port == b->port && sg_ip_equal(&a->ip, &b->ip);
-}
-
 bool sg_ip_is_unspecified(const struct sg_ip *ip)
 {
     static const uint8_t zero[16];

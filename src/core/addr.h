@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "core/err.h"
 #include "core/rbuf.h"
@@ -42,8 +43,18 @@ struct sg_target {
     const uint8_t *name;
 };
 
-bool sg_ip_equal(const struct sg_ip *a, const struct sg_ip *b);
-bool sg_endpoint_equal(const struct sg_endpoint *a, const struct sg_endpoint *b);
+/* Inline, with lengths that the compiler knows: these run several times for each datagram. */
+static inline bool sg_ip_equal(const struct sg_ip *a, const struct sg_ip *b)
+{
+    if (a->family != b->family)
+        return false;
+    return a->family == 6 ? memcmp(a->bytes, b->bytes, 16) == 0 : a->family == 0 || memcmp(a->bytes, b->bytes, 4) == 0;
+}
+
+static inline bool sg_endpoint_equal(const struct sg_endpoint *a, const struct sg_endpoint *b)
+{
+    return a->port == b->port && sg_ip_equal(&a->ip, &b->ip);
+}
 
 /* True for 0.0.0.0, ::, and no address at all. */
 bool sg_ip_is_unspecified(const struct sg_ip *ip);

@@ -242,19 +242,11 @@ static bool is_allowed(const struct sg_guard *guard, const struct sg_ip *ip)
     return false;
 }
 
-/* As sg_ip_equal, but with lengths that the compiler knows: this runs for each datagram. */
-static bool is_same_ip(const struct sg_ip *a, const struct sg_ip *b)
-{
-    if (a->family != b->family)
-        return false;
-    return a->family == 4 ? memcmp(a->bytes, b->bytes, 4) == 0 : memcmp(a->bytes, b->bytes, 16) == 0;
-}
-
 static bool is_own(const struct sg_guard *guard, const struct sg_ip *ip, uint16_t port)
 {
     for (unsigned i = 0; i < guard->own_count; i++) {
         const struct sg_endpoint *own = &guard->own[i];
-        if ((own->port == 0 || own->port == port) && is_same_ip(&own->ip, ip))
+        if ((own->port == 0 || own->port == port) && sg_ip_equal(&own->ip, ip))
             return true;
     }
     return false;
