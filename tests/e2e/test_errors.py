@@ -1,0 +1,126 @@
+"""What a user reads when it does not work: the whole of standard error, and the exit code."""
+import re
+import socket
+import subprocess
+
+import pytest
+
+from harness import free_port, run, wait_for
+
+FAILED, CONFIG = 1, 3
+CREDENTIALS = 'sealgram: error: server 127.0.0.1:{port}: user or password refused\n'
+PIN = "sealgram: error: server 127.0.0.1:{port}: server's key does not match the pin in the invite\n"
+
+
+@pytest.fixture
+def served(lab):
+    """(folder, port, invite) of a running server."""
+    folder, port, invite = lab.init()
+    lab.server(folder)
+    return folder, port, invite
+
+
+def refused(lab, invite, *options):
+    """Standard error of a client that has to end by itself."""
+    path = lab.folder / 'an invite'
+    path.write_text(invite + '\n')
+    path.chmod(0o600)
+    done = run('client', '--socks', '127.0.0.1:0', *options, f'@{path}', folder=lab.folder)
+    assert (done.returncode, done.stdout) == (FAILED, '')
+    return done.stderr
+
+
+@pytest.mark.parametrize('pattern, replacement, text', [
+    ('.{4}@', 'AAAA@', CREDENTIALS),
+    (':[^:@]+@', ':a-password@', CREDENTIALS),
+    ('alice', 'nobody', CREDENTIALS),
+    ('sha256:.*', 'sha256:' + 'A' * 43, PIN)])
+def test_whom_the_server_does_not_know_and_a_server_that_is_another(lab, served, pattern, replacement, text):
+    _, port, invite = served
+    assert refused(lab, re.sub(pattern, replacement, invite)) == text.format(port=port)
+
+
+def test_an_expired_certificate_of_a_ca(lab):
+    folder, port, invite = lab.init()
+    ca, key, request = (lab.folder / name for name in ('ca.pem', 'ca.key', 'request'))
+    (lab.folder / 'ca.ext').write_text('basicConstraints=critical,CA:TRUE\n')
+    (lab.folder / 'server.ext').write_text('subjectAltName=IP:127.0.0.1\n')
+    for words in (['req', '-new', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', key,
+                   '-out', request, '-subj', '/CN=a CA'],
+                  ['x509', '-req', '-in', request, '-key', key, '-days', '-1', '-extfile', lab.folder / 'ca.ext',
+                   '-out', ca],
+                  ['req', '-new', '-key', folder / 'key.pem', '-subj', '/CN=server', '-out', request],
+                  ['x509', '-req', '-in', request, '-CA', ca, '-CAkey', key, '-CAcreateserial', '-days', '2',
+                   '-extfile', lab.folder / 'server.ext', '-out', folder / 'cert.pem']):
+        subprocess.run(['openssl', *map(str, words)], check=True, capture_output=True)
+    lab.server(folder)
+    assert refused(lab, invite.split('?')[0], '--ca', ca) == \
+        f"sealgram: error: server 127.0.0.1:{port}: server's certificate has expired\n"
+
+
+def test_an_expired_certificate_of_the_server(lab):
+    folder, _, _ = lab.init()
+    (folder / 'cert.pem').unlink()
+    subprocess.run(['openssl', 'req', '-new', '-key', folder / 'key.pem', '-subj', '/CN=server', '-out',
+                    lab.folder / 'request'], check=True, capture_output=True)
+    subprocess.run(['openssl', 'x509', '-req', '-in', lab.folder / 'request', '-key', folder / 'key.pem', '-days', '-1',
+                    '-out', folder / 'cert.pem'], check=True, capture_output=True)
+    done = run('server', '-c', folder / 'server.yaml', folder=lab.folder)
+    assert (done.returncode, done.stdout, done.stderr) == \
+        (CONFIG, '', f'sealgram: error: {folder}/cert.pem: has expired: sealgram renew-cert DIR makes a new one with '
+         'the same key\n')
+
+
+def test_a_server_that_is_gone(lab):
+    _, port, invite = lab.init()
+    client = lab.client(invite, ready=False)
+    wait_for(lambda: client.err.endswith('\n'), 5, 'the warning')
+    assert client.err == f'sealgram: warning: server 127.0.0.1:{port}: connection refused; trying again\n'
+    assert client.out == ''
+
+
+def test_ports_in_use(lab, served):
+    folder, port, invite = served
+    done = run('server', '-c', folder / 'server.yaml', folder=lab.folder)
+    assert (done.returncode, done.stdout, done.stderr) == \
+        (FAILED, '', f'sealgram: error: cannot listen on 127.0.0.1:{port} (listen): Address already in use\n')
+    taken = free_port()
+    for options, kind, option in ((['--socks', f'127.0.0.1:{taken}'], socket.SOCK_STREAM, 'socks'),
+                                  (['--forward', f'tcp:127.0.0.1:{taken}=a:1'], socket.SOCK_STREAM, 'forward'),
+                                  (['--forward', f'udp:127.0.0.1:{taken}=a:1'], socket.SOCK_DGRAM, 'forward')):
+        with socket.socket(socket.AF_INET, kind) as other:
+            other.bind(('127.0.0.1', taken))
+            if kind == socket.SOCK_STREAM:
+                other.listen()
+            assert refused(lab, invite, *options) == \
+                f'sealgram: error: cannot listen on 127.0.0.1:{taken} (--{option}): Address already in use\n'
+
+
+@pytest.mark.parametrize('added, text', [
+    ('colour: blue', 'colour: unknown key'),
+    ('workers: many', 'workers: must be a whole number'),
+    ('limits:\n  sessions: [1]', 'sessions: must be a whole number'),
+    ('plain_udp:\n  from: [everywhere]',
+     "from: 'everywhere' is not a network: ADDRESS/BITS without host bits")])
+def test_a_configuration_with_a_mistake(lab, added, text):
+    folder, _, _ = lab.init()
+    lines = len((folder / 'server.yaml').read_text().splitlines()) + 1 + len(added.splitlines())
+    lab.edit_config(folder, added)
+    done = run('server', '-c', folder / 'server.yaml', '--check', folder=lab.folder)
+    assert (done.returncode, done.stdout) == (CONFIG, '')
+    assert done.stderr == f'sealgram: error: {folder}/server.yaml:{lines}: {text}\n'
+
+
+def test_a_key_that_others_may_read_or_nobody(lab):
+    folder, _, _ = lab.init()
+    key, config = folder / 'key.pem', folder / 'server.yaml'
+    line = 1 + [text.partition(':')[0] for text in config.read_text().splitlines()].index('key')
+    key.chmod(0o644)
+    done = run('server', '-c', config, folder=lab.folder)
+    assert (done.returncode, done.stderr) == \
+        (CONFIG, f'sealgram: error: {config}:{line}: key: {key}: others may read or write it (mode 0644): '
+         f'chmod 600 {key}\n')
+    key.unlink()
+    done = run('server', '-c', config, folder=lab.folder)
+    assert (done.returncode, done.stderr) == \
+        (CONFIG, f'sealgram: error: {config}:{line}: key: {key}: No such file or directory\n')
