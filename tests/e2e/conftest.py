@@ -2,11 +2,20 @@
 import os
 import shutil
 import subprocess
+import tempfile
 
 import pytest
 
 import harness
 import network as networks
+
+
+@pytest.fixture(scope='session', autouse=True)
+def runtime_folder():
+    """Programs of these tests have their sockets where nobody else looks for any."""
+    with tempfile.TemporaryDirectory(prefix='sg-run-', dir='/tmp') as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv('XDG_RUNTIME_DIR', folder)
+        yield
 
 
 @pytest.fixture
