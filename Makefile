@@ -13,7 +13,7 @@ deps: ## install the Debian packages that are missing (packages.txt)
 
 $(BUILD)/build.ninja:
 	@tools/deps build run
-	meson setup $(BUILD) --prefix $(PREFIX) -Dtests=false
+	meson setup $(BUILD) --prefix $(PREFIX) -Dtests=false -Db_lto=true
 
 build: $(BUILD)/build.ninja ## build build/sealgram
 	@tools/deps build run
@@ -42,6 +42,11 @@ footprint: build ## memory of an idle server and of an idle association
 bench: bench-deps $(BENCH_BUILD)/build.ninja ## measure against peers; MODE=full takes up to 45 minutes, MODE=short three
 	ninja -C $(BENCH_BUILD)
 	/usr/bin/python3 bench/run --build $(BENCH_BUILD) --mode $(MODE)
+	-@/usr/bin/python3 bench/check --mode $(MODE)
+
+profile: bench-deps $(BENCH_BUILD)/build.ninja ## where the CPU time of one hop goes, by samples (perf)
+	ninja -C $(BENCH_BUILD)
+	/usr/bin/python3 bench/profile --build $(BENCH_BUILD)
 
 bench-plots: ## draw docs/plots/ from the last full run
 	/usr/bin/python3 bench/plot
@@ -53,7 +58,7 @@ bench-check: ## compare the last results with bench/goals.json
 	/usr/bin/python3 bench/check --mode $(MODE)
 
 $(BENCH_BUILD)/build.ninja:
-	meson setup $(BENCH_BUILD) -Dtests=false -Dbench=true
+	meson setup $(BENCH_BUILD) -Dtests=false -Dbench=true -Db_lto=true
 
 fuzz: ## 30 s of each fuzz target
 	@tools/deps build run lint
@@ -65,4 +70,4 @@ install: build ## install below PREFIX (/usr/local)
 clean: ## remove the build directories
 	rm -rf build build-*
 
-.PHONY: help deps build test check lint format demo footprint bench bench-plots bench-deps bench-check fuzz install clean
+.PHONY: help deps build test check lint format demo footprint bench profile bench-plots bench-deps bench-check fuzz install clean

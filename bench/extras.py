@@ -1,4 +1,4 @@
-"""What is not one relay under a closed loop: seal and open by themselves, new associations, idle ones, workers."""
+"""What is not one relay under a closed loop: seal and open by themselves, sessions, associations, workers."""
 import json
 import pathlib
 import re
@@ -160,4 +160,25 @@ def workers(bench, arguments):
             'smallest_share': min(min(it['shares']) for it in rounds)}
 
 
-ALL = {'cipher': cipher, 'openings': openings, 'memory': memory, 'workers': workers}
+def sessions(bench, _arguments, rounds=15, at_once=10):
+    """CPU time of the server for a session from TCP connection to end: handshake, token, OPEN, path validation, CLOSE."""
+    runner = runners.Sealgram(bench)
+    clients = []
+    command = [bench.program, 'client', '--socks', '127.0.0.1:0']
+    try:
+        runner.start_server()
+        before = cpu_ns([runner.server])
+        for number in range(rounds):
+            clients = [bench.start([*command, f'@{runner.invite}'], f'session-{number}', ready=True)
+                       for _ in range(at_once)]
+            bench.stop(clients)
+            clients = []
+        used = cpu_ns([runner.server]) - before
+    finally:
+        bench.stop(clients)
+        runner.stop()
+    return {'sessions': rounds * at_once, 'server_us': used / (rounds * at_once) / 1000,
+            'per_second_and_core': 1e9 * rounds * at_once / used}
+
+
+ALL = {'cipher': cipher, 'sessions': sessions, 'openings': openings, 'memory': memory, 'workers': workers}

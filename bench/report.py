@@ -107,6 +107,10 @@ def extra_lines(extra):
         it = extra['memory']
         yield (f"idle associations, {it['associations']}: {it['bytes']:.0f} bytes each at the server, of which "
                f"{it['own_bytes']:.0f} its own, {it['kernel_bytes']:.0f} the kernel's")
+    if 'sessions' in extra:
+        it = extra['sessions']
+        yield (f"sessions, {it['sessions']} opened and closed: server {it['server_us']:.0f} us of CPU each, which is "
+               f"{it['per_second_and_core']:.0f} per second and core")
     if 'workers' in extra:
         yield worker_line(extra['workers'])
 

@@ -155,33 +155,30 @@ static void read_ip(struct sg_rbuf *r, uint8_t family, struct sg_ip *ip)
 
 enum sg_err sg_target_decode(struct sg_rbuf *r, struct sg_target *out)
 {
-    struct sg_target t = {.atyp = sg_rbuf_u8(r)};
+    *out = (struct sg_target){.atyp = sg_rbuf_u8(r)};
     if (!sg_rbuf_ok(r))
         return SG_ERR_TRUNCATED;
-    switch (t.atyp) {
+    switch (out->atyp) {
     case SG_ATYP_IPV4:
-        read_ip(r, 4, &t.ip);
+        read_ip(r, 4, &out->ip);
         break;
     case SG_ATYP_IPV6:
-        read_ip(r, 6, &t.ip);
+        read_ip(r, 6, &out->ip);
         break;
     case SG_ATYP_NAME:
-        t.name_len = sg_rbuf_u8(r);
-        if (sg_rbuf_ok(r) && t.name_len == 0)
+        out->name_len = sg_rbuf_u8(r);
+        if (sg_rbuf_ok(r) && out->name_len == 0)
             return SG_ERR_MALFORMED;
-        t.name = sg_rbuf_bytes(r, t.name_len);
+        out->name = sg_rbuf_bytes(r, out->name_len);
         break;
     default: /* any byte can come from the network */
         return SG_ERR_UNSUPPORTED;
     }
-    t.port = sg_rbuf_u16(r);
+    out->port = sg_rbuf_u16(r);
     if (!sg_rbuf_ok(r))
         return SG_ERR_TRUNCATED;
     /* A NUL would end the name early for whoever resolves or compares it as a C string. */
-    if (t.name && memchr(t.name, 0, t.name_len))
-        return SG_ERR_MALFORMED;
-    *out = t;
-    return SG_OK;
+    return out->name && memchr(out->name, 0, out->name_len) ? SG_ERR_MALFORMED : SG_OK;
 }
 
 void sg_target_encode(struct sg_wbuf *w, const struct sg_target *t)

@@ -84,7 +84,7 @@ SG_MUST_CHECK enum sg_err sg_target_parse(const char *text, bool allow_port_zero
 /*
  * Reads ATYP, address and port from the cursor. The cursor's error sticks on truncation;
  * UNSUPPORTED for another ATYP, MALFORMED for a name of length 0 or with a NUL byte, TRUNCATED when
- * bytes are missing.
+ * bytes are missing; out is of no use then.
  */
 SG_MUST_CHECK enum sg_err sg_target_decode(struct sg_rbuf *r, struct sg_target *out);
 
