@@ -66,7 +66,8 @@ def title(case):
     if first == 'tcp':
         return f"TCP {'to' if second == 'up' else 'from'} the target, {count} connection{many}{over}"
     size = 'mixed sizes' if first == 'mixed' else f'{first} bytes'
-    return f"{size}, application {'with' if second == 'gso' else 'without'} GSO, {count} association{many}{over}"
+    how = {'gso': 'with GSO', 'app': 'without GSO, target with it', 'plain': 'and target without GSO'}[second]
+    return f'{size}, application {how}, {count} association{many}{over}'
 
 
 def layout(rows):

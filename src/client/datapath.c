@@ -29,7 +29,7 @@ void sg_uplink_random(void *ctx, uint8_t *out, size_t len)
 void sg_uplink_send(struct sg_uplink *uplink, struct sg_record *plaintexts, const size_t *data_len, unsigned count,
                     uint64_t now_ms)
 {
-    struct sg_record records[SG_UDP_BATCH];
+    SG_UNCLEARED struct sg_record records[SG_UDP_BATCH];
     size_t bytes[SG_UDP_BATCH] = {0};
     unsigned run = 0;
     if (count == 0)
@@ -157,8 +157,8 @@ static enum sg_reason check_packet(const struct sg_uplink *uplink, const struct 
 
 static void work_on_batch(struct sg_uplink *uplink, unsigned got, uint64_t now_ms)
 {
-    struct sg_record records[SG_UDP_BATCH];
-    size_t record_bytes[SG_UDP_BATCH];
+    SG_UNCLEARED struct sg_record records[SG_UDP_BATCH];
+    SG_UNCLEARED size_t record_bytes[SG_UDP_BATCH];
     unsigned count = 0;
     for (unsigned i = 0; i < got; i++) {
         struct sg_udp_packet *packet = &uplink->rx.packets[i];

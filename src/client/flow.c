@@ -130,7 +130,7 @@ static void on_socks_readable(evutil_socket_t fd, short what, void *ctx)
 {
     struct sg_flow *flow = ctx;
     struct sg_uplink *uplink = flow->uplink;
-    struct outgoing out;
+    SG_UNCLEARED struct outgoing out;
     uint64_t now_ms = sg_now_ms();
     unsigned count = 0;
     (void)what;
@@ -220,7 +220,7 @@ static void on_forward_readable(evutil_socket_t fd, short what, void *ctx)
 {
     struct sg_forward *forward = ctx;
     struct sg_uplink *uplink = forward->uplink;
-    struct outgoing out;
+    SG_UNCLEARED struct outgoing out;
     uint64_t now_ms = sg_now_ms();
     unsigned count = 0;
     (void)what;

@@ -126,7 +126,7 @@ static void count_overflow(struct sg_port *port)
 static void work_on_batch(struct sg_port *port, unsigned count, uint64_t now_ms)
 {
     struct sg_datapath *datapath = port->datapath;
-    struct run run;
+    SG_UNCLEARED struct run run;
     run.count = 0;
     for (unsigned i = 0; i < count; i++) {
         struct sg_udp_packet *packet = &datapath->rx.packets[i];

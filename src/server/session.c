@@ -200,7 +200,7 @@ static void on_packets(struct sg_outbound *outbound, struct sg_udp_packet *packe
     struct sg_server_assoc *assoc =
         (struct sg_server_assoc *)((char *)outbound - offsetof(struct sg_server_assoc, outbound));
     struct sg_server_session *session = assoc->session;
-    struct sg_record records[SG_UDP_BATCH];
+    SG_UNCLEARED struct sg_record records[SG_UDP_BATCH];
     size_t data_len[SG_UDP_BATCH] = {0};
     unsigned run = 0;
     uint64_t now_ms = sg_now_ms();
