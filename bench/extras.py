@@ -181,4 +181,24 @@ def sessions(bench, _arguments, rounds=15, at_once=10):
             'per_second_and_core': 1e9 * rounds * at_once / used}
 
 
-ALL = {'cipher': cipher, 'sessions': sessions, 'openings': openings, 'memory': memory, 'workers': workers}
+def uring(bench, arguments, window=512, size=512):
+    """CPU time of an echo server without GSO for each datagram: recvmmsg and sendmmsg against io_uring."""
+    command, figures = {}, {}
+    command['mmsg'] = [bench.load, 'echo', '--listen']
+    command['uring'] = [f'{arguments.build}/bench/echo-uring']
+    for name in list(command) * arguments.rounds:
+        peer = f'127.0.0.1:{free_port()}'
+        echo = bench.start([*command[name], peer], f'echo-{name}', ready=True)
+        with Load(bench, ['forward', '--peer', peer, '--target', peer, '--size', size, '--window', window, '--seconds',
+                          arguments.seconds]) as load:
+            load.line()
+            before = cpu_ns([echo])
+            load.go_on()
+            result = json.loads(load.line(60))
+            figures.setdefault(name, []).append((cpu_ns([echo]) - before) / result['echoed'])
+        bench.stop([echo])
+    return {'mmsg_cpu_ns': statistics.median(figures['mmsg']), 'uring_cpu_ns': statistics.median(figures['uring']),
+            'ratios': [uring / mmsg for mmsg, uring in zip(figures['mmsg'], figures['uring'])]}
+
+
+ALL = {'uring': uring, 'cipher': cipher, 'sessions': sessions, 'openings': openings, 'memory': memory, 'workers': workers}

@@ -112,6 +112,10 @@ def extra_lines(extra):
         it = extra['sessions']
         yield (f"sessions, {it['sessions']} opened and closed: server {it['server_us']:.0f} us of CPU each, which is "
                f"{it['per_second_and_core']:.0f} per second and core")
+    if 'uring' in extra:
+        it = extra['uring']
+        yield (f"echo server, CPU ns for each datagram: {it['mmsg_cpu_ns']:.0f} by recvmmsg and sendmmsg, "
+               f"{it['uring_cpu_ns']:.0f} by io_uring, which is {spread(it['ratios'])} times that")
     if 'workers' in extra:
         yield worker_line(extra['workers'])
 
