@@ -36,7 +36,7 @@ void sg_uplink_send(struct sg_uplink *uplink, struct sg_record *plaintexts, cons
         return;
     for (unsigned i = 0; i < count; i++) {
         size_t record_bytes = plaintexts[i].len + SG_RECORD_OVERHEAD;
-        if (sg_session_route(&uplink->session, record_bytes) == SG_ROUTE_STREAM) {
+        if (sg_session_route(&uplink->session, record_bytes, now_ms) == SG_ROUTE_STREAM) {
             sg_control_stream_queue(&uplink->waiting, &uplink->up, plaintexts[i].bytes + SG_RECORD_HEADER_BYTES,
                                     plaintexts[i].len, now_ms);
             continue;
@@ -53,7 +53,6 @@ void sg_uplink_send(struct sg_uplink *uplink, struct sg_record *plaintexts, cons
                                 records[i].len, now_ms);
     if (sealed > 0) {
         sg_uplink_send_out(uplink);
-        uplink->session.udp_out_ms = now_ms;
     }
     sg_control_stream_pump(uplink->bev, &uplink->waiting, &uplink->up, now_ms);
     sg_uplink_arm(uplink, now_ms);
@@ -132,16 +131,19 @@ static void act_on_record(struct sg_uplink *uplink, const struct sg_record *reco
                           uint64_t now_ms)
 {
     uint8_t *plaintext = record->bytes + SG_RECORD_HEADER_BYTES;
-    struct sg_arrival arrival = {.record_bytes = record_bytes, .newest = record->newest};
-    if (sg_plaintext_association(plaintext, record->len) != 0) {
+    struct sg_arrival arrival = {.record_bytes = record_bytes,
+                                 .newest = record->newest,
+                                 .datagram = sg_plaintext_association(plaintext, record->len) != 0};
+    if (arrival.datagram) {
         sg_flow_deliver(uplink, plaintext, record->len, now_ms);
-        return;
+    } else {
+        enum sg_reason reason = sg_session_on_message(&uplink->session, plaintext, record->len, &arrival, now_ms);
+        if (reason == SG_REASON_NONE)
+            uplink->down.session++;
+        else
+            sg_ledger_drop(&uplink->down, reason);
     }
-    enum sg_reason reason = sg_session_on_message(&uplink->session, plaintext, record->len, &arrival, now_ms);
-    if (reason == SG_REASON_NONE)
-        uplink->down.session++;
-    else
-        sg_ledger_drop(&uplink->down, reason);
+    sg_session_on_record(&uplink->session, &arrival, now_ms);
 }
 
 static enum sg_reason check_packet(const struct sg_uplink *uplink, const struct sg_udp_packet *packet)

@@ -161,7 +161,7 @@ static void on_stream(struct bufferevent *bev, void *ctx)
             lose_session(uplink, SG_REASON_NORMAL, sg_reason_text(msg.reason));
             return;
         }
-        if (err == SG_OK && !sg_session_on_stream(&uplink->session, &msg))
+        if (err == SG_OK && !sg_session_on_stream(&uplink->session, &msg, now_ms))
             on_stream_message(uplink, &msg, now_ms);
         evbuffer_drain(input, taken);
     }

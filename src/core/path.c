@@ -9,6 +9,9 @@
 
 #include "core/datagram.h"
 
+/* So many probes into the schedule a client begins again that had a path before: the next after 1, 2, 4 ... s. */
+enum { SEEK_AGAIN = 4 };
+
 bool sg_path_addr_equal(const struct sg_path_addr *a, const struct sg_path_addr *b)
 {
     return a->port_index == b->port_index && sg_endpoint_equal(&a->remote, &b->remote) &&
@@ -100,13 +103,10 @@ uint64_t sg_server_path_next_timeout(const struct sg_server_path *path)
     return next;
 }
 
-void sg_client_path_start(struct sg_client_path *path, uint64_t now_ms)
-{
-    *path = (struct sg_client_path){.choice = SG_PATH_STREAM, .wants_probe = true, .next_probe_ms = now_ms};
-}
+/* --- the client --- */
 
 /* Probes at 0, 250, 500, 1000 ms, then after 1, 2, 4 ... 60 s. */
-static uint64_t probe_interval_ms(unsigned probes)
+static uint64_t seek_interval_ms(unsigned probes)
 {
     if (probes <= 2)
         return 250;
@@ -117,80 +117,183 @@ static uint64_t probe_interval_ms(unsigned probes)
     return interval < SG_PATH_PROBE_MAX_INTERVAL_MS ? interval : SG_PATH_PROBE_MAX_INTERVAL_MS;
 }
 
-bool sg_client_path_probe_due(struct sg_client_path *path, uint64_t now_ms)
+static const struct sg_path_probe *newest(const struct sg_client_path *path)
 {
-    if (!path->wants_probe || now_ms < path->next_probe_ms)
-        return false;
-    path->probes++;
-    path->next_probe_ms = now_ms + probe_interval_ms(path->probes);
-    return true;
+    return &path->last[(path->sent - 1) % SG_PATH_PROBES_KEPT];
 }
 
-bool sg_client_path_answered(struct sg_client_path *path)
+static uint64_t patience_ms(const struct sg_client_path *path)
 {
-    if (path->choice == SG_PATH_UDP)
-        return false;
-    path->choice = SG_PATH_UDP;
+    if (2 * path->rtt_ms < SG_PATH_PATIENCE_MS)
+        return SG_PATH_PATIENCE_MS;
+    return 2 * path->rtt_ms < SG_PATH_PATIENCE_MAX_MS ? 2 * path->rtt_ms : SG_PATH_PATIENCE_MAX_MS;
+}
+
+void sg_client_path_start(struct sg_client_path *path, uint64_t now_ms)
+{
+    *path = (struct sg_client_path){.choice = SG_PATH_STREAM, .state = SG_PATH_SEEKS, .next_probe_ms = now_ms};
+}
+
+static void choose(struct sg_client_path *path, enum sg_path_choice choice)
+{
+    path->choice = choice;
     path->n++;
-    path->wants_probe = false;
-    return true;
+}
+
+/* Probes that get rarer: counted from the first second on, since the answer that was missed is not the first. */
+static void seek_again(struct sg_client_path *path, unsigned probes, uint64_t now_ms)
+{
+    path->state = SG_PATH_SEEKS;
+    path->probes = probes;
+    path->next_probe_ms = now_ms + seek_interval_ms(probes);
+}
+
+static bool is_busy(const struct sg_client_path *path, uint64_t now_ms)
+{
+    return path->had_traffic && now_ms - path->traffic_ms <= SG_PATH_TRAFFIC_MS;
+}
+
+void sg_client_path_traffic(struct sg_client_path *path, uint64_t now_ms)
+{
+    if (!is_busy(path, now_ms)) { /* the silence before does not count */
+        path->quiet_ms = now_ms;
+        path->unanswered = 0;
+    }
+    path->had_traffic = true;
+    path->traffic_ms = now_ms;
+}
+
+void sg_client_path_heard(struct sg_client_path *path, uint64_t now_ms)
+{
+    path->quiet_ms = now_ms;
+    path->unanswered = 0;
+}
+
+void sg_client_path_moved(struct sg_client_path *path, uint64_t now_ms)
+{
+    switch (path->state) {
+    case SG_PATH_OFF:
+        return;
+    case SG_PATH_SEEKS:
+        path->probes = path->fell_back ? SEEK_AGAIN : 0;
+        path->next_probe_ms = now_ms;
+        return;
+    case SG_PATH_CONFIRMS:
+        return;
+    case SG_PATH_USES: /* a probe tells the server where we are now, and tells us whether that works */
+        path->had_traffic = true;
+        path->traffic_ms = now_ms;
+        path->quiet_ms = now_ms - patience_ms(path);
+        path->unanswered = 0;
+        return;
+    }
+}
+
+/* When the silence has lasted too long; each probe of it gets as much time. */
+static uint64_t silence_due(const struct sg_client_path *path)
+{
+    if (!path->had_traffic)
+        return SG_NEVER;
+    uint64_t since = path->unanswered == 0 ? path->quiet_ms : newest(path)->sent_ms;
+    uint64_t due = since + patience_ms(path);
+    return due <= path->traffic_ms + SG_PATH_TRAFFIC_MS ? due : SG_NEVER;
 }
 
 uint64_t sg_client_path_next_timeout(const struct sg_client_path *path)
 {
-    return path->wants_probe ? path->next_probe_ms : SG_NEVER;
-}
-
-void sg_pmtu_init(struct sg_pmtu *pmtu)
-{
-    *pmtu = (struct sg_pmtu){.record_max = SG_PLPMTU_BASE};
-}
-
-void sg_pmtu_start(struct sg_pmtu *pmtu, size_t kernel_max, uint32_t id, uint64_t now_ms)
-{
-    sg_pmtu_init(pmtu);
-    pmtu->tries[0] = (struct sg_pmtu_try){.size = SG_PLPMTU_FIRST_PROBE, .id = id, .next_ms = now_ms};
-    if (kernel_max > SG_RECORD_MAX)
-        kernel_max = SG_RECORD_MAX;
-    if (kernel_max > SG_PLPMTU_FIRST_PROBE)
-        pmtu->tries[1] = (struct sg_pmtu_try){.size = (uint16_t)kernel_max, .id = id + 1, .next_ms = now_ms};
-}
-
-static bool try_pending(const struct sg_pmtu_try *t)
-{
-    return t->size > 0 && !t->answered && t->sends < 2;
-}
-
-const struct sg_pmtu_try *sg_pmtu_due(struct sg_pmtu *pmtu, uint64_t now_ms)
-{
-    for (unsigned i = 0; i < 2; i++) {
-        struct sg_pmtu_try *t = &pmtu->tries[i];
-        if (!try_pending(t) || now_ms < t->next_ms)
-            continue;
-        t->sends++;
-        t->next_ms = now_ms + SG_PATH_CHALLENGE_REPEAT_MS;
-        return t;
+    switch (path->state) {
+    case SG_PATH_OFF:
+        return SG_NEVER;
+    case SG_PATH_SEEKS:
+        return path->next_probe_ms;
+    case SG_PATH_CONFIRMS:
+        return path->awaits ? newest(path)->sent_ms + patience_ms(path) : path->next_probe_ms;
+    case SG_PATH_USES:
+        return silence_due(path);
     }
-    return NULL;
+    return SG_NEVER;
 }
 
-void sg_pmtu_answered(struct sg_pmtu *pmtu, uint32_t id, uint16_t size)
+bool sg_client_path_probe_due(struct sg_client_path *path, uint32_t id, uint64_t now_ms)
 {
-    for (unsigned i = 0; i < 2; i++) {
-        struct sg_pmtu_try *t = &pmtu->tries[i];
-        if (t->sends == 0 || t->id != id || t->size != size)
-            continue;
-        t->answered = true;
-        if (size > pmtu->record_max)
-            pmtu->record_max = size;
+    if (now_ms < sg_client_path_next_timeout(path))
+        return false;
+    switch (path->state) {
+    case SG_PATH_OFF:
+        return false;
+    case SG_PATH_SEEKS:
+        path->probes++;
+        path->next_probe_ms = now_ms + seek_interval_ms(path->probes);
+        break;
+    case SG_PATH_CONFIRMS:
+        if (path->awaits) { /* one that is not answered spoils the row */
+            path->awaits = false;
+            seek_again(path, SEEK_AGAIN, now_ms);
+            return false;
+        }
+        break;
+    case SG_PATH_USES:
+        if (path->unanswered == SG_PATH_UNANSWERED_MAX)
+            return false; /* sg_client_path_lost tells */
+        path->unanswered++;
+        break;
+    }
+    path->awaits = true;
+    path->last[path->sent++ % SG_PATH_PROBES_KEPT] = (struct sg_path_probe){.id = id, .sent_ms = now_ms};
+    return true;
+}
+
+bool sg_client_path_lost(struct sg_client_path *path, uint64_t now_ms)
+{
+    if (path->state != SG_PATH_USES || path->unanswered < SG_PATH_UNANSWERED_MAX || now_ms < silence_due(path))
+        return false;
+    choose(path, SG_PATH_STREAM);
+    path->fell_back = true;
+    path->awaits = false;
+    seek_again(path, SEEK_AGAIN, now_ms);
+    return true;
+}
+
+static void measure(struct sg_client_path *path, uint32_t id, uint64_t now_ms)
+{
+    for (unsigned i = 0; i < SG_PATH_PROBES_KEPT && i < path->sent; i++) {
+        const struct sg_path_probe *probe = &path->last[(path->sent - 1 - i) % SG_PATH_PROBES_KEPT];
+        if (probe->id == id) {
+            uint64_t sample = now_ms - probe->sent_ms;
+            path->rtt_ms = path->rtt_ms == 0 ? sample : (7 * path->rtt_ms + sample) / 8;
+            return;
+        }
     }
 }
 
-uint64_t sg_pmtu_next_timeout(const struct sg_pmtu *pmtu)
+bool sg_client_path_answered(struct sg_client_path *path, uint32_t id, uint64_t now_ms)
 {
-    uint64_t next = SG_NEVER;
-    for (unsigned i = 0; i < 2; i++)
-        if (try_pending(&pmtu->tries[i]) && pmtu->tries[i].next_ms < next)
-            next = pmtu->tries[i].next_ms;
-    return next;
+    bool is_last = path->awaits && id == newest(path)->id;
+    measure(path, id, now_ms);
+    switch (path->state) {
+    case SG_PATH_OFF:
+    case SG_PATH_USES:
+        return false;
+    case SG_PATH_SEEKS:
+        path->answered = 0;
+        if (path->fell_back) {
+            path->state = SG_PATH_CONFIRMS;
+            break;
+        }
+        path->answered = SG_PATH_ANSWERED_MIN - 1;
+        break;
+    case SG_PATH_CONFIRMS:
+        if (!is_last)
+            return false;
+        break;
+    }
+    path->awaits = false;
+    path->next_probe_ms = now_ms + SG_PATH_CONFIRM_SPACING_MS;
+    if (++path->answered < SG_PATH_ANSWERED_MIN)
+        return false;
+    choose(path, SG_PATH_UDP);
+    path->state = SG_PATH_USES;
+    path->quiet_ms = now_ms;
+    path->unanswered = 0;
+    return true;
 }

@@ -1,7 +1,7 @@
 /*
- * The path of a session (docs/protocol.md section 8), in three small state machines: the server's candidates and
- * challenges, the client's probes and choice, and the sizes that either side tries. Time comes in as milliseconds,
- * messages to be sent go out through the caller; nothing here knows a socket.
+ * The path of a session (docs/protocol.md section 8), in two small state machines: the server's candidates and
+ * challenges, and the client's probes and choice. Time comes in as milliseconds, messages to be sent go out through the
+ * caller; nothing here knows a socket.
  */
 #ifndef SG_CORE_PATH_H
 #define SG_CORE_PATH_H
@@ -11,14 +11,19 @@
 #include "core/random.h"
 
 enum {
-    SG_PLPMTU_BASE = 1200,
-    SG_PLPMTU_FIRST_PROBE = 1264,
     SG_PATH_CANDIDATES = 4,
     SG_PATH_CANDIDATE_SPACING_MS = 100,
     SG_PATH_CHALLENGE_REPEAT_MS = 250,
     SG_PATH_RESPONSE_MS = 3000,
     SG_PATH_PROBE_MAX_INTERVAL_MS = 60000,
     SG_PATH_KEEPALIVE_MS = 20000,
+    SG_PATH_TRAFFIC_MS = 15000,       /* after the last datagram the client does not care any more */
+    SG_PATH_PATIENCE_MS = 250,        /* or two round trips, if that is longer */
+    SG_PATH_PATIENCE_MAX_MS = 3000,   /* whoever holds answers back must not make the client wait for ever */
+    SG_PATH_UNANSWERED_MAX = 3,       /* then UDP is given up */
+    SG_PATH_ANSWERED_MIN = 3,         /* then it is taken again */
+    SG_PATH_CONFIRM_SPACING_MS = 100, /* between these */
+    SG_PATH_PROBES_KEPT = 8,
 };
 
 /* "Never" as a time to be woken. */
@@ -66,45 +71,52 @@ const struct sg_path_candidate *sg_server_path_repeat(struct sg_server_path *pat
 uint64_t sg_server_path_next_timeout(const struct sg_server_path *path);
 
 /* Client: when to probe, and which path is chosen. */
+enum sg_client_path_state {
+    SG_PATH_OFF,      /* no path is wanted */
+    SG_PATH_SEEKS,    /* on the stream; probes get rarer */
+    SG_PATH_CONFIRMS, /* on the stream; UDP answered again, and has to do so three times in a row */
+    SG_PATH_USES,     /* on UDP; silence under traffic is probed */
+};
+
+struct sg_path_probe {
+    uint32_t id;
+    uint64_t sent_ms;
+};
+
 struct sg_client_path {
     uint32_t n;
     enum sg_path_choice choice;
-    bool wants_probe;
-    unsigned probes;
-    uint64_t next_probe_ms;
+    enum sg_client_path_state state;
+    bool fell_back;         /* once it has, one answer is not enough to go back */
+    unsigned probes;        /* SEEKS: sent so far */
+    unsigned answered;      /* CONFIRMS: in a row */
+    unsigned unanswered;    /* USES: probes since a record opened */
+    uint64_t next_probe_ms; /* SEEKS, CONFIRMS */
+
+    bool awaits; /* an answer to the last probe */
+    struct sg_path_probe
+        last[SG_PATH_PROBES_KEPT]; /* the newest at sent - 1, for round trips longer than their distance */
+    unsigned sent;
+    uint64_t rtt_ms; /* smoothed; 0: not known */
+
+    bool had_traffic;
+    uint64_t traffic_ms; /* the last datagram, either way */
+    uint64_t quiet_ms;   /* since when no record opened, as far as that tells */
 };
 
 void sg_client_path_start(struct sg_client_path *path, uint64_t now_ms);
-/* True if a PROBE is due now; the next one is scheduled. */
-bool sg_client_path_probe_due(struct sg_client_path *path, uint64_t now_ms);
-/* A PROBE_ANSWER opened: true if that moved the choice to UDP (n rose; PATH must be sent). */
-bool sg_client_path_answered(struct sg_client_path *path);
+/* True if a PROBE with this id is due now; the next one is scheduled. */
+bool sg_client_path_probe_due(struct sg_client_path *path, uint32_t id, uint64_t now_ms);
+/* A PROBE_ANSWER with this id opened: true if that moved the choice to UDP (n rose; PATH must be sent). */
+bool sg_client_path_answered(struct sg_client_path *path, uint32_t id, uint64_t now_ms);
+/* True if UDP was given up just now (n rose; PATH must be sent). Ask before sg_client_path_probe_due. */
+bool sg_client_path_lost(struct sg_client_path *path, uint64_t now_ms);
+/* A datagram was sent or received by UDP. */
+void sg_client_path_traffic(struct sg_client_path *path, uint64_t now_ms);
+/* A record of the server opened. */
+void sg_client_path_heard(struct sg_client_path *path, uint64_t now_ms);
+/* The machine has another address: probes at once. */
+void sg_client_path_moved(struct sg_client_path *path, uint64_t now_ms);
 uint64_t sg_client_path_next_timeout(const struct sg_client_path *path);
-
-/*
- * Either side: how long a record may be. Until the search for the MTU exists: base, and two sizes tried on
- * validation.
- */
-struct sg_pmtu_try {
-    uint16_t size;
-    uint8_t sends;
-    bool answered;
-    uint32_t id;
-    uint64_t next_ms;
-};
-
-struct sg_pmtu {
-    uint16_t record_max; /* PLPMTU: bytes of the longest record */
-    struct sg_pmtu_try tries[2];
-};
-
-void sg_pmtu_init(struct sg_pmtu *pmtu);
-/* The path was validated: try 1264 and kernel_max (0 = unknown). Ids are id and id + 1. */
-void sg_pmtu_start(struct sg_pmtu *pmtu, size_t kernel_max, uint32_t id, uint64_t now_ms);
-/* The next try that is due, or NULL; counts it as sent. Call until NULL. */
-const struct sg_pmtu_try *sg_pmtu_due(struct sg_pmtu *pmtu, uint64_t now_ms);
-/* A PROBE_ANSWER with this id and arrived size; ids of other probes are ignored. */
-void sg_pmtu_answered(struct sg_pmtu *pmtu, uint32_t id, uint16_t size);
-uint64_t sg_pmtu_next_timeout(const struct sg_pmtu *pmtu);
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * The session's own traffic. In short, from docs/protocol.md sections 7 and 8: the stream is pinged when nothing came
  * for 15 s and given up after three pings without a byte from the peer; the client probes until answered, then
- * chooses UDP by PATH; the server challenges a new address and moves only to one that responded; each side tries two
- * record sizes once the path stands.
+ * chooses UDP by PATH, and the stream again when UDP has fallen silent; the server challenges a new address and moves
+ * only to one that responded; each side looks for the longest record once the path stands.
  */
 #include "core/session.h"
 
@@ -60,24 +60,39 @@ bool sg_session_on_udp(const struct sg_session *session)
     return session->role == SG_ROLE_CLIENT || session->server_path.validated;
 }
 
-enum sg_route sg_session_route(const struct sg_session *session, size_t record_bytes)
+enum sg_route sg_session_route(struct sg_session *session, size_t record_bytes, uint64_t now_ms)
 {
-    if (!sg_session_on_udp(session) || record_bytes > session->pmtu.record_max)
+    if (!sg_session_on_udp(session))
         return SG_ROUTE_STREAM;
+    sg_pmtu_sent(&session->pmtu, record_bytes, now_ms);
+    if (record_bytes > session->pmtu.record_max)
+        return SG_ROUTE_STREAM;
+    session->udp_out_ms = now_ms;
+    if (session->role == SG_ROLE_CLIENT)
+        sg_client_path_traffic(&session->client_path, now_ms);
     return SG_ROUTE_UDP;
 }
 
+static void start_sizes(struct sg_session *session, const struct sg_path_addr *addr, uint64_t now_ms)
+{
+    sg_pmtu_start(&session->pmtu, session->ops->kernel_max(session->ctx, addr), session->next_id, now_ms);
+}
+
 /* The client's word on the path: only a higher n counts, so that a late PATH or PROBE changes nothing. */
-static void take_choice(struct sg_session *session, uint32_t n, uint8_t choice)
+static void take_choice(struct sg_session *session, uint32_t n, uint8_t choice, uint64_t now_ms)
 {
     if (n <= session->n)
         return;
     session->n = n;
     session->choice = choice;
+    if (choice == SG_PATH_UDP && session->server_path.validated)
+        start_sizes(session, &session->server_path.current, now_ms);
+    else
+        sg_pmtu_stop(&session->pmtu);
     session->ops->on_route(session->ctx);
 }
 
-bool sg_session_on_stream(struct sg_session *session, const struct sg_msg *msg)
+bool sg_session_on_stream(struct sg_session *session, const struct sg_msg *msg, uint64_t now_ms)
 {
     switch (msg->type) {
     case SG_MSG_PING: {
@@ -89,7 +104,7 @@ bool sg_session_on_stream(struct sg_session *session, const struct sg_msg *msg)
     case SG_MSG_PONG:
         return true;
     case SG_MSG_PATH:
-        take_choice(session, msg->path.n, msg->path.choice);
+        take_choice(session, msg->path.n, msg->path.choice, now_ms);
         return true;
     case SG_MSG_DATAGRAM:
     case SG_MSG_CLOSE:
@@ -117,16 +132,16 @@ static void send_challenge(struct sg_session *session, const struct sg_path_addr
 void sg_session_on_record(struct sg_session *session, const struct sg_arrival *arrival, uint64_t now_ms)
 {
     uint8_t token[SG_CONTROL_TOKEN_BYTES];
-    if (session->role != SG_ROLE_SERVER || !arrival->newest)
+    if (session->role == SG_ROLE_CLIENT) {
+        if (arrival->datagram)
+            sg_client_path_traffic(&session->client_path, now_ms);
+        sg_client_path_heard(&session->client_path, now_ms);
+        return;
+    }
+    if (!arrival->newest)
         return;
     if (sg_server_path_offer(&session->server_path, arrival->addr, now_ms, session->ops->random, session->ctx, token))
         send_challenge(session, arrival->addr, token, now_ms);
-}
-
-static void start_sizes(struct sg_session *session, const struct sg_path_addr *addr, uint64_t now_ms)
-{
-    sg_pmtu_start(&session->pmtu, session->ops->kernel_max(session->ctx, addr), session->next_id, now_ms);
-    session->next_id += 2;
 }
 
 static void send_probe(struct sg_session *session, uint32_t id, size_t record_bytes, uint64_t now_ms)
@@ -151,7 +166,7 @@ static void answer_probe(struct sg_session *session, const struct sg_msg *probe,
                          uint64_t now_ms)
 {
     if (session->role == SG_ROLE_SERVER)
-        take_choice(session, probe->path.n, probe->path.choice);
+        take_choice(session, probe->path.n, probe->path.choice, now_ms);
     if (!from_validated(session, arrival))
         return;
     struct sg_msg answer = {.type = SG_MSG_PROBE_ANSWER};
@@ -162,8 +177,8 @@ static void answer_probe(struct sg_session *session, const struct sg_msg *probe,
     send_udp(session, arrival->addr, &answer, 0, now_ms);
 }
 
-/* The client's path stands: choose UDP, say so on both ways, and try the sizes. */
-static void choose_udp(struct sg_session *session, uint64_t now_ms)
+/* The client chose: it says so on both ways, whichever of them carries. */
+static void announce_choice(struct sg_session *session, uint64_t now_ms)
 {
     struct sg_msg path = {.type = SG_MSG_PATH};
     session->n = session->client_path.n;
@@ -172,8 +187,16 @@ static void choose_udp(struct sg_session *session, uint64_t now_ms)
     path.path.choice = session->choice;
     send_stream(session, &path);
     send_udp(session, NULL, &path, 0, now_ms);
-    start_sizes(session, NULL, now_ms);
+    if (session->choice == SG_PATH_UDP)
+        start_sizes(session, NULL, now_ms);
+    else
+        sg_pmtu_stop(&session->pmtu);
     session->ops->on_route(session->ctx);
+}
+
+void sg_session_moved(struct sg_session *session, uint64_t now_ms)
+{
+    sg_client_path_moved(&session->client_path, now_ms);
 }
 
 static void on_challenge(struct sg_session *session, const struct sg_msg *challenge, uint64_t now_ms)
@@ -199,9 +222,9 @@ enum sg_reason sg_session_on_message(struct sg_session *session, const uint8_t *
     case SG_MSG_PROBE_ANSWER:
         if (!from_validated(session, arrival))
             return SG_REASON_CHALLENGE;
-        sg_pmtu_answered(&session->pmtu, msg.path.id, msg.path.size);
-        if (session->role == SG_ROLE_CLIENT && sg_client_path_answered(&session->client_path))
-            choose_udp(session, now_ms);
+        sg_pmtu_answered(&session->pmtu, msg.path.id, msg.path.size, now_ms);
+        if (session->role == SG_ROLE_CLIENT && sg_client_path_answered(&session->client_path, msg.path.id, now_ms))
+            announce_choice(session, now_ms);
         return SG_REASON_NONE;
     case SG_MSG_CHALLENGE:
         on_challenge(session, &msg, now_ms);
@@ -209,11 +232,12 @@ enum sg_reason sg_session_on_message(struct sg_session *session, const uint8_t *
     case SG_MSG_RESPONSE:
         if (!sg_server_path_respond(&session->server_path, arrival->addr, msg.token, now_ms))
             return SG_REASON_CHALLENGE;
-        start_sizes(session, arrival->addr, now_ms);
+        if (session->choice == SG_PATH_UDP)
+            start_sizes(session, arrival->addr, now_ms);
         session->ops->on_route(session->ctx);
         return SG_REASON_NONE;
     case SG_MSG_PATH:
-        take_choice(session, msg.path.n, msg.path.choice);
+        take_choice(session, msg.path.n, msg.path.choice, now_ms);
         return SG_REASON_NONE;
     case SG_MSG_KEEPALIVE:
         return SG_REASON_NONE;
@@ -262,14 +286,16 @@ static uint64_t keepalive_due(const struct sg_session *session)
 enum sg_reason sg_session_tick(struct sg_session *session, uint64_t now_ms)
 {
     const struct sg_path_candidate *candidate = NULL;
-    const struct sg_pmtu_try *size = NULL;
+    uint16_t size = 0;
 
     while ((candidate = sg_server_path_repeat(&session->server_path, now_ms)))
         send_challenge(session, &candidate->addr, candidate->token, now_ms);
-    if (sg_client_path_probe_due(&session->client_path, now_ms))
+    if (sg_client_path_lost(&session->client_path, now_ms))
+        announce_choice(session, now_ms);
+    if (sg_client_path_probe_due(&session->client_path, session->next_id, now_ms))
         send_probe(session, session->next_id++, PROBE_RECORD_BYTES, now_ms);
-    while ((size = sg_pmtu_due(&session->pmtu, now_ms)))
-        send_probe(session, size->id, size->size, now_ms);
+    while ((size = sg_pmtu_due(&session->pmtu, now_ms)) > 0)
+        send_probe(session, session->next_id++, size, now_ms);
     if (now_ms >= keepalive_due(session)) {
         struct sg_msg keepalive = {.type = SG_MSG_KEEPALIVE};
         send_udp(session, NULL, &keepalive, 0, now_ms);

@@ -1,14 +1,14 @@
 /*
  * What client and server sessions share: the messages that keep stream and path alive, the choice of path, and the
  * sizes. Sans-I/O: messages and time come in, messages go out through ops, sg_session_next_timeout tells when to call
- * tick. Associations and keys are the caller's (src/server, src/client). RESUME, renewal and fallback will live here
- * too.
+ * tick. Associations and keys are the caller's (src/server, src/client). RESUME and renewal will live here too.
  */
 #ifndef SG_CORE_SESSION_H
 #define SG_CORE_SESSION_H
 
 #include "core/control.h"
 #include "core/path.h"
+#include "core/pmtu.h"
 #include "core/reason.h"
 
 enum { SG_SESSION_PING_MS = 15000, SG_SESSION_PINGS_MAX = 3 };
@@ -56,7 +56,8 @@ struct sg_session {
 struct sg_arrival {
     const struct sg_path_addr *addr; /* server only; NULL at the client */
     size_t record_bytes;
-    bool newest; /* highest counter of the sender id that was first verified last */
+    bool newest;   /* highest counter of the sender id that was first verified last */
+    bool datagram; /* it carried one, no session message */
 };
 
 void sg_session_init(struct sg_session *session, enum sg_role role, const struct sg_session_ops *ops, void *ctx,
@@ -64,22 +65,25 @@ void sg_session_init(struct sg_session *session, enum sg_role role, const struct
 
 /* The client begins to look for a UDP path. */
 void sg_session_start_path(struct sg_session *session, uint64_t now_ms);
+/* The client's machine has another address. */
+void sg_session_moved(struct sg_session *session, uint64_t now_ms);
 
 /* Any byte came from the stream. */
 void sg_session_stream_alive(struct sg_session *session, uint64_t now_ms);
 
 /* A control message: true if it was the session's (PING, PONG, PATH), false if it is the caller's to handle. */
-bool sg_session_on_stream(struct sg_session *session, const struct sg_msg *msg);
+bool sg_session_on_stream(struct sg_session *session, const struct sg_msg *msg, uint64_t now_ms);
 
-/* A record opened, whatever was in it: the server looks at where it came from. After sg_session_on_message. */
+/* A record opened, whatever was in it: the server looks at where it came from, the client knows that the path carries.
+ * After sg_session_on_message. */
 void sg_session_on_record(struct sg_session *session, const struct sg_arrival *arrival, uint64_t now_ms);
 
 /* A record of a session message opened. NONE if it was consumed, else why it is dropped. */
 enum sg_reason sg_session_on_message(struct sg_session *session, const uint8_t *plaintext, size_t len,
                                      const struct sg_arrival *arrival, uint64_t now_ms);
 
-/* Which way a datagram whose record would have record_bytes goes. */
-enum sg_route sg_session_route(const struct sg_session *session, size_t record_bytes);
+/* Which way a datagram whose record would have record_bytes goes. By UDP it counts as sent. */
+enum sg_route sg_session_route(struct sg_session *session, size_t record_bytes, uint64_t now_ms);
 
 /* True if the server may send UDP at all: to whom is session->server_path.current. */
 bool sg_session_on_udp(const struct sg_session *session);

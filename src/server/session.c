@@ -214,7 +214,7 @@ static void on_packets(struct sg_outbound *outbound, struct sg_udp_packet *packe
         room = data + packets[i].len + SG_RECORD_TAG_BYTES;
         uint8_t *plaintext = sg_plaintext_prepend(data, assoc->node.number, &packets[i].peer);
         size_t len = (size_t)(data - plaintext) + packets[i].len;
-        if (sg_session_route(&session->core, len + SG_RECORD_OVERHEAD) == SG_ROUTE_STREAM) {
+        if (sg_session_route(&session->core, len + SG_RECORD_OVERHEAD, now_ms) == SG_ROUTE_STREAM) {
             sg_control_stream_queue(&session->waiting, &session->datapath->down, plaintext, len, now_ms);
             continue;
         }
@@ -222,7 +222,6 @@ static void on_packets(struct sg_outbound *outbound, struct sg_udp_packet *packe
         data_len[run++] = packets[i].len;
     }
     send_records(session, records, data_len, run, now_ms);
-    session->core.udp_out_ms = now_ms;
     sg_assoc_touch_down(&session->assocs, &assoc->node, now_ms);
     sg_server_session_pump(session, now_ms);
 }
@@ -354,7 +353,7 @@ static void take_datagram(struct sg_server_session *session, const struct sg_msg
 
 enum sg_reason sg_server_session_message(struct sg_server_session *session, const struct sg_msg *msg, uint64_t now_ms)
 {
-    if (sg_session_on_stream(&session->core, msg))
+    if (sg_session_on_stream(&session->core, msg, now_ms))
         return SG_REASON_NONE;
     switch (msg->type) {
     case SG_MSG_DATAGRAM:

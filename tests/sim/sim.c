@@ -3,6 +3,8 @@
 
 #include "../unit/record_util.h"
 
+/* Beyond that loss three answers in a row are a matter of luck, and the stream is as good a place. */
+enum { LOSS_TO_COME_BACK = 40 };
 enum { TRAFFIC_MS = 20000, QUIET_MS = 120000, PATIENCE_MS = 3 * 3600 * 1000 };
 
 void sim_fail(const struct sim *sim, const char *what, const char *file, int line)
@@ -122,7 +124,7 @@ static void run_to_the_end(struct sim *sim)
         ;
     sim->calm = true;
     uint64_t quiet_ms = calm_ms + QUIET_MS;
-    if (!blocked && !sim->config.cut_ms) {
+    if (!blocked && !sim->config.cut_ms && sim->config.loss <= LOSS_TO_COME_BACK) {
         while (!udp_stands(sim))
             SIM_CHECK(sim, step(sim, calm_ms + PATIENCE_MS));
         quiet_ms = sim->now_ms + 5000; /* what is under way arrives */
@@ -133,6 +135,10 @@ static void run_to_the_end(struct sim *sim)
         SIM_CHECK(sim, !sg_session_on_udp(&sim->client.session) && !sg_session_on_udp(&sim->server.session));
         SIM_CHECK(sim, sim->client.session.n == 0 && !sim->server.session.server_path.validated);
     }
+    /* whoever sent into a path that had ended went back to the stream */
+    const struct sg_client_path *path = &sim->client.session.client_path;
+    if (sim->config.cut_ms && !sim->config.late && path->had_traffic && path->traffic_ms > sim->config.cut_ms)
+        SIM_CHECK(sim, !sg_session_on_udp(&sim->client.session) && !sg_session_on_udp(&sim->server.session));
 }
 
 void sim_run(const struct sim_config *config, struct sg_arena *arena, struct sg_aead_ctx *ctx, struct sim_stats *stats)

@@ -69,7 +69,8 @@ static void check_path(const struct sim *sim)
     SIM_CHECK(sim, !path->validated || sim->responded[index_of(&path->current)]);
     SIM_CHECK(sim, sim->server.session.n <= sim->client.session.n);
     if (sg_session_on_udp(&sim->server.session))
-        SIM_CHECK(sim, path->validated && sg_session_on_udp(&sim->client.session));
+        SIM_CHECK(sim, path->validated &&
+                           (sg_session_on_udp(&sim->client.session) || sim->client.session.n > sim->server.session.n));
 }
 
 /* Seals the plaintext and sends the record; false if the key is at its limit. */
@@ -222,11 +223,10 @@ void sim_send_datagram(struct sim *sim, struct sim_end *end)
     *datagram = (struct sim_datagram){.len = data_len, .on_udp = true};
 
     unsigned to = is_server(end) ? index_of(&end->session.server_path.current) : 0;
-    if (sg_session_route(&end->session, len + SG_RECORD_OVERHEAD) == SG_ROUTE_UDP) {
+    if (sg_session_route(&end->session, len + SG_RECORD_OVERHEAD, sim->now_ms) == SG_ROUTE_UDP) {
         SIM_CHECK(sim, !is_server(end) || (to < SIM_ADDRS && sim->responded[to]));
         /* never longer than what is known to pass */
         SIM_CHECK(sim, len + SG_RECORD_OVERHEAD <= (sim->config.mtu > 1200 ? sim->config.mtu : 1200));
-        end->session.udp_out_ms = sim->now_ms;
         if (seal_and_send(end, to, record, len))
             return;
     }
@@ -287,8 +287,10 @@ static void act_on_record(struct sim *sim, struct sim_end *end, const struct sg_
 {
     uint8_t *plaintext = record->bytes + SG_RECORD_HEADER_BYTES;
     struct sg_path_addr addr = addr_of(event->addr);
-    struct sg_arrival arrival = {
-        .addr = is_server(end) ? &addr : NULL, .record_bytes = event->len, .newest = record->newest};
+    struct sg_arrival arrival = {.addr = is_server(end) ? &addr : NULL,
+                                 .record_bytes = event->len,
+                                 .newest = record->newest,
+                                 .datagram = sg_plaintext_association(plaintext, record->len) != 0};
     if (is_server(end)) {
         sim->seen[event->addr] = true;
         book_response(sim, event->addr, plaintext, record->len);
@@ -347,7 +349,7 @@ void sim_receive_stream(struct sim *sim, const struct sim_event *event)
     struct sg_rbuf r = sg_rbuf_init(end->stream, end->stream_len);
     enum sg_err err = SG_OK;
     while ((err = sg_control_decode(&r, from, &msg)) == SG_OK) {
-        if (sg_session_on_stream(&end->session, &msg))
+        if (sg_session_on_stream(&end->session, &msg, sim->now_ms))
             continue;
         SIM_CHECK(sim, msg.type == SG_MSG_DATAGRAM);
         deliver(sim, end, end->stream + (msg.datagram.bytes - end->stream), msg.datagram.len, false);

@@ -233,107 +233,176 @@ static void client_probes_at_the_times_of_the_specification(void **state)
     static const uint64_t at[] = {0, 250, 500, 1000, 2000, 4000, 8000, 16000, 32000, 64000, 124000, 184000, 244000};
     struct sg_client_path path = {0};
     assert_int_equal(sg_client_path_next_timeout(&path), SG_NEVER);
-    assert_false(sg_client_path_probe_due(&path, T));
+    assert_false(sg_client_path_probe_due(&path, 1, T));
     sg_client_path_start(&path, T);
-    for (size_t i = 0; i < sizeof at / sizeof at[0]; i++) {
+    for (uint32_t i = 0; i < sizeof at / sizeof at[0]; i++) {
         assert_int_equal(sg_client_path_next_timeout(&path), T + at[i]);
-        assert_false(sg_client_path_probe_due(&path, T + at[i] - 1));
-        assert_true(sg_client_path_probe_due(&path, T + at[i]));
-        assert_false(sg_client_path_probe_due(&path, T + at[i]));
+        assert_false(sg_client_path_probe_due(&path, i, T + at[i] - 1));
+        assert_true(sg_client_path_probe_due(&path, i, T + at[i]));
+        assert_false(sg_client_path_probe_due(&path, i, T + at[i]));
     }
 }
 
-static void answer_ends_the_probes_and_chooses_udp_once(void **state)
+/* A client on UDP since T, whose round trip took that long. */
+static struct sg_client_path on_udp(uint64_t rtt_ms)
 {
-    (void)state;
     struct sg_client_path path = {0};
-    sg_client_path_start(&path, T);
+    sg_client_path_start(&path, T - rtt_ms);
+    assert_true(sg_client_path_probe_due(&path, 1, T - rtt_ms));
     assert_int_equal(path.n, 0);
     assert_int_equal(path.choice, SG_PATH_STREAM);
-    assert_true(sg_client_path_answered(&path));
+    assert_true(sg_client_path_answered(&path, 1, T));
     assert_int_equal(path.n, 1);
     assert_int_equal(path.choice, SG_PATH_UDP);
-    assert_false(sg_client_path_answered(&path));
+    return path;
+}
+
+static void first_answer_chooses_udp_once(void **state)
+{
+    (void)state;
+    struct sg_client_path path = on_udp(0);
+    assert_false(sg_client_path_answered(&path, 1, T));
     assert_int_equal(path.n, 1);
+}
+
+static void nobody_asks_while_there_is_no_traffic(void **state)
+{
+    (void)state;
+    struct sg_client_path path = on_udp(40);
     assert_int_equal(sg_client_path_next_timeout(&path), SG_NEVER);
-    assert_false(sg_client_path_probe_due(&path, T + 100000));
+    assert_false(sg_client_path_probe_due(&path, 2, T + 1000000));
+    assert_false(sg_client_path_lost(&path, T + 1000000));
+    /* what was silent before the first datagram does not count against the path */
+    sg_client_path_traffic(&path, T + 1000000);
+    assert_int_equal(sg_client_path_next_timeout(&path), T + 1000250);
 }
 
-static void two_sizes_are_tried_twice_each(void **state)
+/* Runs the path through its timeouts until UDP is given up; the probes that it asked for on the way. */
+static unsigned probes_until_lost(struct sg_client_path *path, uint64_t from, uint64_t patience)
 {
-    (void)state;
-    struct sg_pmtu pmtu;
-    sg_pmtu_init(&pmtu);
-    assert_int_equal(pmtu.record_max, 1200);
-    assert_int_equal(sg_pmtu_next_timeout(&pmtu), SG_NEVER);
-    sg_pmtu_start(&pmtu, 1472, 50, T);
-    assert_int_equal(sg_pmtu_next_timeout(&pmtu), T);
-    for (unsigned round = 0; round < 2; round++) {
-        uint64_t now = T + 250 * round;
-        assert_int_equal(sg_pmtu_next_timeout(&pmtu), now);
-        assert_null(now > T ? sg_pmtu_due(&pmtu, now - 1) : NULL);
-        const struct sg_pmtu_try *first = sg_pmtu_due(&pmtu, now);
-        assert_int_equal(first->size, 1264);
-        assert_int_equal(first->id, 50);
-        const struct sg_pmtu_try *second = sg_pmtu_due(&pmtu, now);
-        assert_int_equal(second->size, 1472);
-        assert_int_equal(second->id, 51);
-        assert_null(sg_pmtu_due(&pmtu, now));
+    for (unsigned probes = 0; probes < 10; probes++) {
+        uint64_t due = from + (probes + 1) * patience;
+        assert_int_equal(sg_client_path_next_timeout(path), due);
+        assert_false(sg_client_path_lost(path, due - 1));
+        assert_false(sg_client_path_probe_due(path, 100 + probes, due - 1));
+        if (sg_client_path_lost(path, due))
+            return probes;
+        assert_true(sg_client_path_probe_due(path, 100 + probes, due));
     }
-    assert_int_equal(sg_pmtu_next_timeout(&pmtu), SG_NEVER);
-    assert_null(sg_pmtu_due(&pmtu, T + 100000));
-    assert_int_equal(pmtu.record_max, 1200);
+    return 0;
 }
 
-static void larger_size_answered_is_the_maximum(void **state)
-{
-    (void)state;
-    struct sg_pmtu pmtu;
-    sg_pmtu_start(&pmtu, 1472, 50, T);
-    sg_pmtu_answered(&pmtu, 50, 1264); /* not sent yet */
-    assert_int_equal(pmtu.record_max, 1200);
-    while (sg_pmtu_due(&pmtu, T))
-        ;
-    sg_pmtu_answered(&pmtu, 49, 1264); /* another probe's */
-    sg_pmtu_answered(&pmtu, 50, 1200); /* it did not arrive as it was sent */
-    assert_int_equal(pmtu.record_max, 1200);
-    sg_pmtu_answered(&pmtu, 51, 1472);
-    assert_int_equal(pmtu.record_max, 1472);
-    sg_pmtu_answered(&pmtu, 50, 1264);
-    assert_int_equal(pmtu.record_max, 1472);
-    assert_null(sg_pmtu_due(&pmtu, T + 250)); /* what was answered is not repeated */
-    assert_int_equal(sg_pmtu_next_timeout(&pmtu), SG_NEVER);
-}
-
-static void kernels_size_is_bounded(void **state)
+static void three_unanswered_probes_under_traffic_choose_the_stream(void **state)
 {
     (void)state;
     static const struct {
-        size_t kernel, size; /* size 0: no second try */
-    } cases[] = {{0, 0},         {1200, 0},      {1264, 0},      {1265, 1265},
-                 {65507, 65507}, {65508, 65507}, {65535, 65507}, {1000000, 65507}};
+        uint64_t rtt, patience;
+    } cases[] = {{0, 250}, {100, 250}, {125, 250}, {126, 252}, {400, 800}, {1499, 2998}, {2000, 3000}, {60000, 3000}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct sg_pmtu pmtu;
-        sg_pmtu_start(&pmtu, cases[i].kernel, 1, T);
-        assert_int_equal(sg_pmtu_due(&pmtu, T)->size, 1264);
-        const struct sg_pmtu_try *second = sg_pmtu_due(&pmtu, T);
-        assert_int_equal(second ? second->size : 0, cases[i].size);
+        struct sg_client_path path = on_udp(cases[i].rtt);
+        sg_client_path_traffic(&path, T + 500);
+        assert_int_equal(probes_until_lost(&path, T + 500, cases[i].patience), 3);
+        assert_int_equal(path.n, 2);
+        assert_int_equal(path.choice, SG_PATH_STREAM);
     }
 }
 
-static void new_path_begins_with_the_base_again(void **state)
+static void any_record_restarts_the_patience(void **state)
 {
     (void)state;
-    struct sg_pmtu pmtu;
-    sg_pmtu_start(&pmtu, 9000, 1, T);
-    while (sg_pmtu_due(&pmtu, T))
-        ;
-    sg_pmtu_answered(&pmtu, 2, 9000);
-    assert_int_equal(pmtu.record_max, 9000);
-    sg_pmtu_start(&pmtu, 1472, 3, T + 1000);
-    assert_int_equal(pmtu.record_max, 1200);
-    sg_pmtu_answered(&pmtu, 2, 9000); /* of the old path */
-    assert_int_equal(pmtu.record_max, 1200);
+    struct sg_client_path path = on_udp(0);
+    sg_client_path_traffic(&path, T);
+    for (uint32_t i = 0; i < 3; i++)
+        assert_true(sg_client_path_probe_due(&path, i, T + 250 * (i + 1)));
+    sg_client_path_heard(&path, T + 990);
+    sg_client_path_traffic(&path, T + 995);
+    assert_false(sg_client_path_lost(&path, T + 1000));
+    assert_int_equal(probes_until_lost(&path, T + 990, 250), 3);
+}
+
+static void nobody_asks_15_s_after_the_last_datagram(void **state)
+{
+    (void)state;
+    struct sg_client_path path = on_udp(0);
+    sg_client_path_traffic(&path, T);
+    for (uint64_t now = T + 100; now <= T + 14700; now += 100) {
+        sg_client_path_heard(&path, now);
+        assert_int_equal(sg_client_path_next_timeout(&path), now + 250);
+    }
+    sg_client_path_heard(&path, T + 14751);
+    assert_int_equal(sg_client_path_next_timeout(&path), SG_NEVER);
+}
+
+/* A client that gave UDP up at the time that is returned. */
+static uint64_t fall_back(struct sg_client_path *path)
+{
+    *path = on_udp(40);
+    sg_client_path_traffic(path, T);
+    assert_int_equal(probes_until_lost(path, T, 250), 3);
+    return T + 1000;
+}
+
+static void in_fallback_probes_get_rarer(void **state)
+{
+    (void)state;
+    static const uint64_t after[] = {1000, 3000, 7000, 15000, 31000, 63000, 123000, 183000};
+    struct sg_client_path path;
+    uint64_t lost_ms = fall_back(&path);
+    for (uint32_t i = 0; i < sizeof after / sizeof after[0]; i++) {
+        assert_int_equal(sg_client_path_next_timeout(&path), lost_ms + after[i]);
+        assert_true(sg_client_path_probe_due(&path, i, lost_ms + after[i]));
+    }
+}
+
+static void three_answers_in_a_row_choose_udp_again(void **state)
+{
+    (void)state;
+    struct sg_client_path path;
+    uint64_t now = fall_back(&path) + 1000;
+    for (uint32_t id = 7; id < 10; id++) {
+        assert_true(sg_client_path_probe_due(&path, id, now));
+        assert_int_equal(path.choice, SG_PATH_STREAM);
+        assert_int_equal(sg_client_path_answered(&path, id, now + 30), id == 9);
+        if (id < 9)
+            assert_int_equal(sg_client_path_next_timeout(&path), now + 130);
+        now += 130;
+    }
+    assert_int_equal(path.n, 3);
+    assert_int_equal(path.choice, SG_PATH_UDP);
+}
+
+static void one_that_is_not_answered_spoils_the_row(void **state)
+{
+    (void)state;
+    struct sg_client_path path;
+    uint64_t now = fall_back(&path) + 1000;
+    assert_true(sg_client_path_probe_due(&path, 7, now));
+    assert_false(sg_client_path_answered(&path, 7, now));
+    assert_true(sg_client_path_probe_due(&path, 8, now + 100));
+    assert_false(sg_client_path_answered(&path, 7, now + 110)); /* the network doubled it */
+    assert_int_equal(sg_client_path_next_timeout(&path), now + 350);
+    assert_false(sg_client_path_probe_due(&path, 9, now + 350));
+    assert_int_equal(sg_client_path_next_timeout(&path), now + 350 + 1000);
+    assert_false(sg_client_path_answered(&path, 8, now + 400)); /* late: the row begins anew */
+    assert_int_equal(path.answered, 1);
+    assert_int_equal(path.choice, SG_PATH_STREAM);
+}
+
+static void another_address_is_tried_at_once(void **state)
+{
+    (void)state;
+    struct sg_client_path path;
+    uint64_t lost_ms = fall_back(&path);
+    for (uint32_t i = 0; i < 6; i++)
+        assert_true(sg_client_path_probe_due(&path, i, sg_client_path_next_timeout(&path)));
+    uint64_t now = lost_ms + 40000;
+    sg_client_path_moved(&path, now);
+    assert_true(sg_client_path_probe_due(&path, 20, now));
+    assert_int_equal(sg_client_path_next_timeout(&path), now + 2000);
+
+    path = on_udp(40);
+    sg_client_path_moved(&path, T + 5000); /* idle: the server must learn the new address all the same */
+    assert_true(sg_client_path_probe_due(&path, 20, T + 5000));
 }
 
 int main(void)
@@ -352,11 +421,15 @@ int main(void)
         cmocka_unit_test(validated_address_gets_no_challenge),
         cmocka_unit_test(answered_address_is_not_challenged_again),
         cmocka_unit_test(client_probes_at_the_times_of_the_specification),
-        cmocka_unit_test(answer_ends_the_probes_and_chooses_udp_once),
-        cmocka_unit_test(two_sizes_are_tried_twice_each),
-        cmocka_unit_test(larger_size_answered_is_the_maximum),
-        cmocka_unit_test(kernels_size_is_bounded),
-        cmocka_unit_test(new_path_begins_with_the_base_again),
+        cmocka_unit_test(first_answer_chooses_udp_once),
+        cmocka_unit_test(nobody_asks_while_there_is_no_traffic),
+        cmocka_unit_test(three_unanswered_probes_under_traffic_choose_the_stream),
+        cmocka_unit_test(any_record_restarts_the_patience),
+        cmocka_unit_test(nobody_asks_15_s_after_the_last_datagram),
+        cmocka_unit_test(in_fallback_probes_get_rarer),
+        cmocka_unit_test(three_answers_in_a_row_choose_udp_again),
+        cmocka_unit_test(one_that_is_not_answered_spoils_the_row),
+        cmocka_unit_test(another_address_is_tried_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -125,7 +125,7 @@ static enum sg_reason arrive(struct world *world, const struct sg_msg *msg, uint
 static bool stream(struct world *world, const struct sg_msg *msg)
 {
     world->count = 0;
-    return sg_session_on_stream(&world->session, msg);
+    return sg_session_on_stream(&world->session, msg, T);
 }
 
 static struct sg_msg path_msg(enum sg_msg_type type, uint32_t n, uint8_t choice, uint32_t id, uint16_t size)
@@ -162,7 +162,7 @@ static void silent_stream_is_pinged_three_times_then_given_up(void **state)
     for (enum sg_role role = SG_ROLE_CLIENT; role <= SG_ROLE_SERVER; role++) {
         struct world world;
         start(&world, role);
-        world.session.client_path.wants_probe = false;
+        world.session.client_path.state = SG_PATH_OFF;
         for (unsigned i = 1; i <= 3; i++) {
             assert_int_equal(sg_session_next_timeout(&world.session), T + 15 * S * i);
             assert_int_equal(tick(&world, T + 15 * S * i - 1), SG_REASON_NONE);
@@ -265,21 +265,21 @@ static void server_uses_udp_only_when_told_and_validated(void **state)
     struct sg_msg back = path_msg(SG_MSG_PATH, 2, SG_PATH_STREAM, 0, 0);
     struct world world;
     start(&world, SG_ROLE_SERVER);
-    assert_int_equal(sg_session_route(&world.session, 100), SG_ROUTE_STREAM);
+    assert_int_equal(sg_session_route(&world.session, 100, T), SG_ROUTE_STREAM);
     stream(&world, &udp); /* told, but no address is known */
     assert_false(sg_session_on_udp(&world.session));
-    assert_int_equal(sg_session_route(&world.session, 100), SG_ROUTE_STREAM);
+    assert_int_equal(sg_session_route(&world.session, 100, T), SG_ROUTE_STREAM);
 
     start(&world, SG_ROLE_SERVER);
     validate(&world, 7, T); /* an address is known, but the client did not choose */
     assert_false(sg_session_on_udp(&world.session));
-    assert_int_equal(sg_session_route(&world.session, 100), SG_ROUTE_STREAM);
+    assert_int_equal(sg_session_route(&world.session, 100, T), SG_ROUTE_STREAM);
     stream(&world, &udp);
     assert_true(sg_session_on_udp(&world.session));
-    assert_int_equal(sg_session_route(&world.session, 1200), SG_ROUTE_UDP);
-    assert_int_equal(sg_session_route(&world.session, 1201), SG_ROUTE_STREAM);
+    assert_int_equal(sg_session_route(&world.session, 1200, T), SG_ROUTE_UDP);
+    assert_int_equal(sg_session_route(&world.session, 1201, T), SG_ROUTE_STREAM);
     stream(&world, &back);
-    assert_int_equal(sg_session_route(&world.session, 100), SG_ROUTE_STREAM);
+    assert_int_equal(sg_session_route(&world.session, 100, T), SG_ROUTE_STREAM);
 }
 
 static void client_probes_then_chooses_udp_on_both_ways(void **state)
@@ -293,7 +293,7 @@ static void client_probes_then_chooses_udp_on_both_ways(void **state)
     assert_int_equal(world.sent[0].msg.type, SG_MSG_PROBE);
     assert_int_equal(world.sent[0].msg.path.n, 0);
     assert_int_equal(world.sent[0].msg.path.choice, SG_PATH_STREAM);
-    assert_int_equal(sg_session_route(&world.session, 100), SG_ROUTE_STREAM);
+    assert_int_equal(sg_session_route(&world.session, 100, T), SG_ROUTE_STREAM);
 
     answer_client(&world, T + 40);
     assert_int_equal(world.count, 2);
@@ -304,7 +304,7 @@ static void client_probes_then_chooses_udp_on_both_ways(void **state)
         assert_int_equal(world.sent[i].msg.path.choice, SG_PATH_UDP);
     }
     assert_int_equal(world.routes, 1);
-    assert_int_equal(sg_session_route(&world.session, 1200), SG_ROUTE_UDP);
+    assert_int_equal(sg_session_route(&world.session, 1200, T), SG_ROUTE_UDP);
     answer_client(&world, T + 50); /* to a later probe */
     assert_int_equal(world.count, 0);
     assert_int_equal(world.session.n, 1);
@@ -380,7 +380,7 @@ static void unvalidated_address_gets_only_its_challenge(void **state)
             assert_int_equal(tick(&world, now), SG_REASON_NONE);
         }
         assert_int_equal(challenges, 2);
-        assert_int_equal(sg_session_route(&world.session, 100), SG_ROUTE_STREAM);
+        assert_int_equal(sg_session_route(&world.session, 100, T), SG_ROUTE_STREAM);
     }
 }
 
@@ -455,23 +455,57 @@ static void sizes_are_tried_when_the_path_stands(void **state)
             validate(&world, 7, T);
             stream(&world, &udp);
         }
-        for (unsigned round = 0; round < 2; round++) {
+        for (unsigned round = 0; round < 3; round++) {
             assert_int_equal(sg_session_next_timeout(&world.session), T + 250 * round);
             assert_int_equal(tick(&world, T + 250 * round), SG_REASON_NONE);
-            assert_int_equal(world.count, 2);
-            for (unsigned i = 0; i < 2; i++) {
+            assert_int_equal(world.sent[0].record_bytes, 1472); /* what the kernel says, then the rest of a table */
+            assert_true(world.count > 2);
+            for (unsigned i = 0; i < world.count; i++) {
                 assert_int_equal(world.sent[i].msg.type, SG_MSG_PROBE);
-                assert_int_equal(world.sent[i].record_bytes, i == 0 ? 1264 : 1472);
                 assert_int_equal(world.sent[i].msg.path.size, world.sent[i].record_bytes);
                 assert_int_equal(world.sent[i].msg.path.choice, SG_PATH_UDP);
             }
         }
-        struct sg_msg answer = path_msg(SG_MSG_PROBE_ANSWER, 1, SG_PATH_UDP, world.sent[1].msg.path.id, 1472);
-        assert_int_equal(sg_session_route(&world.session, 1472), SG_ROUTE_STREAM);
-        assert_int_equal(arrive(&world, &answer, 7, T + 300), SG_REASON_NONE);
-        assert_int_equal(sg_session_route(&world.session, 1472), SG_ROUTE_UDP);
-        assert_int_equal(sg_session_route(&world.session, 1473), SG_ROUTE_STREAM);
+        struct sg_msg answer = path_msg(SG_MSG_PROBE_ANSWER, 1, SG_PATH_UDP, world.sent[0].msg.path.id, 1472);
+        assert_int_equal(sg_session_route(&world.session, 1472, T), SG_ROUTE_STREAM);
+        assert_int_equal(arrive(&world, &answer, 7, T + 600), SG_REASON_NONE);
+        assert_int_equal(sg_session_route(&world.session, 1472, T), SG_ROUTE_UDP);
+        assert_int_equal(sg_session_route(&world.session, 1473, T), SG_ROUTE_STREAM);
     }
+}
+
+/* UDP falls silent under a client that sends, and comes back: told on both ways, and the size is found anew. */
+static void client_falls_back_and_comes_back(void **state)
+{
+    (void)state;
+    struct world world;
+    start(&world, SG_ROLE_CLIENT);
+    assert_int_equal(tick(&world, T), SG_REASON_NONE);
+    answer_client(&world, T);
+    assert_int_equal(sg_session_route(&world.session, 100, T + 5 * S), SG_ROUTE_UDP);
+    for (uint64_t now = T + 5 * S + 250; now < T + 6 * S; now += 250)
+        assert_int_equal(tick(&world, now), SG_REASON_NONE);
+    assert_int_equal(tick(&world, T + 6 * S), SG_REASON_NONE);
+    assert_int_equal(world.sent[0].msg.type, SG_MSG_PATH);
+    assert_false(world.sent[0].on_udp);
+    assert_int_equal(world.sent[0].msg.path.n, 2);
+    assert_int_equal(world.sent[0].msg.path.choice, SG_PATH_STREAM);
+    assert_int_equal(sg_session_route(&world.session, 100, T + 6 * S), SG_ROUTE_STREAM);
+    assert_int_equal(world.routes, 2);
+
+    uint64_t now = T + 7 * S;
+    for (unsigned i = 0; i < 3; i++, now += 100) {
+        assert_int_equal(tick(&world, now), SG_REASON_NONE);
+        assert_int_equal(world.sent[world.count - 1].msg.type, SG_MSG_PROBE);
+        uint32_t id = world.sent[world.count - 1].msg.path.id;
+        struct sg_msg answer = path_msg(SG_MSG_PROBE_ANSWER, 2, SG_PATH_STREAM, id, 57);
+        assert_int_equal(arrive(&world, &answer, 0, now), SG_REASON_NONE);
+    }
+    assert_int_equal(world.count, 2);
+    assert_int_equal(world.sent[0].msg.path.n, 3);
+    assert_int_equal(world.sent[0].msg.path.choice, SG_PATH_UDP);
+    assert_int_equal(sg_session_route(&world.session, 100, now), SG_ROUTE_UDP);
+    assert_int_equal(world.session.pmtu.record_max, 1200);
 }
 
 static void server_tells_the_length_that_arrived(void **state)
@@ -499,9 +533,9 @@ static void client_keeps_its_path_alive_after_18_to_20_s(void **state)
         sg_session_init(&world.session, SG_ROLE_CLIENT, &ops, &world, T);
         sg_session_start_path(&world.session, T);
         answer_client(&world, T);
-        for (uint64_t now = T; now <= T + 250; now += 250)
+        for (uint64_t now = T; now <= T + 500; now += 250)
             assert_int_equal(tick(&world, now), SG_REASON_NONE);
-        uint64_t quiet_since = T + 250;
+        uint64_t quiet_since = T + 500;
         for (unsigned round = 0; round < 3; round++) {
             uint64_t due = quiet_since + world.session.keepalive_ms;
             assert_in_range(due - quiet_since, 18001, 20000);
@@ -524,12 +558,12 @@ static void who_is_not_on_udp_keeps_nothing_alive(void **state)
     struct sg_msg udp = path_msg(SG_MSG_PATH, 1, SG_PATH_UDP, 0, 0);
     struct world world;
     start(&world, SG_ROLE_CLIENT);
-    world.session.client_path.wants_probe = false;
+    world.session.client_path.state = SG_PATH_OFF;
     assert_int_equal(sg_session_next_timeout(&world.session), T + 15 * S);
     start(&world, SG_ROLE_SERVER);
     validate(&world, 7, T);
     stream(&world, &udp);
-    for (uint64_t now = T; now <= T + 250; now += 250)
+    for (uint64_t now = T; now <= T + 500; now += 250)
         assert_int_equal(tick(&world, now), SG_REASON_NONE);
     sg_session_stream_alive(&world.session, T + 60 * S);
     assert_int_equal(tick(&world, T + 60 * S), SG_REASON_NONE);
@@ -554,6 +588,7 @@ int main(void)
         cmocka_unit_test(validated_path_stays_until_another_responds),
         cmocka_unit_test(what_may_not_come_is_malformed),
         cmocka_unit_test(sizes_are_tried_when_the_path_stands),
+        cmocka_unit_test(client_falls_back_and_comes_back),
         cmocka_unit_test(server_tells_the_length_that_arrived),
         cmocka_unit_test(client_keeps_its_path_alive_after_18_to_20_s),
         cmocka_unit_test(who_is_not_on_udp_keeps_nothing_alive),
