@@ -6,8 +6,8 @@
  * the same seed and the same sequence of packets give the same decisions, UDP's do not depend on what TCP did, and a
  * setting that changes does not move the draws of the others.
  *
- * The order is that of a path: too big, blackhole, loss, bursts, duplication, rate and queue, corruption, delay. Times are
- * nanoseconds of the caller's clock, which never goes back; probabilities are from 0 to 1.
+ * The order is that of a path: too big, blackhole, loss, bursts, duplication, rate and queue, corruption, delay. Times
+ * are nanoseconds of the caller's clock, which never goes back; probabilities are from 0 to 1.
  */
 #ifndef SG_TESTS_NET_IMPAIR_H
 #define SG_TESTS_NET_IMPAIR_H

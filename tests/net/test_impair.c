@@ -1,6 +1,6 @@
 /*
- * The decisions of the network emulator, under a clock of the test's own: each fault alone, that a seed repeats its run,
- * and that the ledger accounts for every packet.
+ * The decisions of the network emulator, under a clock of the test's own: each fault alone, that a seed repeats its
+ * run, and that the ledger accounts for every packet.
  */
 #include <setjmp.h>
 #include <stdarg.h>
