@@ -1,6 +1,6 @@
 /*
- * Commands to a wire, as lines of words. Where a command has a direction (up, down) and a class (udp, tcp, other), these
- * words may stand anywhere in the line; without them it is for all. Probabilities are from 0 to 1.
+ * Commands to a wire, as lines of words. Directions (up, down) and classes (udp, tcp, other) may stand anywhere in the
+ * line; without them a command is for all. Probabilities are from 0 to 1.
  *
  *   loss P                          each packet by itself
  *   burst ENTER LEAVE [BAD [GOOD]]  Gilbert-Elliott: changes of state at each packet, loss in the states (1 and 0)
@@ -27,8 +27,8 @@
 
 enum { EMU_COMMAND_MAX = 512 };
 
-/* Does what line says (at most EMU_COMMAND_MAX bytes with its NUL; is changed) and writes one line of JSON: {"ok": true},
- * {"error": "..."} with nothing changed, or the ledger. False: it was an error. */
+/* Does what line says (at most EMU_COMMAND_MAX bytes with its NUL; is changed) and writes one line of JSON:
+ * {"ok": true}, {"error": "..."} with nothing changed, or the ledger. False: it was an error. */
 bool emu_command_run(struct emu_wire *wire, char *line, uint64_t now_ns, FILE *answer);
 
 void emu_command_write_ledger(const struct emu_wire *wire, FILE *out);

@@ -1,8 +1,8 @@
 /*
- * The network emulator: a program between two network namespaces, with a TUN device in each, that carries IPv4 and IPv6
- * packets as wire.h says. Commands (command.h) come as lines on its standard input, each answered by a line; the options
- * are followed by those that are run at the start. It prints `ready seed=N` when the devices exist, and ends, with the
- * ledger as its last line, on SIGTERM, SIGINT or the end of its input. Its users set addresses and switch the devices on.
+ * The network emulator: a program between two network namespaces, with a TUN device in each, that carries IPv4 and
+ * IPv6 packets as wire.h says. Commands (command.h) come as lines on its standard input, each answered by a line; those
+ * behind the options are run at the start. It prints `ready seed=N` when the devices exist, and ends, with the ledger
+ * as its last line, on SIGTERM, SIGINT or the end of its input. Its users set addresses and switch the devices on.
  */
 #include "command.h"
 
@@ -24,8 +24,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* How many packets are read from a device before those that are due go out; and before a command is run, so that it acts
- * behind all that was sent before it. */
+/* How many packets are read from one device before the other has its turn; and how often before a command is run, so
+ * that it acts behind all that was sent before it. */
 enum { BATCH = 64, COMMAND_BATCHES = 1024 };
 
 enum { SOURCE_STDIN = EMU_DIRECTIONS, SOURCE_SIGNAL, SOURCES };

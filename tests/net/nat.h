@@ -1,7 +1,8 @@
 /*
- * A NAT at the client's end: its sources get other ports, other addresses or both, for UDP, TCP or both, and all of them
- * anew when it rebinds. One mapping for each source whatever the target (endpoint-independent), no filtering, no end by
- * time. After a rebinding nobody reaches a source by what it had before. It only finds names; packet.h writes them.
+ * A NAT at the client's end: its sources get other ports, other addresses or both, for UDP, TCP or both, and all of
+ * them anew when it rebinds. One mapping for each source whatever the target (endpoint-independent), no filtering, no
+ * end by time. After a rebinding nobody reaches a source by what it had before. It only finds names; packet.h writes
+ * them.
  */
 #ifndef SG_TESTS_NET_NAT_H
 #define SG_TESTS_NET_NAT_H
@@ -10,7 +11,7 @@
 
 /* The oldest mapping goes when there are more. */
 enum { EMU_NAT_MAPPINGS = 8192, EMU_NAT_HEADS = 4096 };
-/* Outside ports; each address of the client's is followed by this many others (its last byte counts on from the base). */
+/* Outside ports and addresses; the last byte of an address counts on from that of the base. */
 enum { EMU_NAT_FIRST_PORT = 20000, EMU_NAT_PORTS = 12000, EMU_NAT_ADDRESSES = 50 };
 
 struct emu_mapping {

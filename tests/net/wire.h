@@ -1,6 +1,6 @@
 /*
- * A wire between two hosts that carries IP packets as impair.h decides and nat.h maps: packets in, packets out, at times
- * that the caller gives (nanoseconds, never going back). No I/O, so that a virtual clock can drive it as well.
+ * A wire between two hosts that carries IP packets as impair.h decides and nat.h maps: packets in, packets out, at
+ * times that the caller gives (nanoseconds, never going back). No I/O, so that a virtual clock can drive it as well.
  *
  * The NAT is at the client's end: what the client sends is mapped when it arrives here, what the server sends is mapped
  * back when it comes out. So a rebinding loses what is on its way to the old mapping, as in nature.
@@ -37,8 +37,8 @@ struct emu_wire {
 struct emu_wire *emu_wire_new(uint64_t seed);
 void emu_wire_free(struct emu_wire *wire);
 
-/* A packet leaves a host; bytes has len, at most EMU_PACKET_MAX, and is changed. answer has EMU_ICMP_MAX bytes: gives the
- * length of an ICMP error that goes back to the sender at once, or 0. */
+/* A packet leaves a host; bytes has len, at most EMU_PACKET_MAX, and is changed. answer has EMU_ICMP_MAX bytes: gives
+ * the length of an ICMP error that goes back to the sender at once, or 0. */
 size_t emu_wire_send(struct emu_wire *wire, enum emu_direction direction, uint8_t *bytes, size_t len, uint64_t now_ns,
                      uint8_t *answer);
 
