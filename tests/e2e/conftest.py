@@ -6,6 +6,7 @@ import tempfile
 
 import pytest
 
+import emulated as emulations
 import harness
 import network as networks
 
@@ -67,3 +68,16 @@ def network(lab, own_network, program):
     for name in ('ip', 'nsenter', 'tcpdump'):
         program(name)
     return networks.Network(lab)
+
+
+@pytest.fixture
+def emulated(lab, own_network, program):
+    """Two hosts joined by the emulator, with nothing bad set."""
+    for name in ('ip', 'nsenter'):
+        program(name)
+    if not os.path.exists('/dev/net/tun'):
+        pytest.skip('this kernel has no TUN devices')
+    network = emulations.Emulated(lab, seed=1)
+    yield network
+    network.close()
+    assert network.ended_well()
