@@ -336,7 +336,7 @@ static void on_accept(void *ctx, int fd)
     through->client = bufferevent_socket_new(impair->base, fd, BEV_OPT_CLOSE_ON_FREE);
     if (through->client)
         through->dial =
-            sg_dial_start(impair->base, &impair->options.to.ip, 1, impair->options.to.port, on_dialled, through);
+            sg_dial_start(impair->base, &impair->options.to.ip, 1, impair->options.to.port, 0, on_dialled, through);
     if (!through->dial)
         free_through(through);
 }

@@ -27,6 +27,8 @@ enum {
     PROGRESS_LIMIT_S = 10,
     TARGET_LIMIT_S = 60, /* once authenticated: the server may have slow addresses to try */
     TEXT_MAX = 512,
+    /* The stream is what is left when UDP is not: it must not fall into the black hole that long packets fall into. */
+    CHANNEL_MSS = 1220, /* what a path of IPv6 has at least */
 };
 
 struct sg_server_conn {
@@ -235,7 +237,8 @@ static void on_resolved(void *ctx, enum sg_err err, const struct sg_ip *ips, siz
         fail(conn, false, "name does not resolve");
         return;
     }
-    conn->dial = sg_dial_start(conn->client->base, ips, count, conn->server->invite->port, on_dialled, conn);
+    int mss = conn->command == SG_SOCKS5_CMD_CHANNEL ? CHANNEL_MSS : 0;
+    conn->dial = sg_dial_start(conn->client->base, ips, count, conn->server->invite->port, mss, on_dialled, conn);
     if (!conn->dial)
         fail(conn, false, "out of memory");
 }

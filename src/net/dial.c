@@ -31,6 +31,7 @@ struct sg_dial {
     size_t started;
     size_t pending;
     uint16_t port;
+    int mss;
     int first_error;
     uint64_t deadline_ms;
     struct event *timer;
@@ -126,6 +127,8 @@ static bool start_next(struct sg_dial *dial)
     if (attempt->fd < 0)
         goto failed;
     (void)setsockopt(attempt->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (dial->mss > 0)
+        (void)setsockopt(attempt->fd, IPPROTO_TCP, TCP_MAXSEG, &dial->mss, sizeof dial->mss);
     if (connect(attempt->fd, (struct sockaddr *)&ss, len) != 0 && errno != EINPROGRESS)
         goto failed;
     attempt->writable = event_new(dial->base, attempt->fd, EV_WRITE, on_writable, attempt);
@@ -162,7 +165,7 @@ static void on_timer(evutil_socket_t fd, short what, void *ctx)
     evtimer_add(dial->timer, &tv);
 }
 
-struct sg_dial *sg_dial_start(struct event_base *base, const struct sg_ip *ips, size_t count, uint16_t port,
+struct sg_dial *sg_dial_start(struct event_base *base, const struct sg_ip *ips, size_t count, uint16_t port, int mss,
                               sg_dial_fn *fn, void *ctx)
 {
     static const struct timeval at_once;
@@ -171,6 +174,7 @@ struct sg_dial *sg_dial_start(struct event_base *base, const struct sg_ip *ips, 
         return NULL;
     dial->base = base;
     dial->port = port;
+    dial->mss = mss;
     dial->fn = fn;
     dial->ctx = ctx;
     dial->deadline_ms = sg_now_ms() + WHOLE_MS;

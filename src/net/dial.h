@@ -14,9 +14,10 @@ struct sg_dial;
 typedef void sg_dial_fn(void *ctx, int fd, int error);
 
 /*
- * Starts; fn is called once, later, unless cancelled. All attempts together take at most 20 s. NULL: memory is short.
+ * Starts; fn is called once, later, unless cancelled. All attempts together take at most 20 s. mss bounds the segments
+ * of both directions (0: the kernel decides). NULL: memory is short.
  */
-struct sg_dial *sg_dial_start(struct event_base *base, const struct sg_ip *ips, size_t count, uint16_t port,
+struct sg_dial *sg_dial_start(struct event_base *base, const struct sg_ip *ips, size_t count, uint16_t port, int mss,
                               sg_dial_fn *fn, void *ctx);
 void sg_dial_cancel(struct sg_dial *dial);
 

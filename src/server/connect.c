@@ -63,7 +63,7 @@ static void dial(struct sg_tunnel *tunnel, const struct sg_ip *ips, size_t count
         return;
     }
     connecting->dial =
-        sg_dial_start(tunnel->worker->base, allowed, allowed_count, connecting->port, on_dialled, tunnel);
+        sg_dial_start(tunnel->worker->base, allowed, allowed_count, connecting->port, 0, on_dialled, tunnel);
     if (!connecting->dial)
         sg_tunnel_fail(tunnel, SG_SOCKS5_REP_GENERAL);
 }

@@ -1,0 +1,132 @@
+"""The path of a session over a bad network: UDP that is blocked, falls silent and comes back; paths of other sizes."""
+import random
+import socket
+import time
+
+import pytest
+
+from emulated import Emulated
+from harness import SocksUdp, UdpEcho, sum_ledger, wait_for
+from network import CLIENT, SERVER
+
+pytestmark = pytest.mark.netns
+RTT_MS = 20
+
+
+class Setting:
+    """Server, client, an application and an echo server, on both sides of the emulated network."""
+
+    def __init__(self, lab, *commands, mtu=1500):
+        self.network = Emulated(lab, *commands, mtu=mtu)
+        _, invite, self.server = self.network.server()
+        self.client = self.network.client(invite)
+        self.echo = lab.open(self.network.call(SERVER, UdpEcho))
+        self.app = lab.open(self.network.call(CLIENT, SocksUdp, self.client.socks))
+
+    def path(self):
+        return self.client.status()['path']
+
+    def ask(self, size=100, seconds=1.0):
+        """Whether a datagram of its own kind comes back within the time."""
+        data = random.randbytes(size)
+        self.app.udp.settimeout(seconds)
+        end = time.monotonic() + seconds
+        self.app.send(data, self.echo.address)
+        while time.monotonic() < end:
+            try:
+                if self.app.receive()[0] == data:
+                    return True
+            except TimeoutError:
+                return False
+        return False
+
+    def talk(self, seconds, until=lambda: False):
+        """Fifty datagrams a second; when the last one without an answer was sent before answers came again."""
+        end, number, gap_since = time.monotonic() + seconds, 0, None
+        while time.monotonic() < end and not until():
+            number += 1
+            sent = time.monotonic()
+            if self.ask(seconds=0.02 + RTT_MS / 1000):
+                gap_since = None
+            elif gap_since is None:
+                gap_since = sent
+        return gap_since
+
+    def seconds_until_answers(self, limit):
+        start = time.monotonic()
+        while not self.ask(seconds=0.05):
+            assert time.monotonic() - start < limit, self.client.err
+        return time.monotonic() - start
+
+
+def test_udp_that_is_blocked_from_the_start(lab):
+    setting = Setting(lab, f'delay {RTT_MS / 2}', 'blackhole on udp')
+    assert setting.client.words['path'] == 'stream'
+    start = time.monotonic()
+    assert setting.ask() and time.monotonic() - start < 2 * RTT_MS / 1000 + 0.1
+    setting.network.command('blackhole off udp')
+    wait_for(lambda: setting.path() == 'udp', 10, 'UDP')
+    assert setting.ask(seconds=0.5)
+
+
+@pytest.mark.slow
+def test_udp_that_falls_silent_and_comes_back(lab):
+    """Blocked for five seconds under traffic: answers again within 1.5 s, and on UDP again within 5 s after the block."""
+    setting = Setting(lab, f'delay {RTT_MS / 2}')
+    wait_for(lambda: setting.path() == 'udp', 5, 'UDP')
+    for _ in range(2):
+        assert setting.talk(0.5) is None
+        setting.network.command('blackhole on udp')
+        blocked = time.monotonic()
+        assert setting.seconds_until_answers(3) < 1.5
+        assert setting.path() == 'stream'
+        setting.talk(blocked + 5 - time.monotonic())
+        setting.network.command('blackhole off udp')
+        start = time.monotonic()
+        setting.talk(6, until=lambda: setting.path() == 'udp')
+        assert time.monotonic() - start < 5
+    # said once for each change
+    assert setting.client.err.count('path: stream') == 2 and setting.client.err.count('path: udp') == 3
+    for ledger in (setting.server.status()['up'], setting.client.status()['down']):
+        assert ledger['received'] == sum_ledger(ledger)
+
+
+def test_idle_clients_do_not_probe(lab):
+    setting = Setting(lab, f'delay {RTT_MS / 2}')
+    wait_for(lambda: setting.path() == 'udp', 5, 'UDP')
+    wait_for(lambda: setting.client.status()['record_max'] == 1472, 3, 'the size')
+    time.sleep(1)
+    before = setting.network.ledger()['up']['udp']['received']
+    time.sleep(2)
+    assert setting.network.ledger()['up']['udp']['received'] == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('mtu', [1280, 1400, 1500])
+def test_the_longest_record_is_found(lab, mtu):
+    """The devices say 1500 and nobody says otherwise: found within 3 s both ways, and every size comes back unchanged."""
+    setting = Setting(lab, f'delay {RTT_MS / 2}', f'mtu {mtu} icmp off')
+    record_max = mtu - 28
+    wait_for(lambda: setting.client.status()['record_max'] == record_max, 3, 'the size')
+    longest = record_max - 52  # what a record of that size holds
+    for size in (0, 1, longest - 1, longest, longest + 1, 4000, 20000, 65497):
+        assert setting.ask(size, seconds=3), size
+    up, down = setting.server.status()['up'], setting.client.status()['down']
+    for ledger in up, down:
+        assert (ledger['received'], ledger['streamed']) == (sum_ledger(ledger), 4)
+    assert setting.path() == 'udp'
+
+
+@pytest.mark.slow
+def test_a_path_that_becomes_narrower(lab):
+    """Long datagrams fall into a black hole: seen within 3 s, while short ones go on by UDP."""
+    setting = Setting(lab, f'delay {RTT_MS / 2}')
+    wait_for(lambda: setting.client.status()['record_max'] == 1472, 3, 'the size')
+    assert setting.ask(1400)
+    setting.network.command('mtu 1300 icmp off')
+    start = time.monotonic()
+    while not setting.ask(1400, seconds=0.1):
+        assert time.monotonic() - start < 3, 'a black hole'
+        assert setting.ask(100)
+    assert setting.path() == 'udp'
+    wait_for(lambda: setting.client.status()['record_max'] == 1264, 3, 'the narrower size')
