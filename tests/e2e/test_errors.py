@@ -1,11 +1,12 @@
 """What a user reads when it does not work: the whole of standard error, and the exit code."""
+import os
 import re
 import socket
 import subprocess
 
 import pytest
 
-from harness import free_port, run, wait_for
+from harness import SEALGRAM, free_port, run, wait_for
 
 FAILED, CONFIG = 1, 3
 CREDENTIALS = 'sealgram: error: server 127.0.0.1:{port}: user or password refused\n'
@@ -124,3 +125,42 @@ def test_a_key_that_others_may_read_or_nobody(lab):
     done = run('server', '-c', config, folder=lab.folder)
     assert (done.returncode, done.stderr) == \
         (CONFIG, f'sealgram: error: {config}:{line}: key: {key}: No such file or directory\n')
+
+
+@pytest.mark.parametrize('name', ['key.pem', 'users'])
+def test_a_secret_that_the_server_may_not_read(lab, program, name):
+    folder, _, _ = lab.init()
+    config = folder / 'server.yaml'
+    line = next(number for number, text in enumerate(config.read_text().splitlines(), 1) if text.endswith(f': {name}'))
+    (folder / name).chmod(0)
+    # root without capabilities is stopped by the mode as anybody is
+    prefix = [program('setpriv'), '--bounding-set=-all'] if os.geteuid() == 0 else []
+    done = subprocess.run([*prefix, SEALGRAM, 'server', '-c', config], capture_output=True, text=True, timeout=20)
+    key = name.removesuffix('.pem')
+    assert (done.returncode, done.stdout, done.stderr) == \
+        (CONFIG, '', f'sealgram: error: {config}:{line}: {key}: {folder}/{name}: Permission denied\n')
+
+
+@pytest.mark.parametrize('at', ['0.0.0.0', '[::]'])
+def test_a_server_without_users_that_others_would_reach(lab, at):
+    folder, _, _ = lab.init(user=None, listen=[f'{at}:{free_port()}'])
+    done = run('server', '-c', folder / 'server.yaml', folder=lab.folder)
+    assert (done.returncode, done.stdout, done.stderr) == \
+        (CONFIG, '', f'sealgram: error: {folder}/users: there is no user, and the server would be reachable from other '
+         'machines: `sealgram invite DIR USER` adds one (or, for a server open to everyone, '
+         'allow_anyone_without_authentication: true)\n')
+
+
+@pytest.mark.parametrize('mode, text, reason', [
+    (0o640, 'pass\n', 'others may read it (mode 0640): chmod 600 {path}'),
+    (0o600, '\n', 'the first line must be a password of 1 to 255 bytes'),
+    (0o600, 'x' * 256 + '\n', 'the first line must be a password of 1 to 255 bytes'),
+    (None, '', 'No such file or directory')])
+def test_a_password_file_of_a_client(lab, mode, text, reason):
+    _, _, invite = lab.init()
+    path = lab.folder / 'password'
+    if mode is not None:
+        path.write_text(text)
+        path.chmod(mode)
+    assert refused(lab, invite, '--socks-user', 'joe', '--socks-password-file', path) == \
+        f'sealgram: error: {path}: {reason.format(path=path)}\n'
