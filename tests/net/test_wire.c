@@ -204,6 +204,29 @@ static void the_nat_maps_and_rebinds(void **state)
     assert_int_equal(source_of(&got).port, CLIENT_PORT);
 }
 
+/* In UDP a checksum of 0 says that there is none, so a sum that comes out as 0 is sent as all ones. */
+static void no_checksum_becomes_zero(void **state)
+{
+    (void)state;
+    command("nat address udp");
+    struct sample sent = make_packet(4, UDP, 2, EMU_UP, NULL), got;
+    assert_true(carry(EMU_UP, sent, &got));
+    uint8_t *sum = sent.bytes + sent.transport + 6, *word = sent.bytes + sent.transport + 8;
+    word[0] = word[1] = sum[0] = sum[1] = 0;
+    put16(sum, transport_fault(sent.bytes, sent.len, 4, UDP));
+    assert_true(carry(EMU_UP, sent, &got));
+    memcpy(word, got.bytes + got.transport + 6, 2); /* what is missing to all ones */
+    sum[0] = sum[1] = 0;
+    put16(sum, transport_fault(sent.bytes, sent.len, 4, UDP));
+    assert_true(carry(EMU_UP, sent, &got));
+    assert_int_equal(get16(got.bytes + got.transport + 6), 0xffff);
+    assert_right(got.bytes, &got);
+
+    sum[0] = sum[1] = 0; /* none at all stays none */
+    assert_true(carry(EMU_UP, sent, &got));
+    assert_int_equal(get16(got.bytes + got.transport + 6), 0);
+}
+
 static void many_sources_have_mappings(void **state)
 {
     (void)state;
@@ -255,6 +278,8 @@ static void sizes_are_answered(void **state)
         else
             assert_int_equal(transport_fault(answer.bytes, answer.len, 6, 58), 0);
         uint8_t second[EMU_ICMP_MAX];
+        memset(big.bytes + (family == 4 ? 16 : 24), family == 4 ? 224 : 255, 1); /* multicast */
+        assert_int_equal(emu_wire_send(wire, EMU_UP, big.bytes, big.len, 0, second), 0);
         command("mtu 68 icmp on");
         assert_int_equal(emu_wire_send(wire, EMU_UP, answer.bytes, answer.len, 0, second), 0);
         command("mtu 1280 icmp on up");
@@ -262,7 +287,7 @@ static void sizes_are_answered(void **state)
     command("mtu 1280 icmp off");
     struct sample got;
     assert_false(carry(EMU_UP, make_packet(4, UDP, 1300, EMU_UP, NULL), &got));
-    assert_int_equal(wire->impair.lanes[EMU_UP][EMU_UDP].ledger.too_big, 3);
+    assert_int_equal(wire->impair.lanes[EMU_UP][EMU_UDP].ledger.too_big, 5);
     assert_int_equal(wire->impair.lanes[EMU_UP][EMU_UDP].ledger.icmp_sent, 2);
 }
 
@@ -306,6 +331,7 @@ static void packets_come_out_in_order_of_time(void **state)
         count++;
     }
     assert_int_equal(count, 3000);
+    assert_int_equal(wire->bytes, 0);
 }
 
 static void commands_change_what_they_say(void **state)
@@ -358,6 +384,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(damaged_udp_has_a_good_checksum_and_other_bytes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(damaged_tcp_has_a_bad_checksum, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_nat_maps_and_rebinds, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(no_checksum_becomes_zero, set_up, tear_down),
         cmocka_unit_test_setup_teardown(many_sources_have_mappings, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_nat_rebinds_by_time, set_up, tear_down),
         cmocka_unit_test_setup_teardown(sizes_are_answered, set_up, tear_down),
