@@ -17,7 +17,7 @@ void sim_fail(const struct sim *sim, const char *what, const char *file, int lin
 static void plan_traffic(struct sim *sim)
 {
     for (unsigned d = 0; d < 2; d++) {
-        uint64_t count = 20 + sim_draw(sim, 60);
+        uint64_t count = 50 + sim_draw(sim, 150);
         for (uint64_t i = 0; i < count; i++) {
             struct sim_event event = {.kind = SIM_SEND, .direction = (enum sim_direction)d};
             event.at_ms = sim->now_ms + sim_draw(sim, TRAFFIC_MS);
@@ -124,7 +124,8 @@ static void run_to_the_end(struct sim *sim)
         ;
     sim->calm = true;
     uint64_t quiet_ms = calm_ms + QUIET_MS;
-    if (!blocked && !sim->config.cut_ms && sim->config.loss <= LOSS_TO_COME_BACK) {
+    bool cut = sim->config.cut_ms && !sim->config.back_ms;
+    if (!blocked && !cut && sim->config.loss <= LOSS_TO_COME_BACK) {
         while (!udp_stands(sim))
             SIM_CHECK(sim, step(sim, calm_ms + PATIENCE_MS));
         quiet_ms = sim->now_ms + 5000; /* what is under way arrives */
@@ -137,7 +138,7 @@ static void run_to_the_end(struct sim *sim)
     }
     /* whoever sent into a path that had ended went back to the stream */
     const struct sg_client_path *path = &sim->client.session.client_path;
-    if (sim->config.cut_ms && !sim->config.late && path->had_traffic && path->traffic_ms > sim->config.cut_ms)
+    if (cut && !sim->config.late && path->had_traffic && path->traffic_ms > sim->config.cut_ms)
         SIM_CHECK(sim, !sg_session_on_udp(&sim->client.session) && !sg_session_on_udp(&sim->server.session));
 }
 
@@ -151,6 +152,7 @@ void sim_run(const struct sim_config *config, struct sg_arena *arena, struct sg_
     sim->random = config->seed;
     sim->now_ms = sim_draw(sim, 2) * sim_draw(sim, UINT64_C(1) << 40);
     sim->config.cut_ms = config->cut_ms ? sim->now_ms + config->cut_ms : 0;
+    sim->config.back_ms = config->back_ms ? sim->now_ms + config->back_ms : 0;
     sim_start_ends(sim);
     run_to_the_end(sim);
     check_accounts(sim, &sim->client);

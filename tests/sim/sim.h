@@ -33,6 +33,7 @@ struct sim_config {
     uint16_t suite;
     bool blocked[2];                                   /* UDP, for good; by direction */
     uint64_t cut_ms;                                   /* from then on UDP is blocked both ways; 0: never */
+    uint64_t back_ms;                                  /* and from then on no more; 0: for good */
     unsigned loss, doubled, damaged, replayed, copied; /* per cent of records */
     bool attacker_relays;                              /* what the server sends to the attacker reaches the client */
     uint64_t delay_ms, jitter_ms, stream_delay_ms;

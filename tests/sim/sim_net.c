@@ -85,7 +85,9 @@ void sim_free_network(struct sim *sim)
 
 static bool is_blocked(const struct sim *sim, enum sim_direction direction)
 {
-    return sim->config.blocked[direction] || (sim->config.cut_ms && sim->now_ms >= sim->config.cut_ms);
+    const struct sim_config *config = &sim->config;
+    return config->blocked[direction] ||
+           (config->cut_ms && sim->now_ms >= config->cut_ms && (!config->back_ms || sim->now_ms < config->back_ms));
 }
 
 /* Changes one bit, or the length; what is left is another byte string for sure. */

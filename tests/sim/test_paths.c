@@ -6,19 +6,19 @@
 
 #include "../unit/record_util.h"
 
-enum { RUNS = 1500 }; /* of each kind */
+enum { RUNS = 1800 }; /* of each kind */
 
 static struct sg_arena *arena;
 static struct sg_aead_ctx *ctx;
 
-enum kind { KIND_CALM, KIND_BAD, KIND_HOSTILE, KIND_BLOCKED, KIND_CUT, KIND_COUNT };
+enum kind { KIND_CALM, KIND_BAD, KIND_HOSTILE, KIND_BLOCKED, KIND_CUT, KIND_GAP, KIND_COUNT };
 
 static unsigned draw(uint64_t *seed, unsigned below)
 {
     return (unsigned)(next_random(seed) % below);
 }
 
-/* The network of a seed: its kind is the seed's last digit, so to say, all else is drawn. */
+/* The network of a seed: its kind is the seed's remainder, all else is drawn. */
 static struct sim_config config_of(uint64_t seed)
 {
     static const size_t mtus[] = {1200, 1263, 1264, 1472, 9000, 65507};
@@ -48,8 +48,10 @@ static struct sim_config config_of(uint64_t seed)
         config.blocked[SIM_UP] = which & 1;
         config.blocked[SIM_DOWN] = which & 2;
     }
-    if (kind == KIND_CUT)
+    if (kind == KIND_CUT || kind == KIND_GAP)
         config.cut_ms = 1 + draw(&random, 15000);
+    if (kind == KIND_GAP)
+        config.back_ms = config.cut_ms + 1 + draw(&random, draw(&random, 4) ? 10000 : 2000000);
     return config;
 }
 
@@ -124,6 +126,15 @@ static void udp_that_ends_breaks_nothing(void **state)
     assert_true(stats.udp_delivered > 0 && stats.stream_delivered > 0);
 }
 
+static void udp_that_comes_back_is_used_again(void **state)
+{
+    (void)state;
+    struct sim_stats stats;
+    if (!run_kind(KIND_GAP, &stats))
+        return;
+    assert_true(stats.udp_delivered > 0 && stats.stream_delivered > 0);
+}
+
 static int start(void **state)
 {
     bool locked = false;
@@ -149,6 +160,7 @@ int main(void)
         cmocka_unit_test(attacker_gets_challenges_and_no_more),
         cmocka_unit_test(blocked_udp_stays_on_the_stream),
         cmocka_unit_test(udp_that_ends_breaks_nothing),
+        cmocka_unit_test(udp_that_comes_back_is_used_again),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }
