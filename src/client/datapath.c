@@ -113,8 +113,10 @@ static void op_on_route(void *ctx)
 {
     struct sg_uplink *uplink = ctx;
     sg_log(SG_LOG_INFO, "path: %s", sg_session_on_udp(&uplink->session) ? "udp" : "stream");
-    if (sg_session_on_udp(&uplink->session))
-        sg_uplink_tell_ready(uplink, "udp");
+    if (!sg_session_on_udp(&uplink->session))
+        return;
+    uplink->warned_udp = true; /* it works, so that there is nothing to warn of when it should fail later */
+    sg_uplink_tell_ready(uplink, "udp");
 }
 
 const struct sg_session_ops sg_uplink_session_ops = {
