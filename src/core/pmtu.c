@@ -1,7 +1,8 @@
 /*
  * The search sends every size of the table at once, since on a path that drops long records each size that fails costs
- * a wait; what is answered is kept. Sizes are UDP payloads, and stand for MTUs that are met: 1280 (IPv6's least),
- * 1400 and 1420 (tunnels), 1492 (PPPoE), 1500 (Ethernet), 4470, 9000 (jumbo frames), each less 28 and 48 bytes.
+ * a wait; what is answered is kept. Sizes are UDP payloads, and stand for MTUs that are met: 576 and 1006 (old links),
+ * 1280 (IPv6's least), 1400 and 1420 (tunnels), 1492 (PPPoE), 1500 (Ethernet), 4470, 9000 (jumbo frames), each less 28
+ * and 48 bytes.
  */
 #include "core/pmtu.h"
 
@@ -10,12 +11,12 @@
 
 /* 1264: what a datagram of 1200 bytes needs at most. */
 enum { COMMON_CEILING = 1472 };
-static const uint16_t common_sizes[] = {1232, 1252, 1264, 1352, 1372, 1392, 1424,
-                                        1444, 1452, 1464, 1472, 4422, 8952, 8972};
+static const uint16_t common_sizes[] = {548,  978,  1200, 1232, 1252, 1264, 1352, 1372, 1392,
+                                        1424, 1444, 1452, 1464, 1472, 4422, 8952, 8972};
 
 void sg_pmtu_init(struct sg_pmtu *pmtu)
 {
-    *pmtu = (struct sg_pmtu){.record_max = SG_PLPMTU_BASE};
+    *pmtu = (struct sg_pmtu){.record_max = SG_PLPMTU_MIN};
 }
 
 /* The sizes above what is known to work. */
@@ -58,7 +59,7 @@ void sg_pmtu_stop(struct sg_pmtu *pmtu)
 void sg_pmtu_sent(struct sg_pmtu *pmtu, size_t record_bytes, uint64_t now_ms)
 {
     pmtu->used = true;
-    if (record_bytes <= SG_PLPMTU_BASE || record_bytes > pmtu->record_max || pmtu->long_sent)
+    if (record_bytes <= SG_PLPMTU_MIN || record_bytes > pmtu->record_max || pmtu->long_sent)
         return;
     pmtu->long_sent = true;
     if (pmtu->confirm_ms < now_ms)
@@ -67,7 +68,7 @@ void sg_pmtu_sent(struct sg_pmtu *pmtu, size_t record_bytes, uint64_t now_ms)
 
 static bool needs_confirmation(const struct sg_pmtu *pmtu)
 {
-    return pmtu->long_sent && pmtu->record_max > SG_PLPMTU_BASE;
+    return pmtu->long_sent && pmtu->record_max > SG_PLPMTU_MIN;
 }
 
 /* A probe of the size in use, or 0. Without an answer to the last of them the size is given up. */
@@ -76,7 +77,7 @@ static uint16_t confirmation_due(struct sg_pmtu *pmtu, uint64_t now_ms)
     if (!needs_confirmation(pmtu) || now_ms < pmtu->confirm_ms)
         return 0;
     if (pmtu->unconfirmed == SG_PMTU_CONFIRM_TRIES) {
-        pmtu->record_max = SG_PLPMTU_BASE;
+        pmtu->record_max = SG_PLPMTU_MIN;
         pmtu->long_sent = false;
         pmtu->unconfirmed = 0;
         start_search(pmtu, now_ms);

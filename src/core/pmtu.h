@@ -11,8 +11,8 @@
 #include <stdint.h>
 
 enum {
-    SG_PLPMTU_BASE = 1200, /* taken for granted */
-    SG_PMTU_RUNGS = 16,
+    SG_PLPMTU_MIN = 512, /* taken for granted: an IPv4 path carries 576 (RFC 791) */
+    SG_PMTU_RUNGS = 18,
     SG_PMTU_TRIES = 3,         /* of each size */
     SG_PMTU_CONFIRM_TRIES = 5, /* then the path has become a black hole for long records */
     SG_PMTU_REPEAT_MS = 250,   /* between tries */
@@ -25,7 +25,7 @@ struct sg_pmtu {
     uint16_t ceiling;    /* the kernel's figure for the path */
     bool running;
 
-    /* the search: sizes in rising order, from base (exclusive) to the ceiling */
+    /* the search: sizes in rising order, from the least (exclusive) to the ceiling */
     uint16_t rungs[SG_PMTU_RUNGS];
     unsigned rung_count;
     unsigned left;     /* of this try, sent from the largest down */
@@ -35,13 +35,13 @@ struct sg_pmtu {
     bool used;         /* since the search began */
 
     /* the confirmation */
-    bool long_sent;       /* a record beyond base, since the last confirmation */
+    bool long_sent;       /* a record beyond the least, since the last confirmation */
     unsigned unconfirmed; /* probes of record_max without an answer */
     uint64_t confirm_ms;  /* the next one */
 };
 
 void sg_pmtu_init(struct sg_pmtu *pmtu);
-/* The path was validated: starts at base, searches up to kernel_max (0: unknown). Probes have ids from next_id on. */
+/* The path was validated: starts at the least, searches up to kernel_max (0: unknown). Probes have ids from next_id. */
 void sg_pmtu_start(struct sg_pmtu *pmtu, size_t kernel_max, uint32_t next_id, uint64_t now_ms);
 /* The path is not in use any more. */
 void sg_pmtu_stop(struct sg_pmtu *pmtu);

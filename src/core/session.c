@@ -9,6 +9,9 @@
 #include "core/datagram.h"
 #include "core/plaintext.h"
 
+/* A PROBE without padding: type, n, choice, id, size. */
+enum { PROBE_RECORD_BYTES = SG_RECORD_OVERHEAD + SG_ASSOC_BYTES + 1 + 4 + 1 + 4 + 2 };
+
 void sg_session_init(struct sg_session *session, enum sg_role role, const struct sg_session_ops *ops, void *ctx,
                      uint64_t now_ms)
 {
@@ -171,8 +174,7 @@ static void answer_probe(struct sg_session *session, const struct sg_msg *probe,
     answer.path.choice = session->choice;
     answer.path.id = probe->path.id;
     answer.path.size = (uint16_t)arrival->record_bytes;
-    /* the smallest size is taken for granted, so the path must have carried it both ways */
-    send_udp(session, arrival->addr, &answer, arrival->record_bytes == SG_PLPMTU_BASE ? SG_PLPMTU_BASE : 0, now_ms);
+    send_udp(session, arrival->addr, &answer, 0, now_ms);
 }
 
 /* The client chose: it says so on both ways, whichever of them carries. */
@@ -202,7 +204,7 @@ static void on_challenge(struct sg_session *session, const struct sg_msg *challe
     struct sg_msg response = *challenge;
     response.type = SG_MSG_RESPONSE;
     send_udp(session, NULL, &response, 0, now_ms);
-    send_probe(session, session->next_id++, SG_PLPMTU_BASE, now_ms);
+    send_probe(session, session->next_id++, PROBE_RECORD_BYTES, now_ms);
 }
 
 enum sg_reason sg_session_on_message(struct sg_session *session, const uint8_t *plaintext, size_t len,
@@ -291,7 +293,7 @@ enum sg_reason sg_session_tick(struct sg_session *session, uint64_t now_ms)
     if (sg_client_path_lost(&session->client_path, now_ms))
         announce_choice(session, now_ms);
     if (sg_client_path_probe_due(&session->client_path, session->next_id, now_ms))
-        send_probe(session, session->next_id++, SG_PLPMTU_BASE, now_ms);
+        send_probe(session, session->next_id++, PROBE_RECORD_BYTES, now_ms);
     while ((size = sg_pmtu_due(&session->pmtu, now_ms)) > 0)
         send_probe(session, session->next_id++, size, now_ms);
     if (now_ms >= keepalive_due(session)) {

@@ -130,7 +130,7 @@ def test_no_marker_is_seen_where_udp_is_blocked(network, targets):
     check_nothing_is_seen(capture, token)
     check_streams(capture, 3)
     assert capture.udp and all(data[0] == 8 for *_, data in capture.udp), 'probes only'
-    assert all(source != PORT and len(data) == 1200 for source, _, data in capture.udp)
+    assert all(source != PORT and len(data) < 200 for source, _, data in capture.udp)
 
 
 def test_the_capture_would_see_a_marker(network):

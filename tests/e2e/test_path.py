@@ -118,15 +118,16 @@ def test_the_longest_record_is_found(lab, mtu):
 
 
 @pytest.mark.slow
-def test_a_path_that_becomes_narrower(lab):
+@pytest.mark.parametrize('mtu, icmp, found', [(1300, 'off', 1264), (576, 'on', 548)])
+def test_a_path_that_becomes_narrower(lab, mtu, icmp, found):
     """Long datagrams fall into a black hole: seen within 3 s, while short ones go on by UDP."""
     setting = Setting(lab, f'delay {RTT_MS / 2}')
     wait_for(lambda: setting.client.status()['record_max'] == 1472, 3, 'the size')
     assert setting.ask(1400)
-    setting.network.command('mtu 1300 icmp off')
+    setting.network.command(f'mtu {mtu} icmp {icmp}')
     start = time.monotonic()
     while not setting.ask(1400, seconds=0.1):
         assert time.monotonic() - start < 3, 'a black hole'
         assert setting.ask(100)
     assert setting.path() == 'udp'
-    wait_for(lambda: setting.client.status()['record_max'] == 1264, 3, 'the narrower size')
+    wait_for(lambda: setting.client.status()['record_max'] == found, 3, 'the narrower size')

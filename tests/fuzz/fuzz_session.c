@@ -124,7 +124,7 @@ static void check_session(struct world *world)
     CHECK(session->n >= world->n); /* never back */
     world->n = session->n;
     CHECK(session->choice == SG_PATH_UDP || session->choice == SG_PATH_STREAM);
-    CHECK(session->pmtu.record_max >= SG_PLPMTU_BASE && session->pmtu.record_max <= SG_RECORD_MAX);
+    CHECK(session->pmtu.record_max >= SG_PLPMTU_MIN && session->pmtu.record_max <= SG_RECORD_MAX);
     struct sg_session copy = *session; /* asking counts as sending */
     CHECK(sg_session_route(&copy, session->pmtu.record_max + 1u, world->now_ms) == SG_ROUTE_STREAM);
     if (session->role == SG_ROLE_CLIENT)

@@ -226,7 +226,7 @@ void sim_send_datagram(struct sim *sim, struct sim_end *end)
     if (sg_session_route(&end->session, len + SG_RECORD_OVERHEAD, sim->now_ms) == SG_ROUTE_UDP) {
         SIM_CHECK(sim, !is_server(end) || (to < SIM_ADDRS && sim->responded[to]));
         /* never longer than what is known to pass */
-        SIM_CHECK(sim, len + SG_RECORD_OVERHEAD <= (sim->config.mtu > 1200 ? sim->config.mtu : 1200));
+        SIM_CHECK(sim, len + SG_RECORD_OVERHEAD <= sim->config.mtu);
         if (seal_and_send(end, to, record, len))
             return;
     }

@@ -21,7 +21,7 @@ static unsigned draw(uint64_t *seed, unsigned below)
 /* The network of a seed: its kind is the seed's remainder, all else is drawn. */
 static struct sim_config config_of(uint64_t seed)
 {
-    static const size_t mtus[] = {1200, 1263, 1264, 1472, 9000, 65507};
+    static const size_t mtus[] = {512, 576, 1200, 1263, 1264, 1472, 9000, 65507};
     enum kind kind = (enum kind)(seed % KIND_COUNT);
     uint64_t random = seed ^ UINT64_C(0x5ea19a3);
     struct sim_config config = {.seed = seed, .suite = (uint16_t)(1 + seed / KIND_COUNT % 2)};

@@ -30,11 +30,11 @@ static unsigned run(struct sg_pmtu *pmtu, unsigned path_max, uint64_t now_ms)
 static void path_carries_its_kernels_figure(void **state)
 {
     (void)state;
-    static const size_t figures[] = {1232, 1252, 1264, 1265, 1472, 1473, 8972, 65507};
+    static const size_t figures[] = {513, 548, 1200, 1232, 1252, 1264, 1265, 1472, 1473, 8972, 65507};
     for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++) {
         struct sg_pmtu pmtu;
         sg_pmtu_init(&pmtu);
-        assert_int_equal(pmtu.record_max, 1200);
+        assert_int_equal(pmtu.record_max, 512);
         assert_int_equal(sg_pmtu_next_timeout(&pmtu), SG_NEVER);
         sg_pmtu_start(&pmtu, figures[i], 50, T);
         assert_int_equal(sg_pmtu_next_timeout(&pmtu), T);
@@ -47,7 +47,8 @@ static void path_carries_its_kernels_figure(void **state)
 static void kernels_figure_is_bounded(void **state)
 {
     (void)state;
-    static const size_t figures[][2] = {{0, 1472}, {600, 1200}, {1200, 1200}, {65508, 65507}, {1000000, 65507}};
+    static const size_t figures[][2] = {{0, 1472},  {500, 512},     {512, 512},
+                                        {600, 600}, {65508, 65507}, {1000000, 65507}};
     for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++) {
         struct sg_pmtu pmtu;
         sg_pmtu_start(&pmtu, figures[i][0], 1, T);
@@ -61,7 +62,8 @@ static void kernels_figure_is_bounded(void **state)
 static void narrower_path_is_found(void **state)
 {
     (void)state;
-    static const unsigned paths[] = {1280 - 48, 1280 - 28, 1400 - 28, 1420 - 28, 1492 - 48, 1492 - 28, 1500 - 48};
+    static const unsigned paths[] = {512,       576 - 28,  1280 - 48, 1280 - 28, 1400 - 28,
+                                     1420 - 28, 1492 - 48, 1492 - 28, 1500 - 48};
     for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
         struct sg_pmtu pmtu;
         sg_pmtu_start(&pmtu, 1472, 1, T);
@@ -87,7 +89,7 @@ static void each_size_is_tried_three_times(void **state)
     sg_pmtu_sent(&pmtu, 1300, T + 30000); /* somebody does, over the stream */
     assert_int_equal(sg_pmtu_next_timeout(&pmtu), T + 500 + 60000);
     assert_int_equal(run(&pmtu, 0, T + 60499), 0);
-    assert_int_equal(pmtu.record_max, 1200);
+    assert_int_equal(pmtu.record_max, 512);
     assert_int_equal(run(&pmtu, 1264, T + 60500), first); /* the path may have grown */
     assert_int_equal(pmtu.record_max, 1264);
 }
@@ -100,15 +102,15 @@ static void answer_of_another_path_or_size_is_nothing(void **state)
     while (sg_pmtu_due(&pmtu, T) > 0)
         ;
     sg_pmtu_answered(&pmtu, 49, 1264, T);
-    sg_pmtu_answered(&pmtu, 50, 1199, T);
+    sg_pmtu_answered(&pmtu, 50, 511, T);
     sg_pmtu_answered(&pmtu, 50, 1473, T);
-    assert_int_equal(pmtu.record_max, 1200);
+    assert_int_equal(pmtu.record_max, 512);
     sg_pmtu_answered(&pmtu, 51, 1264, T);
     assert_int_equal(pmtu.record_max, 1264);
     sg_pmtu_start(&pmtu, 1472, UINT32_MAX, T); /* ids wrap around */
-    assert_int_equal(pmtu.record_max, 1200);
+    assert_int_equal(pmtu.record_max, 512);
     sg_pmtu_answered(&pmtu, UINT32_MAX - 1, 1264, T);
-    assert_int_equal(pmtu.record_max, 1200);
+    assert_int_equal(pmtu.record_max, 512);
     sg_pmtu_answered(&pmtu, 0, 1264, T);
     assert_int_equal(pmtu.record_max, 1264);
 }
@@ -127,11 +129,11 @@ static void size_in_use_is_confirmed_each_second(void **state)
 {
     (void)state;
     struct sg_pmtu pmtu = on_ethernet();
-    sg_pmtu_sent(&pmtu, 1200, T + 10000); /* no long one */
+    sg_pmtu_sent(&pmtu, 512, T + 10000); /* no long one */
     assert_int_equal(run(&pmtu, 1472, T + 20000), 0);
     unsigned probes = 0;
     for (uint64_t now = T + 20000; now < T + 30000; now += 10) {
-        sg_pmtu_sent(&pmtu, 1201, now);
+        sg_pmtu_sent(&pmtu, 513, now);
         probes += run(&pmtu, 1472, now);
     }
     assert_in_range(probes, 9, 11);
@@ -181,7 +183,7 @@ static void stopped_search_sends_nothing(void **state)
     assert_int_equal(sg_pmtu_next_timeout(&pmtu), SG_NEVER);
     assert_int_equal(sg_pmtu_due(&pmtu, T + 100000), 0);
     sg_pmtu_answered(&pmtu, 1, 1472, T);
-    assert_int_equal(pmtu.record_max, 1200);
+    assert_int_equal(pmtu.record_max, 512);
 }
 
 int main(void)

@@ -276,8 +276,8 @@ static void server_uses_udp_only_when_told_and_validated(void **state)
     assert_int_equal(sg_session_route(&world.session, 100, T), SG_ROUTE_STREAM);
     stream(&world, &udp);
     assert_true(sg_session_on_udp(&world.session));
-    assert_int_equal(sg_session_route(&world.session, 1200, T), SG_ROUTE_UDP);
-    assert_int_equal(sg_session_route(&world.session, 1201, T), SG_ROUTE_STREAM);
+    assert_int_equal(sg_session_route(&world.session, 512, T), SG_ROUTE_UDP);
+    assert_int_equal(sg_session_route(&world.session, 513, T), SG_ROUTE_STREAM);
     stream(&world, &back);
     assert_int_equal(sg_session_route(&world.session, 100, T), SG_ROUTE_STREAM);
 }
@@ -304,7 +304,7 @@ static void client_probes_then_chooses_udp_on_both_ways(void **state)
         assert_int_equal(world.sent[i].msg.path.choice, SG_PATH_UDP);
     }
     assert_int_equal(world.routes, 1);
-    assert_int_equal(sg_session_route(&world.session, 1200, T), SG_ROUTE_UDP);
+    assert_int_equal(sg_session_route(&world.session, 512, T), SG_ROUTE_UDP);
     answer_client(&world, T + 50); /* to a later probe */
     assert_int_equal(world.count, 0);
     assert_int_equal(world.session.n, 1);
@@ -505,7 +505,7 @@ static void client_falls_back_and_comes_back(void **state)
     assert_int_equal(world.sent[0].msg.path.n, 3);
     assert_int_equal(world.sent[0].msg.path.choice, SG_PATH_UDP);
     assert_int_equal(sg_session_route(&world.session, 100, now), SG_ROUTE_UDP);
-    assert_int_equal(world.session.pmtu.record_max, 1200);
+    assert_int_equal(world.session.pmtu.record_max, 512);
 }
 
 static void server_tells_the_length_that_arrived(void **state)

@@ -19,7 +19,7 @@ from . import messages, record
 from .messages import Control, Field
 
 COMMAND_CHANNEL = 0xE8
-SIZE_AT_FIRST, SIZE_PROBED = 1200, 1264
+SIZE_AT_FIRST, SIZE_PROBED = 512, 1264
 PROBE_LENGTH = record.OVERHEAD + len(messages.Probe(0, 0, 0, 0).encode())
 KEEPALIVE_SECONDS, PING_SECONDS, DEAD_SECONDS, ALIVE_SECONDS = 20, 15, 60, 60
 
