@@ -46,13 +46,17 @@ static void write_policy(FILE *file, const struct sg_server_yaml *yaml)
           file);
     fputs(yaml->allow_count > 0 ? "allow:\n" : "# allow:\n#   - \"10.0.0.0/8\"\n", file);
     write_list(file, yaml->allow, yaml->allow_count);
-    fputs("\n# From where SOCKS5 is spoken without TLS, user names and passwords in the clear. Nowhere by default.\n"
-          "# plain_socks:\n#   from: []\n\n"
-          "# From where UDP associations may be plain RFC 1928, each datagram in the clear.\n"
-          "# plain_udp:\n#   from: [\"127.0.0.0/8\", \"::1/128\"]\n\n"
-          "# If true, everyone who reaches this server may use it.\n"
-          "# allow_anyone_without_authentication: false\n\n",
-          file);
+    fputs(
+        "\n# From where SOCKS5 is spoken without TLS, user names and passwords in the clear. Nowhere by default.\n"
+        "# plain_socks:\n#   from: []\n\n"
+        "# From where UDP associations may be plain RFC 1928, each datagram in the clear.\n"
+        "# plain_udp:\n#   from: [\"127.0.0.0/8\", \"::1/128\"]\n\n"
+        "# Who may answer an association: address-dependent lets pass what comes from an address that it has sent to,\n"
+        "# address-and-port-dependent only from address and port, endpoint-independent from anyone (RFC 4787).\n"
+        "# filtering: address-dependent\n\n"
+        "# If true, everyone who reaches this server may use it.\n"
+        "# allow_anyone_without_authentication: false\n\n",
+        file);
 }
 
 static void write_numbers(FILE *file, const struct sg_config *defaults)

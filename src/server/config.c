@@ -195,6 +195,24 @@ static bool read_bool(struct reader *reader, struct fy_node *node, const struct 
     return true;
 }
 
+static bool read_filtering(struct reader *reader, struct fy_node *node, const struct key *key)
+{
+    static const char *const names[] = {
+        [SG_FILTERING_ADDRESS] = "address-dependent",
+        [SG_FILTERING_ADDRESS_AND_PORT] = "address-and-port-dependent",
+        [SG_FILTERING_NONE] = "endpoint-independent",
+    };
+    const char *text = scalar_of(node);
+    for (unsigned i = 0; text && i < sizeof names / sizeof *names; i++) {
+        if (strcmp(text, names[i]) != 0)
+            continue;
+        *(enum sg_filtering *)value_at(reader, key->offset) = (enum sg_filtering)i;
+        return true;
+    }
+    return refuse(reader, first_line(node), key->name,
+                  "must be endpoint-independent, address-dependent or address-and-port-dependent");
+}
+
 static bool parse_endpoint(const char *text, struct sg_endpoint *out)
 {
     struct sg_target target;
@@ -310,6 +328,7 @@ static const struct key top_keys[] = {
     {.name = "allow", .read = read_nets, .offset = AT(allow), .count_offset = AT(allow_count)},
     {.name = "plain_socks", .read = read_mapping, .keys = plain_socks_keys},
     {.name = "plain_udp", .read = read_mapping, .keys = plain_udp_keys},
+    {.name = "filtering", .read = read_filtering, .offset = AT(filtering)},
     {.name = "allow_anyone_without_authentication", .read = read_bool, .offset = AT(allow_anyone)},
     NUMBER("workers", workers, 1, 256),
     {.name = "limits", .read = read_mapping, .keys = limit_keys},

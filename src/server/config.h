@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "core/addr.h"
+#include "core/contacts.h"
 
 enum { SG_CONFIG_LISTEN_MAX = 16, SG_CONFIG_NETS_MAX = 64, SG_CONFIG_ERROR_MAX = 1024 };
 
@@ -27,8 +28,9 @@ struct sg_config {
     unsigned plain_socks_count;
     struct sg_cidr plain_udp[SG_CONFIG_NETS_MAX]; /* clients that may have plain UDP associations */
     unsigned plain_udp_count;
-    bool allow_anyone; /* nobody needs to authenticate */
-    uint32_t workers;  /* 0: as many as there are CPUs */
+    enum sg_filtering filtering; /* who may send to an association */
+    bool allow_anyone;           /* nobody needs to authenticate */
+    uint32_t workers;            /* 0: as many as there are CPUs */
     struct {
         uint32_t sessions, sessions_per_user;
         uint32_t associations, associations_per_user;

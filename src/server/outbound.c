@@ -1,6 +1,6 @@
 /*
  * Sockets towards the targets. The mapping is endpoint-independent (one socket, unconnected, for all targets of a
- * family), the filtering address-dependent: only addresses that the association has sent to may answer.
+ * family); who may answer is what the configuration says (core/contacts.h).
  */
 #include "server/outbound.h"
 
@@ -9,7 +9,10 @@
 #include <unistd.h>
 
 #include "net/udp.h"
+#include "server/config.h"
 #include "server/datapath.h"
+#include "server/server.h"
+#include "server/worker.h"
 
 enum { NAMES_MAX = 64 };
 
@@ -18,6 +21,7 @@ void sg_outbound_init(struct sg_outbound *outbound, struct sg_datapath *datapath
     memset(outbound, 0, sizeof *outbound);
     outbound->datapath = datapath;
     outbound->owner = owner;
+    outbound->contacts.filtering = datapath->worker->server->config->filtering;
     outbound->legs[0].fd = outbound->legs[1].fd = -1;
 }
 
@@ -53,7 +57,7 @@ static void filter(const struct sg_outbound *outbound, unsigned count)
         struct sg_udp_packet *packet = &datapath->rx.packets[i];
         datapath->down.received++;
         datapath->down.received_bytes += packet->len;
-        if (sg_contacts_has(&outbound->contacts, &packet->peer.ip))
+        if (sg_contacts_has(&outbound->contacts, &packet->peer))
             continue;
         sg_ledger_drop(&datapath->down, SG_REASON_FILTERED);
         packet->bytes = NULL;
@@ -100,7 +104,7 @@ enum sg_reason sg_outbound_send(struct sg_outbound *outbound, const struct sg_en
         if (reason != SG_REASON_NONE)
             return reason;
     }
-    if (sg_contacts_add(&outbound->contacts, &target->ip) != SG_OK)
+    if (sg_contacts_add(&outbound->contacts, target) != SG_OK)
         return SG_REASON_NO_SOCKET;
     sg_udp_tx_add(&outbound->datapath->out, leg->fd, target, NULL, data, len, &outbound->datapath->up, len);
     return SG_REASON_NONE;

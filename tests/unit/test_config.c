@@ -70,6 +70,7 @@ static void has_defaults(void **state)
     assert_true(sg_cidr_contains(&config->plain_udp[0], &local));
     assert_false(sg_cidr_contains(&config->plain_udp[0], &remote));
     assert_false(config->allow_anyone);
+    assert_int_equal(config->filtering, SG_FILTERING_ADDRESS);
     assert_int_equal(config->timeouts.association_ms, 120000);
     assert_int_equal(config->limits.handshake_seconds, 10);
     sg_config_free(config);
@@ -124,6 +125,27 @@ static void refuse(const char *text, const char *reason)
     snprintf(expected, sizeof expected, "%s:%s", path, reason);
     if (config || strcmp(error, expected) != 0)
         fail_msg("%s\n%s\nnot: %s", text, config ? "was taken" : error, expected);
+}
+
+static void expect_filtering(const char *text, enum sg_filtering filtering)
+{
+    struct sg_config *config = load(text);
+    assert_int_equal(config->filtering, filtering);
+    sg_config_free(config);
+}
+
+static void reads_each_kind_of_filtering(void **state)
+{
+    (void)state;
+    expect_filtering(BASE "filtering: address-dependent\n", SG_FILTERING_ADDRESS);
+    expect_filtering(BASE "filtering: address-and-port-dependent\n", SG_FILTERING_ADDRESS_AND_PORT);
+    expect_filtering(BASE "filtering: \"endpoint-independent\"\n", SG_FILTERING_NONE);
+    static const char *const wrong[] = {"none", "[address-dependent]", "Address-dependent", "\"\""};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char text[256];
+        snprintf(text, sizeof text, BASE "filtering: %s\n", wrong[i]);
+        refuse(text, "5: filtering: must be endpoint-independent, address-dependent or address-and-port-dependent");
+    }
 }
 
 static void names_unknown_keys(void **state)
@@ -287,11 +309,17 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(has_defaults),        cmocka_unit_test(reads_every_key),
-        cmocka_unit_test(names_unknown_keys),  cmocka_unit_test(names_wrong_types),
-        cmocka_unit_test(names_wrong_values),  cmocka_unit_test(names_what_is_missing),
-        cmocka_unit_test(guards_secret_files), cmocka_unit_test(names_the_line_of_bad_syntax),
-        cmocka_unit_test(refuses_too_many),    cmocka_unit_test(knows_what_is_exposed),
+        cmocka_unit_test(has_defaults),
+        cmocka_unit_test(reads_every_key),
+        cmocka_unit_test(reads_each_kind_of_filtering),
+        cmocka_unit_test(names_unknown_keys),
+        cmocka_unit_test(names_wrong_types),
+        cmocka_unit_test(names_wrong_values),
+        cmocka_unit_test(names_what_is_missing),
+        cmocka_unit_test(guards_secret_files),
+        cmocka_unit_test(names_the_line_of_bad_syntax),
+        cmocka_unit_test(refuses_too_many),
+        cmocka_unit_test(knows_what_is_exposed),
     };
     return cmocka_run_group_tests_name("config", tests, set_up, tear_down);
 }
