@@ -213,6 +213,20 @@ static bool read_filtering(struct reader *reader, struct fy_node *node, const st
                   "must be endpoint-independent, address-dependent or address-and-port-dependent");
 }
 
+/* FIRST-LAST, both included. */
+static bool read_ports(struct reader *reader, struct fy_node *node, const struct key *key)
+{
+    const char *text = scalar_of(node);
+    char *end = NULL;
+    unsigned long first = text && text[0] >= '1' && text[0] <= '9' ? strtoul(text, &end, 10) : 0;
+    unsigned long last = end && end[0] == '-' && end[1] >= '1' && end[1] <= '9' ? strtoul(end + 1, &end, 10) : 0;
+    if (last == 0 || *end != '\0' || first > last || last > 65535)
+        return refuse(reader, first_line(node), key->name, "must be FIRST-LAST, two ports from 1 to 65535");
+    reader->config->udp_ports.first = (uint16_t)first;
+    reader->config->udp_ports.last = (uint16_t)last;
+    return true;
+}
+
 static bool parse_endpoint(const char *text, struct sg_endpoint *out)
 {
     struct sg_target target;
@@ -328,6 +342,7 @@ static const struct key top_keys[] = {
     {.name = "allow", .read = read_nets, .offset = AT(allow), .count_offset = AT(allow_count)},
     {.name = "plain_socks", .read = read_mapping, .keys = plain_socks_keys},
     {.name = "plain_udp", .read = read_mapping, .keys = plain_udp_keys},
+    {.name = "udp_ports", .read = read_ports},
     {.name = "filtering", .read = read_filtering, .offset = AT(filtering)},
     {.name = "allow_anyone_without_authentication", .read = read_bool, .offset = AT(allow_anyone)},
     NUMBER("workers", workers, 1, 256),

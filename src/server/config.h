@@ -28,6 +28,9 @@ struct sg_config {
     unsigned plain_socks_count;
     struct sg_cidr plain_udp[SG_CONFIG_NETS_MAX]; /* clients that may have plain UDP associations */
     unsigned plain_udp_count;
+    struct {
+        uint16_t first, last;    /* 0: the kernel chooses */
+    } udp_ports;                 /* of associations */
     enum sg_filtering filtering; /* who may send to an association */
     bool allow_anyone;           /* nobody needs to authenticate */
     uint32_t workers;            /* 0: as many as there are CPUs */

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "net/sockaddr.h"
 #include "net/udp.h"
 #include "server/config.h"
 #include "server/datapath.h"
@@ -15,6 +16,11 @@
 #include "server/worker.h"
 
 enum { NAMES_MAX = 64 };
+
+static struct sg_ports *ports_of(const struct sg_outbound *outbound)
+{
+    return &outbound->datapath->worker->server->ports;
+}
 
 void sg_outbound_init(struct sg_outbound *outbound, struct sg_datapath *datapath, const struct sg_outbound_owner *owner)
 {
@@ -31,6 +37,7 @@ void sg_outbound_dispose(struct sg_outbound *outbound)
         if (outbound->legs[i].fd < 0)
             continue;
         event_del(&outbound->legs[i].readable);
+        sg_ports_give(ports_of(outbound), i == 0 ? 4 : 6, outbound->legs[i].port);
         close(outbound->legs[i].fd);
         outbound->legs[i].fd = -1;
     }
@@ -82,8 +89,8 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
 static enum sg_reason open_leg(struct sg_outbound *outbound, uint8_t family)
 {
     struct sg_outbound_leg *leg = &outbound->legs[family == 6];
-    struct sg_endpoint any = {.ip.family = family};
-    int fd = sg_udp_open(&any, SG_UDP_RECVERR | SG_UDP_GRO | SG_UDP_ROOMY);
+    const struct sg_ip any = {.family = family};
+    int fd = sg_ports_open(ports_of(outbound), &any, SG_UDP_RECVERR | SG_UDP_GRO | SG_UDP_ROOMY);
     if (fd < 0)
         return SG_REASON_NO_SOCKET;
     if (event_assign(&leg->readable, outbound->datapath->base, fd, EV_READ | EV_PERSIST, on_readable, outbound) != 0 ||
@@ -92,6 +99,8 @@ static enum sg_reason open_leg(struct sg_outbound *outbound, uint8_t family)
         return SG_REASON_NO_SOCKET;
     }
     leg->fd = fd;
+    leg->port = sg_socket_local(fd).port;
+    sg_ports_take(ports_of(outbound), family, leg->port);
     return SG_REASON_NONE;
 }
 

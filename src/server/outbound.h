@@ -25,6 +25,7 @@ struct sg_outbound_owner {
 
 struct sg_outbound_leg {
     int fd; /* -1: not in use */
+    uint16_t port;
     struct event readable;
 };
 

@@ -351,8 +351,8 @@ static bool is_taken(const struct sg_port *port, const struct sg_endpoint *clien
 /* A relay port of its own, on the address that the client connected to. */
 static bool open_own_port(struct sg_plain *plain)
 {
-    struct sg_endpoint bind_to = {.ip = plain->who.local.ip};
-    plain->own_port.fd = sg_udp_open(&bind_to, SG_UDP_PKTINFO | SG_UDP_GRO | SG_UDP_ROOMY);
+    const struct sg_ports *ports = &plain->datapath->worker->server->ports;
+    plain->own_port.fd = sg_ports_open(ports, &plain->who.local.ip, SG_UDP_PKTINFO | SG_UDP_GRO | SG_UDP_ROOMY);
     if (plain->own_port.fd < 0)
         return false;
     plain->own_port.datapath = plain->datapath;

@@ -490,6 +490,8 @@ static void stop(struct running *running)
 int sg_server_run(const struct sg_config *config)
 {
     struct running running = {.server.config = config};
+    running.server.ports.first = config->udp_ports.first;
+    running.server.ports.last = config->udp_ports.last;
     const struct sigaction ignore = {.sa_handler = SIG_IGN};
     int code = EXIT_CONFIG;
     raise_file_limit();

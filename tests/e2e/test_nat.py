@@ -1,4 +1,6 @@
 """The server as a NAT (RFC 4787): mapping, filtering, ports, hairpin, source addresses, errors; sealed and plain."""
+import contextlib
+import os
 import socket
 
 import pytest
@@ -114,3 +116,60 @@ def test_filtering_of_ipv6_is_the_same(lab, filtering):
     target.sendto(b'target', mapping)
     assert app.receive() == (b'target', target.getsockname()[:2])
     server.adds_up()
+
+
+# --- ports ---
+
+def free_range(count):
+    """So many ports in a row that nobody has, below those that the kernel gives out, and of this test process alone."""
+    lowest = 21_000 + 1000 * int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw'))
+    for first in range(lowest, lowest + 1000 - count, count):
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            for port in range(first, first + count):
+                for family, host in ((socket.AF_INET, '0.0.0.0'), (socket.AF_INET6, '::1')):
+                    stack.enter_context(socket.socket(family, socket.SOCK_DGRAM)).bind((host, port))
+            return range(first, first + count)
+    raise RuntimeError('no range is free')
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_associations_send_from_the_range_of_ports(lab, kind):
+    ports = free_range(40)
+    server = Server(lab, f'udp_ports: {ports[0]}-{ports[-1]}')
+    target, target6 = peer(lab), peer(lab, '::1')
+    apps = [server.associate(kind) for _ in range(20)]
+    for sock in (target, target6):
+        seen = {mapped(app, sock)[1] for app in apps}
+        assert len(seen) == len(apps) and seen <= set(ports)
+    server.adds_up()
+
+
+def test_where_the_range_is_used_up_the_association_is_refused(lab):
+    ports = free_range(4)
+    taken = lab.open(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    taken.bind(('0.0.0.0', ports[1]))
+    server = Server(lab, f'udp_ports: {ports[0]}-{ports[-1]}')
+    target = peer(lab)
+    sealed = [server.associate('sealed') for _ in range(2)]
+    plain = [server.associate('plain') for _ in range(2)]
+    seen = [mapped(app, target)[1] for app in (*sealed, plain[0])]
+    assert sorted([*seen, ports[1]]) == list(ports)
+    for count, app in enumerate((plain[1], server.associate('sealed')), 1):
+        app.send(b'no port is left', target.getsockname())
+        wait_for(lambda count=count: server.drops('no_socket', 'up') == count, what='drop no_socket')
+    assert [mapped(app, target)[1] for app in (*sealed, plain[0])] == seen
+    sealed[0].close()  # and one is free again
+    wait_for(lambda: server.program.status()['associations'] == 3, what='end of the association')
+    assert mapped(plain[1], target)[1] == seen[0]
+    server.adds_up()
+
+
+def test_relay_ports_of_plain_associations_are_of_the_range(lab):
+    ports = free_range(10)
+    server = Server(lab, f'udp_ports: {ports[0]}-{ports[-1]}')
+    for _ in range(2):
+        tls = dial_tls(server.folder, server.port)
+        log_in(tls, server.invite)
+        app = lab.open(PlainUdp(tls, named=False))
+    assert app.relay[1] in ports
+    assert mapped(app, peer(lab))[1] in set(ports) - {app.relay[1]}

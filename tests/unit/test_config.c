@@ -71,6 +71,7 @@ static void has_defaults(void **state)
     assert_false(sg_cidr_contains(&config->plain_udp[0], &remote));
     assert_false(config->allow_anyone);
     assert_int_equal(config->filtering, SG_FILTERING_ADDRESS);
+    assert_int_equal(config->udp_ports.first, 0);
     assert_int_equal(config->timeouts.association_ms, 120000);
     assert_int_equal(config->limits.handshake_seconds, 10);
     sg_config_free(config);
@@ -145,6 +146,44 @@ static void reads_each_kind_of_filtering(void **state)
         char text[256];
         snprintf(text, sizeof text, BASE "filtering: %s\n", wrong[i]);
         refuse(text, "5: filtering: must be endpoint-independent, address-dependent or address-and-port-dependent");
+    }
+}
+
+static void reads_a_range_of_ports(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        uint16_t first, last;
+    } good[] = {{"1-65535", 1, 65535}, {"40000-49999", 40000, 49999}, {"\"7000-7000\"", 7000, 7000}};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        char text[256];
+        snprintf(text, sizeof text, BASE "udp_ports: %s\n", good[i].text);
+        struct sg_config *config = load(text);
+        assert_int_equal(config->udp_ports.first, good[i].first);
+        assert_int_equal(config->udp_ports.last, good[i].last);
+        sg_config_free(config);
+    }
+    static const char *const wrong[] = {"0-10",
+                                        "10-9",
+                                        "10",
+                                        "10-",
+                                        "-10",
+                                        "1-65536",
+                                        "1-2-3",
+                                        "[1, 2]",
+                                        "a-b",
+                                        "1 - 2",
+                                        "1-2x",
+                                        "+1-2",
+                                        "1--2",
+                                        "1-18446744073709551616",
+                                        "99999999999999999999-1",
+                                        "1-0"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char text[256];
+        snprintf(text, sizeof text, BASE "udp_ports: %s\n", wrong[i]);
+        refuse(text, "5: udp_ports: must be FIRST-LAST, two ports from 1 to 65535");
     }
 }
 
@@ -312,6 +351,7 @@ int main(void)
         cmocka_unit_test(has_defaults),
         cmocka_unit_test(reads_every_key),
         cmocka_unit_test(reads_each_kind_of_filtering),
+        cmocka_unit_test(reads_a_range_of_ports),
         cmocka_unit_test(names_unknown_keys),
         cmocka_unit_test(names_wrong_types),
         cmocka_unit_test(names_wrong_values),
