@@ -8,10 +8,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/guard.h"
 #include "net/sockaddr.h"
 #include "net/udp.h"
 #include "server/config.h"
 #include "server/datapath.h"
+#include "server/policy.h"
 #include "server/server.h"
 #include "server/worker.h"
 
@@ -84,6 +86,15 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
         filter(outbound, count);
         outbound->owner->on_packets(outbound, datapath->rx.packets, count);
     }
+}
+
+bool sg_outbound_permits(const struct sg_datapath *datapath, const struct sg_endpoint *target)
+{
+    const struct sg_guard *guard = &datapath->worker->policy->guard;
+    if (sg_guard_check(guard, target, NULL) == SG_OK)
+        return true;
+    return sg_guard_is_here(guard, &target->ip) &&
+           sg_ports_is_taken(&datapath->worker->server->ports, target->ip.family, target->port);
 }
 
 static enum sg_reason open_leg(struct sg_outbound *outbound, uint8_t family)

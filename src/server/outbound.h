@@ -50,6 +50,12 @@ void sg_outbound_init(struct sg_outbound *outbound, struct sg_datapath *datapath
 void sg_outbound_dispose(struct sg_outbound *outbound);
 
 /*
+ * Whether associations may send there: the guard's word, and besides the outbound sockets of other associations at this
+ * server's own addresses (hairpin, RFC 4787 section 6), whose filtering still has to let it pass.
+ */
+bool sg_outbound_permits(const struct sg_datapath *datapath, const struct sg_endpoint *target);
+
+/*
  * Sends one datagram to a numeric target that policy has passed, opening the socket for its family if needed, through
  * the datapath's batch (flushed by the caller). Counts in the up ledger. NONE, or why it could not even be tried (not
  * counted).

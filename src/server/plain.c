@@ -13,7 +13,6 @@
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 
-#include "core/guard.h"
 #include "core/socks5.h"
 #include "net/clock.h"
 #include "net/finish.h"
@@ -170,7 +169,7 @@ static void forward(struct sg_plain *plain, const struct sg_endpoint *target, ui
 {
     struct sg_datapath *datapath = plain->datapath;
     enum sg_reason reason = SG_REASON_POLICY;
-    if (sg_guard_check(&datapath->worker->policy->guard, target, NULL) == SG_OK)
+    if (sg_outbound_permits(datapath, target))
         reason = sg_outbound_send(&plain->outbound, target, data, len);
     if (reason != SG_REASON_NONE)
         sg_ledger_drop(&datapath->up, reason);
@@ -180,12 +179,11 @@ static void on_resolved(void *ctx, enum sg_err err, const struct sg_ip *ips, siz
 {
     struct sg_plain_resolve *r = ctx;
     struct sg_plain *plain = r->plain;
-    const struct sg_guard *guard = &plain->datapath->worker->policy->guard;
     unlink_resolve(r);
     bool found = false;
     for (size_t i = 0; err == SG_OK && i < count && !found; i++) {
         struct sg_endpoint target = {.ip = ips[i], .port = r->port};
-        found = sg_guard_check(guard, &target, NULL) == SG_OK;
+        found = sg_outbound_permits(plain->datapath, &target);
         if (!found)
             continue;
         sg_outbound_name_add(&plain->outbound, r->name, r->name_len, &ips[i]);

@@ -1,6 +1,6 @@
 /*
- * The local UDP ports of associations: out of which range they are taken, and which of them outbound sockets have at this
- * moment. All workers share it; nothing here waits.
+ * The local UDP ports of associations: out of which range they are taken, and which of them outbound sockets have at
+ * this moment. All workers share it; nothing here waits.
  */
 #ifndef SG_SERVER_PORTS_H
 #define SG_SERVER_PORTS_H
@@ -18,8 +18,8 @@ struct sg_ports {
 };
 
 /*
- * A socket as sg_udp_open makes it, at that address and a port of the range: one drawn at random, or one of the next that
- * are free. -1 with errno: there is none (EADDRINUSE, also after 64 that other programs have), or sockets are short.
+ * A socket as sg_udp_open makes it, at that address and a port of the range: one drawn at random, or the next that is
+ * free. -1 with errno: there is none (EADDRINUSE, also after 64 that other programs have), or sockets are short.
  */
 int sg_ports_open(const struct sg_ports *ports, const struct sg_ip *ip, unsigned flags);
 

@@ -6,7 +6,8 @@ import socket
 import pytest
 
 from direct import PlainUdp, dial_tls, log_in
-from harness import SocksUdp, sum_ledger, wait_for
+from harness import SocksUdp, UdpEcho, sum_ledger, wait_for
+from network import CLIENT, HOSTS, PORT, SERVER, ip
 
 KINDS = ['sealed', 'plain']
 
@@ -173,3 +174,108 @@ def test_relay_ports_of_plain_associations_are_of_the_range(lab):
         app = lab.open(PlainUdp(tls, named=False))
     assert app.relay[1] in ports
     assert mapped(app, peer(lab))[1] in set(ports) - {app.relay[1]}
+
+
+# --- hairpin ---
+
+def through_the_hairpin(first, first_mapping, second, second_mapping):
+    """Each sends to the other's outbound address; what arrives has the sender's outbound address as its source."""
+    first.send(b'to the second', second_mapping)  # may be filtered: the second has not sent there yet
+    second.send(b'to the first', first_mapping)
+    assert first.receive() == (b'to the first', second_mapping)
+    first.send(b'and back', second_mapping)
+    got = second.receive()
+    if got[0] == b'to the second':
+        assert got[1] == first_mapping
+        got = second.receive()
+    assert got == (b'and back', first_mapping)
+
+
+@pytest.mark.parametrize('kinds', [('sealed', 'sealed'), ('sealed', 'plain'), ('plain', 'plain')], ids='-'.join)
+@pytest.mark.parametrize('filtering', ['address-dependent', 'address-and-port-dependent', 'endpoint-independent'])
+@pytest.mark.parametrize('hosts', [('127.0.0.1', '127.0.0.9'), ('::1', '::1')], ids=['IPv4', 'IPv6'])
+def test_associations_of_one_server_reach_each_other(lab, kinds, filtering, hosts):
+    server = Server(lab, f'filtering: {filtering}\nworkers: 2')
+    apps = [server.associate(kind) for kind in kinds]
+    mappings = [(hosts[0], mapped(app, peer(lab, hosts[1]))[1]) for app in apps]
+    through_the_hairpin(apps[0], mappings[0], apps[1], mappings[1])
+    server.adds_up()
+
+
+OUTSIDE, OWN = '11.22.33.44', '11.22.33.55'  # ordinary addresses, which policy does not refuse
+OUTSIDE_6, OWN_6 = '2a00:77::1', '2a00:77::2'
+
+
+class PublicServer:
+    """A server with public addresses on a host of its own, its client on another, which also has the targets."""
+
+    def __init__(self, lab, network, config=''):
+        for side, addresses in ((CLIENT, (OUTSIDE, OUTSIDE_6)), (SERVER, (OWN, OWN_6))):
+            for bits, address in zip((24, 64), addresses, strict=True):
+                ip('-n', network.names[side], 'addr', 'add', f'{address}/{bits}', 'dev', 'wire',
+                   *(['nodad'] if bits == 64 else []))
+        self.lab, self.network = lab, network
+        _, self.invite, self.program = network.server(config)
+        self.client = network.client(self.invite)
+
+    def associate(self):
+        """An association that has sent over both families: (it, its IPv4 mapping, its IPv6 mapping)."""
+        app = self.lab.open(self.network.call(CLIENT, SocksUdp, self.client.socks))
+        return app, *(mapped(app, self.network.call(CLIENT, peer, self.lab, host)) for host in (OUTSIDE, OUTSIDE_6))
+
+    def refused(self):
+        return self.program.status()['up']['drops'].get('policy', 0)
+
+
+@pytest.mark.netns
+def test_hairpin_at_the_server_s_own_public_addresses_needs_no_permission(lab, network):
+    server = PublicServer(lab, network)
+    first, second = server.associate(), server.associate()
+    for family, host in ((1, OWN), (2, OWN_6)):
+        assert first[family][0] == second[family][0] == host
+        through_the_hairpin(first[0], first[family], second[0], second[family])
+    assert server.refused() == 0
+
+
+@pytest.mark.netns
+def test_at_an_own_address_nothing_but_associations_is_reached(lab, network):
+    server = PublicServer(lab, network)
+    app, mapping, mapping_6 = server.associate()
+    services = [lab.open(network.call(SERVER, UdpEcho, host)) for host in (OWN, OWN_6)]
+    targets = [(OWN, PORT), (OWN_6, PORT), (OWN, 9), *(service.address for service in services),
+               (HOSTS[SERVER], mapping[1]),  # a private address, which policy did not open
+               ('2002:b16:2137::1', mapping_6[1])]  # an IPv6 address that carries the own one
+    for target in targets:
+        app.send(b'refused', target)
+    assert mapped(app, network.call(CLIENT, peer, lab, OUTSIDE)) == mapping
+    assert server.refused() == len(targets)
+    assert all(service.count == 0 for service in services)
+
+
+@pytest.mark.netns
+def test_the_port_of_an_association_that_ended_is_refused_again(lab, network):
+    server = PublicServer(lab, network)
+    app, other = server.associate(), server.associate()
+    app[0].send(b'filtered', other[1])
+    wait_for(lambda: server.program.status()['down']['drops'].get('filtered') == 1, what='drop filtered')
+    other[0].close()
+    wait_for(lambda: server.program.status()['associations'] == 1, what='end of the association')
+    service = lab.open(network.call(SERVER, UdpEcho, OWN, other[1][1]))
+    app[0].send(b'refused', other[1])
+    wait_for(lambda: server.refused() == 1, what='drop policy')
+    assert service.count == 0
+
+
+@pytest.mark.netns
+def test_no_hairpin_at_an_advertised_address_of_another_machine(lab, network):
+    server = PublicServer(lab, network, 'advertise: "11.22.33.99:1443"')
+    app, other = server.associate(), server.associate()
+    app[0].send(b'refused', ('11.22.33.99', other[1][1]))
+    wait_for(lambda: server.refused() == 1, what='drop policy')
+
+
+@pytest.mark.netns
+def test_hairpin_at_the_advertised_address_where_it_is_the_server_s_own(lab, network):
+    server = PublicServer(lab, network, f'advertise: "{OWN}:{PORT}"')
+    first, second = server.associate(), server.associate()
+    through_the_hairpin(first[0], first[1], second[0], second[1])
