@@ -26,7 +26,8 @@ static void write_place(FILE *file, const struct sg_server_yaml *yaml)
     fprintf(file,
             "\n# How clients reach this server, a name or an address: invites carry it, the certificate names it.\n"
             "host: \"%s\"\n\n"
-            "# The UDP endpoint to tell clients, where it is not the one they connected to (a NAT that maps ports).\n"
+            "# The UDP endpoint to tell clients, where it is not the one they connected to: address and port of the NAT\n"
+            "# or port forward in front. The port may be left out. Clients of the other address family are told nothing.\n"
             "# advertise: \"203.0.113.7:1443\"\n\n"
             "# Files; relative names begin at this file's directory. Only their owner may read key and users.\n"
             "certificate: cert.pem\nkey: key.pem\nusers: users\n\n"

@@ -236,11 +236,15 @@ static bool parse_endpoint(const char *text, struct sg_endpoint *out)
     return true;
 }
 
-static bool read_endpoint(struct reader *reader, struct fy_node *node, const struct key *key)
+/* The port may be left out. */
+static bool read_advertise(struct reader *reader, struct fy_node *node, const struct key *key)
 {
-    if (!parse_endpoint(scalar_of(node), value_at(reader, key->offset)))
-        return refuse(reader, first_line(node), key->name, "must be ADDRESS:PORT, with an IP address");
-    return true;
+    struct sg_endpoint *out = &reader->config->advertise;
+    const char *text = scalar_of(node);
+    *out = (struct sg_endpoint){0};
+    if (text && (sg_ip_parse(text, &out->ip) == SG_OK || parse_endpoint(text, out)))
+        return true;
+    return refuse(reader, first_line(node), key->name, "must be ADDRESS or ADDRESS:PORT, with an IP address");
 }
 
 static bool read_listen(struct reader *reader, struct fy_node *node, const struct key *key)
@@ -332,7 +336,7 @@ static const struct key timeout_keys[] = {
 
 static const struct key top_keys[] = {
     {.name = "listen", .read = read_listen},
-    {.name = "advertise", .read = read_endpoint, .offset = AT(advertise)},
+    {.name = "advertise", .read = read_advertise},
     {.name = "host", .read = read_host, .offset = AT(host)},
     {.name = "certificate", .read = read_path, .offset = AT(certificate)},
     {.name = "key", .read = read_secret, .offset = AT(key)},
@@ -514,6 +518,13 @@ void sg_config_free(struct sg_config *config)
     free(config->client_ca);
     free(config->status_socket);
     free(config);
+}
+
+struct sg_endpoint sg_config_advertised(const struct sg_config *config, const struct sg_ip *local)
+{
+    if (config->advertise.ip.family == local->family)
+        return config->advertise;
+    return (struct sg_endpoint){.ip.family = local->family};
 }
 
 bool sg_config_is_exposed(const struct sg_config *config)

@@ -17,7 +17,7 @@ struct sg_config {
     char *file; /* where it was read from */
     struct sg_endpoint listen[SG_CONFIG_LISTEN_MAX];
     unsigned listen_count;
-    struct sg_endpoint advertise;             /* UDP endpoint told to clients; family 0: where they connected to */
+    struct sg_endpoint advertise;             /* sg_config_advertised; family 0: none, port 0: its own */
     char *host;                               /* name or address that invites carry */
     char *certificate, *key, *users;          /* paths; relative ones are taken from the file's directory */
     char *client_ca;                          /* or NULL */
@@ -53,6 +53,12 @@ struct sg_config *sg_config_new(void);
 /* Loads a file. NULL, and error has the line to show, when anything in it is wrong. */
 struct sg_config *sg_config_load(const char *path, char error[static SG_CONFIG_ERROR_MAX]);
 void sg_config_free(struct sg_config *config);
+
+/*
+ * The UDP endpoint to tell a client that connected to this address of ours: the advertised one if it is of that family.
+ * Otherwise unspecified, with port 0: where the client connected to. Either of the two may stand for itself, too.
+ */
+struct sg_endpoint sg_config_advertised(const struct sg_config *config, const struct sg_ip *local);
 
 /* True if an address to listen on is one that other machines reach. */
 bool sg_config_is_exposed(const struct sg_config *config);

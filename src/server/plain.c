@@ -13,6 +13,7 @@
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 
+#include "core/guard.h"
 #include "core/socks5.h"
 #include "net/clock.h"
 #include "net/finish.h"
@@ -370,6 +371,26 @@ static void write_reply(struct bufferevent *bev, uint8_t rep, const struct sg_en
     bufferevent_write(bev, bytes, sg_wbuf_len(&w));
 }
 
+/*
+ * Where the client shall send: by the advertised address, where there is one, unless it is on this machine; a NAT in
+ * front may map the shared port to another, but not a relay port that the association has for itself.
+ */
+static struct sg_endpoint relay_endpoint(const struct sg_plain *plain)
+{
+    static const struct sg_ip loopback = {.family = 4, .bytes = {127, 0, 0, 1}};
+    const struct sg_ip *local = &plain->who.local.ip;
+    struct sg_endpoint relay = {.ip = *local, .port = plain->port->bound.port};
+    struct sg_endpoint advertised = sg_config_advertised(plain->datapath->worker->server->config, local);
+    bool is_here = sg_guard_same_class(&plain->who.peer.ip, &loopback);
+    if (is_here && !sg_guard_same_class(&advertised.ip, &loopback))
+        return relay;
+    if (!sg_ip_is_unspecified(&advertised.ip))
+        relay.ip = advertised.ip;
+    if (advertised.port != 0 && plain->port != &plain->own_port)
+        relay.port = advertised.port;
+    return relay;
+}
+
 /* The new association, on a port, linked; or NULL when limits or sockets do not allow it. */
 static struct sg_plain *make_plain(struct sg_worker *worker, const struct sg_handover *who, uint16_t client_port)
 {
@@ -410,7 +431,7 @@ void sg_plain_assoc_start(struct sg_worker *worker, const struct sg_handover *ha
         sg_channel_conn_end(&who, SG_REASON_LIMIT);
         return;
     }
-    struct sg_endpoint bound = {.ip = who.local.ip, .port = plain->port->bound.port};
+    struct sg_endpoint bound = relay_endpoint(plain);
     bufferevent_set_timeouts(who.bev, NULL, NULL);
     bufferevent_setcb(who.bev, on_tcp_input, NULL, on_tcp_end, plain);
     bufferevent_enable(who.bev, EV_READ | EV_WRITE);

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from direct import PlainUdp, dial_tls, log_in
-from harness import SocksUdp, UdpEcho, sum_ledger, wait_for
+from harness import SocksUdp, Thread, UdpEcho, free_port, sum_ledger, wait_for
 from network import CLIENT, HOSTS, PORT, SERVER, ip
 
 KINDS = ['sealed', 'plain']
@@ -17,14 +17,17 @@ class Server:
 
     def __init__(self, lab, config='', **options):
         self.lab = lab
+        options.setdefault('port', free_port())
+        if isinstance(options.get('listen'), str):
+            options['listen'] = [f'{options["listen"]}:{options["port"]}']
         self.folder, self.port, self.invite = lab.init(**options)
         lab.edit_config(self.folder, config)
         self.program = lab.server(self.folder)
         self.client = None
 
-    def associate(self, kind, host='127.0.0.1'):
+    def associate(self, kind):
         if kind == 'plain':
-            tls = dial_tls(self.folder, self.port, host)
+            tls = dial_tls(self.folder, self.port)
             log_in(tls, self.invite)
             app = self.lab.open(PlainUdp(tls))
             assert app.code == 0
@@ -178,9 +181,11 @@ def test_relay_ports_of_plain_associations_are_of_the_range(lab):
 
 # --- hairpin ---
 
-def through_the_hairpin(first, first_mapping, second, second_mapping):
+def through_the_hairpin(program, first, first_mapping, second, second_mapping):
     """Each sends to the other's outbound address; what arrives has the sender's outbound address as its source."""
+    before = program.status()['up']['forwarded']
     first.send(b'to the second', second_mapping)  # may be filtered: the second has not sent there yet
+    wait_for(lambda: program.status()['up']['forwarded'] == before + 1, what='the first datagram')
     second.send(b'to the first', first_mapping)
     assert first.receive() == (b'to the first', second_mapping)
     first.send(b'and back', second_mapping)
@@ -198,7 +203,7 @@ def test_associations_of_one_server_reach_each_other(lab, kinds, filtering, host
     server = Server(lab, f'filtering: {filtering}\nworkers: 2')
     apps = [server.associate(kind) for kind in kinds]
     mappings = [(hosts[0], mapped(app, peer(lab, hosts[1]))[1]) for app in apps]
-    through_the_hairpin(apps[0], mappings[0], apps[1], mappings[1])
+    through_the_hairpin(server.program, apps[0], mappings[0], apps[1], mappings[1])
     server.adds_up()
 
 
@@ -215,7 +220,7 @@ class PublicServer:
                 ip('-n', network.names[side], 'addr', 'add', f'{address}/{bits}', 'dev', 'wire',
                    *(['nodad'] if bits == 64 else []))
         self.lab, self.network = lab, network
-        _, self.invite, self.program = network.server(config)
+        self.folder, self.invite, self.program = network.server(config)
         self.client = network.client(self.invite)
 
     def associate(self):
@@ -233,7 +238,7 @@ def test_hairpin_at_the_server_s_own_public_addresses_needs_no_permission(lab, n
     first, second = server.associate(), server.associate()
     for family, host in ((1, OWN), (2, OWN_6)):
         assert first[family][0] == second[family][0] == host
-        through_the_hairpin(first[0], first[family], second[0], second[family])
+        through_the_hairpin(server.program, first[0], first[family], second[0], second[family])
     assert server.refused() == 0
 
 
@@ -278,4 +283,137 @@ def test_no_hairpin_at_an_advertised_address_of_another_machine(lab, network):
 def test_hairpin_at_the_advertised_address_where_it_is_the_server_s_own(lab, network):
     server = PublicServer(lab, network, f'advertise: "{OWN}:{PORT}"')
     first, second = server.associate(), server.associate()
-    through_the_hairpin(first[0], first[1], second[0], second[1])
+    through_the_hairpin(server.program, first[0], first[1], second[0], second[1])
+
+
+# --- a server with several addresses, and one behind a port forward ---
+
+@pytest.mark.parametrize('host', ['127.0.0.1', '127.0.0.2', '127.9.9.9'])
+def test_what_goes_to_a_sealed_client_comes_from_the_address_that_it_sends_to(lab, host):
+    """The client's socket is connected: it would not see what comes from another address."""
+    server = Server(lab, listen='0.0.0.0', host=host)
+    target = peer(lab)
+    app = server.associate('sealed')
+    for number in range(50):
+        mapping = mapped(app, target)
+        target.sendto(b'%d' % number, mapping)
+        assert app.receive() == (b'%d' % number, target.getsockname())
+    wait_for(lambda: server.client.status()['path'] == 'udp', what='the path by UDP')
+    streamed = server.program.status()['down']['streamed']
+    target.sendto(b'by UDP', mapping)
+    assert app.receive() == (b'by UDP', target.getsockname())
+    assert server.program.status()['down']['streamed'] == streamed
+    server.adds_up()
+
+
+@pytest.mark.parametrize('named', [True, False], ids=['shared port', 'port of its own'])
+@pytest.mark.parametrize('host', ['127.0.0.1', '127.0.0.2', '127.9.9.9'])
+def test_what_goes_to_a_plain_client_comes_from_the_address_that_it_sends_to(lab, host, named):
+    server = Server(lab, listen='0.0.0.0')
+    target = peer(lab)
+    for _ in range(2):  # the second that names no port gets one of its own
+        tls = dial_tls(server.folder, server.port, host)
+        log_in(tls, server.invite)
+        app = lab.open(PlainUdp(tls, named=named))
+    assert app.relay[0] == host and (app.relay[1] == server.port) == named
+    target.sendto(b'answer', mapped(app, target))
+    assert app.receive() == (b'answer', target.getsockname())  # which looks at the source
+    server.adds_up()
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize('host', [OWN, OWN_6])
+def test_a_second_address_of_a_device_answers_for_itself(lab, network, host):
+    """Left to itself the kernel would answer from the first."""
+    second = {OWN: '11.22.33.66', OWN_6: '2a00:77::3'}[host]
+    ip('-n', network.names[SERVER], 'addr', 'add', f'{second}/{24 if host == OWN else 64}', 'dev', 'wire',
+       *(['nodad'] if host == OWN_6 else []))
+    server = PublicServer(lab, network, 'plain_udp:\n  from: ["11.22.33.0/24", "2a00:77::/64"]')
+    target = network.call(CLIENT, peer, lab, {OWN: OUTSIDE, OWN_6: OUTSIDE_6}[host])
+    for address in (host, second):
+        tls = network.call(CLIENT, dial_tls, server.folder, PORT, address, name=HOSTS[SERVER])
+        log_in(tls, server.invite)
+        app = lab.open(network.call(CLIENT, PlainUdp, tls))
+        assert app.code == 0 and app.relay[0] == address
+        target.sendto(b'answer', mapped(app, target))
+        assert app.receive() == (b'answer', target.getsockname()[:2])
+        url = address if host == OWN else f'[{address}]'
+        client = network.client(server.invite.replace(HOSTS[SERVER], url))
+        app = lab.open(network.call(CLIENT, SocksUdp, client.socks))
+        mapped(app, target)
+        wait_for(lambda client=client: client.status()['path'] == 'udp', what='the path by UDP')
+
+
+class Forward(Thread):
+    """A UDP port forward to (host, port), of one client."""
+
+    def __init__(self, address, to):
+        self.to, self.client, self.count = to, None, 0
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind(address)
+        super().__init__(sock)
+
+    def step(self):
+        data, source = self.sock.recvfrom(65536)
+        self.count += 1
+        if source != self.to:
+            self.client = source
+        self.sock.sendto(data, self.client if source == self.to else self.to)
+
+
+def test_a_sealed_client_uses_the_advertised_endpoint(lab, echo):
+    port = free_port()
+    server = Server(lab, f'advertise: "127.0.0.3:{port}"', port=port, listen=[f'127.0.0.1:{port}'])
+    forward = lab.open(Forward(('127.0.0.3', port), ('127.0.0.1', port)))
+    app = server.associate('sealed')
+    wait_for(lambda: server.client.status()['path'] == 'udp', what='the path by UDP')
+    before = forward.count
+    assert app.ask(b'by the forward', echo.address) == (b'by the forward', echo.address)
+    assert forward.count >= before + 2
+
+
+@pytest.mark.parametrize('advertise, port', [('127.0.0.3', None), ('127.0.0.3:4321', 4321)])
+def test_a_plain_client_is_told_the_advertised_endpoint(lab, advertise, port, echo):
+    server = Server(lab, f'advertise: "{advertise}"', listen='0.0.0.0')
+    app = server.associate('plain')
+    assert app.relay == ('127.0.0.3', port or server.port)
+    if port is None:
+        assert app.ask(b'hello', echo.address) == (b'hello', echo.address)  # and it answers from there
+
+
+def test_a_relay_port_of_its_own_keeps_its_number_at_the_advertised_address(lab):
+    server = Server(lab, 'advertise: "127.0.0.3:4321"', listen='0.0.0.0')
+    apps = []
+    for _ in range(2):
+        tls = dial_tls(server.folder, server.port)
+        log_in(tls, server.invite)
+        apps.append(lab.open(PlainUdp(tls, named=False)))
+    assert apps[0].relay == ('127.0.0.3', 4321)
+    assert apps[1].relay[0] == '127.0.0.3' and apps[1].relay[1] not in (4321, server.port)
+
+
+@pytest.mark.parametrize('advertise', ['11.22.33.44:4321', '0.0.0.0:4321', '[2a00::1]:4321', '[::1]:4321'])
+def test_a_plain_client_on_loopback_or_of_another_family_is_told_where_it_connected_to(lab, advertise, echo):
+    server = Server(lab, f'advertise: "{advertise}"', listen='0.0.0.0')
+    app = server.associate('plain')
+    assert app.relay == ('127.0.0.1', server.port)
+    assert app.ask(b'hello', echo.address) == (b'hello', echo.address)
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize('advertise, told', [('203.0.113.7:4321', ('203.0.113.7', 4321)), ('203.0.113.7', ('203.0.113.7', PORT)),
+                                             ('0.0.0.0:4321', (HOSTS[SERVER], 4321)),
+                                             ('[2001:db8::7]:4321', (HOSTS[SERVER], PORT))])
+def test_a_plain_client_on_another_host_is_told_the_advertised_endpoint(lab, network, advertise, told):
+    folder, invite, _ = network.server(f'advertise: "{advertise}"\nplain_udp:\n  from: ["10.77.0.1/32"]')
+    tls = network.call(CLIENT, dial_tls, folder, PORT, HOSTS[SERVER], name=HOSTS[SERVER])
+    log_in(tls, invite)
+    app = lab.open(network.call(CLIENT, PlainUdp, tls))
+    assert app.code == 0 and app.relay == told
+
+
+@pytest.mark.parametrize('advertise, port', [('203.0.113.7:4321', 4321), ('203.0.113.7', None)])
+def test_invites_carry_the_advertised_port_if_there_is_one(lab, advertise, port):
+    folder, listens, _ = lab.init()
+    lab.edit_config(folder, f'advertise: "{advertise}"')
+    assert f':{port or listens}/' in lab.invite(folder, 'bob')

@@ -135,6 +135,41 @@ static void expect_filtering(const char *text, enum sg_filtering filtering)
     sg_config_free(config);
 }
 
+/* What clients of an IPv4 and an IPv6 address are told. */
+static void expect_advertised(const char *text, const char *told4, const char *told6)
+{
+    const struct sg_ip local4 = {.family = 4, .bytes = {192, 0, 2, 1}}, local6 = {.family = 6, .bytes = {0x20, 1}};
+    char shown[SG_ENDPOINT_TEXT_MAX];
+    char yaml[256];
+    snprintf(yaml, sizeof yaml, BASE "%s\n", text);
+    struct sg_config *config = load(yaml);
+    struct sg_endpoint told = sg_config_advertised(config, &local4);
+    sg_endpoint_format(&told, shown);
+    assert_string_equal(shown, told4);
+    told = sg_config_advertised(config, &local6);
+    sg_endpoint_format(&told, shown);
+    assert_string_equal(shown, told6);
+    sg_config_free(config);
+}
+
+static void advertises_to_clients_of_the_family(void **state)
+{
+    (void)state;
+    expect_advertised("", "0.0.0.0:0", "[::]:0");
+    expect_advertised("advertise: 203.0.113.7:4000", "203.0.113.7:4000", "[::]:0");
+    expect_advertised("advertise: 203.0.113.7", "203.0.113.7:0", "[::]:0");
+    expect_advertised("advertise: \"[2001:db8::7]:4000\"", "0.0.0.0:0", "[2001:db8::7]:4000");
+    expect_advertised("advertise: \"2001:db8::7\"", "0.0.0.0:0", "[2001:db8::7]:0");
+    expect_advertised("advertise: 0.0.0.0:4000", "0.0.0.0:4000", "[::]:0");
+    static const char *const wrong[] = {"203.0.113.7:0", "\"203.0.113.7:\"", "\"[2001:db8::7]\"", "\":4000\"", "[]",
+                                        "4000"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char yaml[256];
+        snprintf(yaml, sizeof yaml, BASE "advertise: %s\n", wrong[i]);
+        refuse(yaml, "5: advertise: must be ADDRESS or ADDRESS:PORT, with an IP address");
+    }
+}
+
 static void reads_each_kind_of_filtering(void **state)
 {
     (void)state;
@@ -233,7 +268,7 @@ static void names_wrong_values(void **state)
     refuse(BASE "allow: [[10.0.0.0/8]]\n", "5: allow: 'the entry' is not a network: ADDRESS/BITS without host bits");
     refuse(BASE "plain_socks: {from: [localhost]}\n",
            "5: from: 'localhost' is not a network: ADDRESS/BITS without host bits");
-    refuse(BASE "advertise: example.org:1443\n", "5: advertise: must be ADDRESS:PORT, with an IP address");
+    refuse(BASE "advertise: example.org:1443\n", "5: advertise: must be ADDRESS or ADDRESS:PORT, with an IP address");
     refuse(BASE "host: a b\n", "5: host: 'a b' is neither a name nor an address");
     refuse(BASE "host: \"[::1]\"\n", "5: host: '[::1]' is neither a name nor an address");
     refuse("listen: [127.0.0.1]\n", "1: listen: must be ADDRESS:PORT, with an IP address");
@@ -350,6 +385,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(has_defaults),
         cmocka_unit_test(reads_every_key),
+        cmocka_unit_test(advertises_to_clients_of_the_family),
         cmocka_unit_test(reads_each_kind_of_filtering),
         cmocka_unit_test(reads_a_range_of_ports),
         cmocka_unit_test(names_unknown_keys),
