@@ -17,7 +17,7 @@
 #include "server/server.h"
 #include "server/worker.h"
 
-enum { NAMES_MAX = 64 };
+enum { NAMES_MAX = 64, ERRORS_AFTER = 32 };
 
 static struct sg_ports *ports_of(const struct sg_outbound *outbound)
 {
@@ -80,8 +80,11 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
     struct sg_datapath *datapath = outbound->datapath;
     unsigned count = 0;
     (void)what;
-    if (sg_udp_recv(&datapath->rx, fd) <= 0)
+    /* errors take room of the socket's buffer, so they are fetched also while datagrams never cease */
+    if (sg_udp_recv(&datapath->rx, fd) <= 0 || ++outbound->wakes == ERRORS_AFTER) {
         drain_errors(outbound, fd);
+        outbound->wakes = 0;
+    }
     while ((count = sg_udp_next(&datapath->rx)) > 0) {
         filter(outbound, count);
         outbound->owner->on_packets(outbound, datapath->rx.packets, count);

@@ -41,6 +41,7 @@ struct sg_outbound {
     struct sg_datapath *datapath;
     const struct sg_outbound_owner *owner;
     struct sg_outbound_leg legs[2]; /* IPv4, IPv6 */
+    unsigned wakes;                 /* since errors were looked for */
     struct sg_contacts contacts;
     struct sg_outbound_name *names;
 };

@@ -2,6 +2,7 @@
 import contextlib
 import os
 import socket
+import time
 
 import pytest
 
@@ -417,3 +418,99 @@ def test_invites_carry_the_advertised_port_if_there_is_one(lab, advertise, port)
     folder, listens, _ = lab.init()
     lab.edit_config(folder, f'advertise: "{advertise}"')
     assert f':{port or listens}/' in lab.invite(folder, 'bob')
+
+
+# --- ICMP errors ---
+
+def closed_port(host='127.0.0.1'):
+    with socket.socket(socket.AF_INET6 if ':' in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((host, 0))
+        return sock.getsockname()[:2]
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('host', ['127.0.0.1', '::1'])
+def test_a_port_that_was_closed_is_reached_once_it_is_open(lab, kind, host):
+    server = Server(lab)
+    app, closed = server.associate(kind), closed_port(host)
+    mapping = mapped(app, peer(lab, host))
+    for count in range(1, 6):
+        app.send(b'in vain', closed)
+        wait_for(lambda count=count: server.program.status()['up']['forwarded'] == count + 1, what='the datagram')
+    echo = lab.open(UdpEcho(*closed))
+    for number in range(20):
+        assert app.ask(b'%d' % number, closed) == (b'%d' % number, closed)
+    assert [source[:2] for source in echo.sources] == [mapping]
+    echo.close()
+    app.send(b'in vain', closed)
+    assert mapped(app, peer(lab, host)) == mapping
+    assert not any(server.program.status()['up']['drops'].values())
+    server.adds_up()
+
+
+def with_errors_between(app, echo, dead, rounds):
+    """Datagrams to an echo and to dead targets in turn: every one to the echo comes back."""
+    for number in range(rounds):
+        batch = [b'%d %d' % (number, index) for index in range(16)]
+        for index, data in enumerate(batch):
+            app.send(b'in vain', dead[index % len(dead)])
+            app.send(data, echo)
+        assert [app.receive() for _ in batch] == [(data, echo) for data in batch]
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_while_errors_arrive_nothing_else_is_lost(lab, kind, echo):
+    server = Server(lab)
+    app = server.associate(kind)
+    with_errors_between(app, echo.address, [closed_port() for _ in range(3)], 100)
+    wait_for(lambda: server.program.status()['up']['forwarded'] == 3200, what='all datagrams')
+    assert echo.count == 1600 and len(echo.sources) == 1
+    for way in ('up', 'down'):
+        assert not any(server.program.status()[way]['drops'].values())
+    server.adds_up()
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize('family', [0, 1], ids=['IPv4', 'IPv6'])
+def test_hosts_that_are_not_there_take_nothing_with_them(lab, network, family):
+    """A closed port of another host, and hosts that no neighbour answers for: port and host unreachable."""
+    server = PublicServer(lab, network)
+    here = (OUTSIDE, OUTSIDE_6)[family]
+    echo = lab.open(network.call(CLIENT, UdpEcho, here))
+    dead = [network.call(CLIENT, closed_port, here), *(('11.22.33.200', 9), ('2a00:77::200', 9))[family:family + 1]]
+    app = server.associate()[0]
+    end = time.monotonic() + 5  # a neighbour is given up after three seconds
+    rounds = 0
+    while time.monotonic() < end:
+        with_errors_between(app, echo.address, dead, 1)
+        rounds += 1
+        time.sleep(0.02)
+    assert echo.count == 16 * rounds and len(echo.sources) == 1
+    status = server.program.status()
+    assert status['associations'] == 1
+    assert {reason for reason, count in status['up']['drops'].items() if count} <= {'send_failed'}
+    assert sum(status['up']['drops'].values()) <= 8 * rounds  # of those to hosts that are not there
+    assert not any(status['down']['drops'].values())
+
+
+@pytest.mark.netns
+def test_datagrams_too_large_for_a_target_s_path_take_no_others_with_them(lab, emulated):
+    for host, side in ((OUTSIDE, CLIENT), (OWN, SERVER)):
+        ip('-n', emulated.names[side], 'addr', 'add', f'{host}/24', 'dev', 'wire')
+    _, invite, program = emulated.server()
+    client = lab.client(invite, prefix=emulated.prefix(SERVER))
+    app = lab.open(emulated.call(SERVER, SocksUdp, client.socks))
+    echo = lab.open(emulated.call(CLIENT, UdpEcho, OUTSIDE))
+    assert app.ask(b'here', echo.address) == (b'here', echo.address)
+    emulated.command('down mtu 1000 icmp on')
+    for number in range(40):
+        batch = [b'%d %d' % (number, index) for index in range(16)]
+        ip('-n', emulated.names[SERVER], 'route', 'flush', 'cache')
+        for data in batch:
+            app.send(bytes(1200), echo.address)
+            app.send(data, echo.address)
+        got = set()
+        while len(got & set(batch)) < len(batch):
+            got.add(app.receive()[0])
+    assert emulated.ledger()['down']['udp']['icmp_sent'] > 40
+    assert not any(program.status()['up']['drops'].values())
