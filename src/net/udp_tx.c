@@ -161,8 +161,8 @@ static void count_group(struct sg_udp_tx *tx, const struct sg_udp_group *g, int 
 
 /*
  * An ICMP error that waits on a socket is reported by the next send, which it must not eat: such a send is tried again.
- * How often a send is tried in all when it ends so: some errors can only be of that kind, and come again only if another
- * arrived in between; some may also be this host's own word on the datagram.
+ * How often in all, by the error that it ends with: some can only be of that kind, and come again only if another one
+ * arrived in between; others may also be this host's own word on the datagram.
  */
 static unsigned tries_of(int error)
 {
