@@ -24,7 +24,7 @@ static const struct argp_option options[] = {
 /* The port that clients connect to: that of the advertised or the first listen address. */
 static uint16_t port_of(const struct sg_config *config)
 {
-    return config->advertise.ip.family != 0 ? config->advertise.port : config->listen[0].port;
+    return config->advertise.port != 0 ? config->advertise.port : config->listen[0].port;
 }
 
 static int fill_invite(struct sg_invite *invite, const struct sg_config *config, const char *user)

@@ -23,20 +23,22 @@ static void write_place(FILE *file, const struct sg_server_yaml *yaml)
           "# Where to listen, ADDRESS:PORT. One port number serves TCP and UDP.\nlisten:\n",
           file);
     write_list(file, yaml->listen_count > 0 ? yaml->listen : both, yaml->listen_count > 0 ? yaml->listen_count : 2);
-    fprintf(file,
-            "\n# How clients reach this server, a name or an address: invites carry it, the certificate names it.\n"
-            "host: \"%s\"\n\n"
-            "# The UDP endpoint to tell clients, where it is not the one they connected to (a NAT that maps ports).\n"
-            "# advertise: \"203.0.113.7:1443\"\n\n"
-            "# Files; relative names begin at this file's directory. Only their owner may read key and users.\n"
-            "certificate: cert.pem\nkey: key.pem\nusers: users\n\n"
-            "# Client certificates that this CA signed name their user by subject CN (sealgram invite --certificate).\n"
-            "# client_ca: client_ca.pem\n\n"
-            "# Where `sealgram status` asks, if not in the run directory.\n"
-            "# status_socket: /run/sealgram/status.sock\n\n"
-            "# Threads that carry the traffic; if not said, one for each CPU.\n"
-            "# workers: 2\n\n",
-            yaml->host);
+    fprintf(
+        file,
+        "\n# How clients reach this server, a name or an address: invites carry it, the certificate names it.\n"
+        "host: \"%s\"\n\n"
+        "# The UDP endpoint to tell clients, where it is not the one they connected to: address and port of the NAT\n"
+        "# or port forward in front. The port may be left out. Clients of the other address family are told nothing.\n"
+        "# advertise: \"203.0.113.7:1443\"\n\n"
+        "# Files; relative names begin at this file's directory. Only their owner may read key and users.\n"
+        "certificate: cert.pem\nkey: key.pem\nusers: users\n\n"
+        "# Client certificates that this CA signed name their user by subject CN (sealgram invite --certificate).\n"
+        "# client_ca: client_ca.pem\n\n"
+        "# Where `sealgram status` asks, if not in the run directory.\n"
+        "# status_socket: /run/sealgram/status.sock\n\n"
+        "# Threads that carry the traffic; if not said, one for each CPU.\n"
+        "# workers: 2\n\n",
+        yaml->host);
 }
 
 static void write_policy(FILE *file, const struct sg_server_yaml *yaml)
@@ -46,13 +48,20 @@ static void write_policy(FILE *file, const struct sg_server_yaml *yaml)
           file);
     fputs(yaml->allow_count > 0 ? "allow:\n" : "# allow:\n#   - \"10.0.0.0/8\"\n", file);
     write_list(file, yaml->allow, yaml->allow_count);
-    fputs("\n# From where SOCKS5 is spoken without TLS, user names and passwords in the clear. Nowhere by default.\n"
-          "# plain_socks:\n#   from: []\n\n"
-          "# From where UDP associations may be plain RFC 1928, each datagram in the clear.\n"
-          "# plain_udp:\n#   from: [\"127.0.0.0/8\", \"::1/128\"]\n\n"
-          "# If true, everyone who reaches this server may use it.\n"
-          "# allow_anyone_without_authentication: false\n\n",
-          file);
+    fputs(
+        "\n# From where SOCKS5 is spoken without TLS, user names and passwords in the clear. Nowhere by default.\n"
+        "# plain_socks:\n#   from: []\n\n"
+        "# From where UDP associations may be plain RFC 1928, each datagram in the clear.\n"
+        "# plain_udp:\n#   from: [\"127.0.0.0/8\", \"::1/128\"]\n\n"
+        "# Out of which ports associations send, FIRST-LAST; each needs one for IPv4 and one for IPv6. If not said,\n"
+        "# the system chooses.\n"
+        "# udp_ports: 40000-49999\n\n"
+        "# Who may answer an association: address-dependent lets pass what comes from an address that it has sent to,\n"
+        "# address-and-port-dependent only from address and port, endpoint-independent from anyone (RFC 4787).\n"
+        "# filtering: address-dependent\n\n"
+        "# If true, everyone who reaches this server may use it.\n"
+        "# allow_anyone_without_authentication: false\n\n",
+        file);
 }
 
 static void write_numbers(FILE *file, const struct sg_config *defaults)

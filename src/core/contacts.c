@@ -14,35 +14,45 @@ enum { FIRST_ROOM = 4 };
 
 static_assert(sizeof((struct sg_contacts *)0)->key == crypto_shorthash_KEYBYTES, "the key is that of SipHash");
 
-static size_t hash_ip(const struct sg_contacts *contacts, const struct sg_ip *ip)
+/* What is remembered of an endpoint. */
+static struct sg_endpoint key_of(const struct sg_contacts *contacts, const struct sg_endpoint *ep)
+{
+    bool with_port = contacts->filtering == SG_FILTERING_ADDRESS_AND_PORT;
+    return (struct sg_endpoint){.ip = ep->ip, .port = with_port ? ep->port : 0};
+}
+
+static size_t hash_key(const struct sg_contacts *contacts, const struct sg_endpoint *key)
 {
     uint64_t hash = 0;
-    uint8_t bytes[17] = {ip->family};
-    memcpy(bytes + 1, ip->bytes, ip->family == 4 ? 4 : 16);
+    uint8_t bytes[19] = {key->ip.family, (uint8_t)(key->port >> 8), (uint8_t)key->port};
+    memcpy(bytes + 3, key->ip.bytes, key->ip.family == 4 ? 4 : 16);
     crypto_shorthash((uint8_t *)&hash, bytes, sizeof bytes, contacts->key);
     return (size_t)hash;
 }
 
-/* The address's slot, or the free one where it belongs: there is always a free one. */
-static struct sg_ip *find_slot(const struct sg_contacts_set *set, const struct sg_ip *ip, size_t hash)
+/* The key's slot, or the free one where it belongs: there is always a free one. */
+static struct sg_endpoint *find_slot(const struct sg_contacts_set *set, const struct sg_endpoint *key, size_t hash)
 {
     size_t i = hash & (set->room - 1);
-    while (set->slots[i].family != 0 && !sg_ip_equal(&set->slots[i], ip))
+    while (set->slots[i].ip.family != 0 && !sg_endpoint_equal(&set->slots[i], key))
         i = (i + 1) & (set->room - 1);
     return &set->slots[i];
 }
 
-static bool is_in(const struct sg_contacts_set *set, const struct sg_ip *ip, size_t hash)
+static bool is_in(const struct sg_contacts_set *set, const struct sg_endpoint *key, size_t hash)
 {
-    return set->room > 0 && find_slot(set, ip, hash)->family != 0;
+    return set->room > 0 && find_slot(set, key, hash)->ip.family != 0;
 }
 
-bool sg_contacts_has(const struct sg_contacts *contacts, const struct sg_ip *ip)
+bool sg_contacts_has(const struct sg_contacts *contacts, const struct sg_endpoint *from)
 {
-    if (sg_ip_equal(&contacts->last, ip))
-        return ip->family != 0;
-    size_t hash = hash_ip(contacts, ip);
-    return is_in(&contacts->young, ip, hash) || is_in(&contacts->old, ip, hash);
+    if (contacts->filtering == SG_FILTERING_NONE)
+        return true;
+    struct sg_endpoint key = key_of(contacts, from);
+    if (sg_endpoint_equal(&contacts->last, &key))
+        return key.ip.family != 0;
+    size_t hash = hash_key(contacts, &key);
+    return is_in(&contacts->young, &key, hash) || is_in(&contacts->old, &key, hash);
 }
 
 /* Room for one more, at most half of it used. */
@@ -55,24 +65,25 @@ static enum sg_err make_room(const struct sg_contacts *contacts, struct sg_conta
     if (!grown.slots)
         return SG_ERR_NOMEM;
     for (size_t i = 0; i < set->room; i++) {
-        const struct sg_ip *ip = &set->slots[i];
-        if (ip->family != 0)
-            *find_slot(&grown, ip, hash_ip(contacts, ip)) = *ip;
+        const struct sg_endpoint *key = &set->slots[i];
+        if (key->ip.family != 0)
+            *find_slot(&grown, key, hash_key(contacts, key)) = *key;
     }
     free(set->slots);
     *set = grown;
     return SG_OK;
 }
 
-enum sg_err sg_contacts_add(struct sg_contacts *contacts, const struct sg_ip *ip)
+enum sg_err sg_contacts_add(struct sg_contacts *contacts, const struct sg_endpoint *to)
 {
     struct sg_contacts_set *young = &contacts->young;
-    if (sg_ip_equal(&contacts->last, ip))
+    struct sg_endpoint key = key_of(contacts, to);
+    if (contacts->filtering == SG_FILTERING_NONE || sg_endpoint_equal(&contacts->last, &key))
         return SG_OK;
     if (young->room == 0 && contacts->old.room == 0)
         crypto_shorthash_keygen(contacts->key);
-    size_t hash = hash_ip(contacts, ip);
-    if (!is_in(young, ip, hash)) {
+    size_t hash = hash_key(contacts, &key);
+    if (!is_in(young, &key, hash)) {
         if (young->count == SG_CONTACTS_KEPT) {
             free(contacts->old.slots);
             contacts->old = *young;
@@ -80,10 +91,10 @@ enum sg_err sg_contacts_add(struct sg_contacts *contacts, const struct sg_ip *ip
         }
         if (make_room(contacts, young) != SG_OK)
             return SG_ERR_NOMEM;
-        *find_slot(young, ip, hash) = *ip;
+        *find_slot(young, &key, hash) = key;
         young->count++;
     }
-    contacts->last = *ip;
+    contacts->last = key;
     return SG_OK;
 }
 
@@ -91,5 +102,5 @@ void sg_contacts_dispose(struct sg_contacts *contacts)
 {
     free(contacts->young.slots);
     free(contacts->old.slots);
-    *contacts = (struct sg_contacts){0};
+    *contacts = (struct sg_contacts){.filtering = contacts->filtering};
 }

@@ -252,6 +252,11 @@ static bool is_own(const struct sg_guard *guard, const struct sg_ip *ip, uint16_
     return false;
 }
 
+bool sg_guard_is_here(const struct sg_guard *guard, const struct sg_ip *ip)
+{
+    return is_own(guard, ip, 0) && !sg_ip_equal(&guard->outside, ip);
+}
+
 /* Why this one address, whatever it carries, may not be reached; NULL if it may. The list of
  * allowed networks is read only for what would be refused: ordinary targets are the common case. */
 static const char *refuse_form(const struct sg_guard *guard, const struct sg_ip *ip, uint16_t port)

@@ -16,6 +16,7 @@ struct sg_guard {
     unsigned own_count;
     struct sg_cidr allow[SG_GUARD_ALLOW_MAX];
     struct sg_endpoint own[SG_GUARD_OWN_MAX];
+    struct sg_ip outside; /* the own address that no interface has: a NAT in front has it. Family 0: none */
 };
 
 /* Opens a network (the operator's --allow). FULL above SG_GUARD_ALLOW_MAX; INVALID without an
@@ -41,6 +42,9 @@ SG_MUST_CHECK enum sg_err sg_guard_add_own(struct sg_guard *guard, const struct 
  * is only another spelling: the IPv4 address alone counts. No port 0, allowed or not.
  */
 SG_MUST_CHECK enum sg_err sg_guard_check(const struct sg_guard *guard, const struct sg_endpoint *ep, const char **why);
+
+/* True for an own address, all ports of which are own, that this host itself has; nothing that merely carries one. */
+bool sg_guard_is_here(const struct sg_guard *guard, const struct sg_ip *ip);
 
 /* The class of an address by itself, as in *why above without own and port_zero; that of a carried
  * IPv4 address counts first. NULL for an ordinary one. Static. */

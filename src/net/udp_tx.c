@@ -160,31 +160,43 @@ static void count_group(struct sg_udp_tx *tx, const struct sg_udp_group *g, int 
 }
 
 /*
- * An ICMP error that waits on a socket is reported by the next send, which it must not eat: such a send is tried once
- * more.
+ * An ICMP error that waits on a socket is reported by the next send, which it must not eat: such a send is tried again.
+ * How often in all, by the error that it ends with: some can only be of that kind, and come again only if another one
+ * arrived in between; others may also be this host's own word on the datagram.
  */
-static bool is_pending_error(int error)
+static unsigned tries_of(int error)
 {
-    return error == ECONNREFUSED || error == EHOSTUNREACH || error == ENETUNREACH || error == EPROTO ||
-           error == ENOPROTOOPT || error == EACCES;
+    switch (error) {
+    case ECONNREFUSED:
+    case EPROTO:
+    case ENOPROTOOPT:
+        return 32;
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case EACCES:
+        return 4;
+    case EMSGSIZE:
+        return 2;
+    default:
+        return 1;
+    }
 }
 
 /* Sends messages until one fails for good; returns how many went, and errno of the one that did not. */
 static unsigned send_messages(int fd, struct mmsghdr *msgs, unsigned count, int *error)
 {
     unsigned done = 0;
-    bool retried = false;
+    unsigned tries = 0;
     *error = 0;
     while (done < count) {
         int sent = sendmmsg(fd, msgs + done, count - done, MSG_DONTWAIT);
         if (sent > 0) {
             done += (unsigned)sent;
-            retried = false;
+            tries = 0;
         } else if (errno != EINTR) {
             *error = errno;
-            if (retried || !is_pending_error(errno))
+            if (++tries >= tries_of(errno))
                 return done;
-            retried = true;
         }
     }
     *error = 0;

@@ -140,15 +140,6 @@ static void refuse_open(struct sg_opening *opening, uint8_t rep, enum sg_reason 
     end_opening(opening, reason);
 }
 
-/* The UDP endpoint that the client shall use: the advertised address, else unspecified: where it connected to. */
-static struct sg_endpoint udp_endpoint(const struct sg_opening *opening)
-{
-    const struct sg_config *config = opening->worker->server->config;
-    if (config->advertise.ip.family != 0)
-        return config->advertise;
-    return (struct sg_endpoint){.ip.family = opening->who.local.ip.family};
-}
-
 static uint16_t choose_suite(const struct sg_open_request *request)
 {
     for (unsigned i = 0; i < request->suite_count; i++)
@@ -181,7 +172,7 @@ static void accept_open(struct sg_opening *opening, const struct sg_open_request
     };
     memcpy(reply.channel_id, session->channel_id, sizeof reply.channel_id);
     memcpy(reply.handle, session->handle, sizeof reply.handle);
-    struct sg_endpoint endpoint = udp_endpoint(opening);
+    struct sg_endpoint endpoint = sg_config_advertised(config, &opening->who.local.ip);
     struct bufferevent *bev = opening->who.bev;
     write_reply(bev, SG_SOCKS5_REP_SUCCEEDED, &endpoint, &reply, SG_REASON_NONE);
     sg_log(SG_LOG_INFO, "session of %s opened: %s", session->who.user, session->suite->name);

@@ -195,6 +195,38 @@ static bool read_bool(struct reader *reader, struct fy_node *node, const struct 
     return true;
 }
 
+static bool read_filtering(struct reader *reader, struct fy_node *node, const struct key *key)
+{
+    static const char *const names[] = {
+        [SG_FILTERING_ADDRESS] = "address-dependent",
+        [SG_FILTERING_ADDRESS_AND_PORT] = "address-and-port-dependent",
+        [SG_FILTERING_NONE] = "endpoint-independent",
+    };
+    const char *text = scalar_of(node);
+    for (unsigned i = 0; text && i < sizeof names / sizeof *names; i++) {
+        if (strcmp(text, names[i]) != 0)
+            continue;
+        *(enum sg_filtering *)value_at(reader, key->offset) = (enum sg_filtering)i;
+        return true;
+    }
+    return refuse(reader, first_line(node), key->name,
+                  "must be endpoint-independent, address-dependent or address-and-port-dependent");
+}
+
+/* FIRST-LAST, both included. */
+static bool read_ports(struct reader *reader, struct fy_node *node, const struct key *key)
+{
+    const char *text = scalar_of(node);
+    char *end = NULL;
+    unsigned long first = text && text[0] >= '1' && text[0] <= '9' ? strtoul(text, &end, 10) : 0;
+    unsigned long last = end && end[0] == '-' && end[1] >= '1' && end[1] <= '9' ? strtoul(end + 1, &end, 10) : 0;
+    if (last == 0 || *end != '\0' || first > last || last > 65535)
+        return refuse(reader, first_line(node), key->name, "must be FIRST-LAST, two ports from 1 to 65535");
+    reader->config->udp_ports.first = (uint16_t)first;
+    reader->config->udp_ports.last = (uint16_t)last;
+    return true;
+}
+
 static bool parse_endpoint(const char *text, struct sg_endpoint *out)
 {
     struct sg_target target;
@@ -204,11 +236,15 @@ static bool parse_endpoint(const char *text, struct sg_endpoint *out)
     return true;
 }
 
-static bool read_endpoint(struct reader *reader, struct fy_node *node, const struct key *key)
+/* The port may be left out. */
+static bool read_advertise(struct reader *reader, struct fy_node *node, const struct key *key)
 {
-    if (!parse_endpoint(scalar_of(node), value_at(reader, key->offset)))
-        return refuse(reader, first_line(node), key->name, "must be ADDRESS:PORT, with an IP address");
-    return true;
+    struct sg_endpoint *out = &reader->config->advertise;
+    const char *text = scalar_of(node);
+    *out = (struct sg_endpoint){0};
+    if (text && (sg_ip_parse(text, &out->ip) == SG_OK || parse_endpoint(text, out)))
+        return true;
+    return refuse(reader, first_line(node), key->name, "must be ADDRESS or ADDRESS:PORT, with an IP address");
 }
 
 static bool read_listen(struct reader *reader, struct fy_node *node, const struct key *key)
@@ -300,7 +336,7 @@ static const struct key timeout_keys[] = {
 
 static const struct key top_keys[] = {
     {.name = "listen", .read = read_listen},
-    {.name = "advertise", .read = read_endpoint, .offset = AT(advertise)},
+    {.name = "advertise", .read = read_advertise},
     {.name = "host", .read = read_host, .offset = AT(host)},
     {.name = "certificate", .read = read_path, .offset = AT(certificate)},
     {.name = "key", .read = read_secret, .offset = AT(key)},
@@ -310,6 +346,8 @@ static const struct key top_keys[] = {
     {.name = "allow", .read = read_nets, .offset = AT(allow), .count_offset = AT(allow_count)},
     {.name = "plain_socks", .read = read_mapping, .keys = plain_socks_keys},
     {.name = "plain_udp", .read = read_mapping, .keys = plain_udp_keys},
+    {.name = "udp_ports", .read = read_ports},
+    {.name = "filtering", .read = read_filtering, .offset = AT(filtering)},
     {.name = "allow_anyone_without_authentication", .read = read_bool, .offset = AT(allow_anyone)},
     NUMBER("workers", workers, 1, 256),
     {.name = "limits", .read = read_mapping, .keys = limit_keys},
@@ -480,6 +518,13 @@ void sg_config_free(struct sg_config *config)
     free(config->client_ca);
     free(config->status_socket);
     free(config);
+}
+
+struct sg_endpoint sg_config_advertised(const struct sg_config *config, const struct sg_ip *local)
+{
+    if (config->advertise.ip.family == local->family)
+        return config->advertise;
+    return (struct sg_endpoint){.ip.family = local->family};
 }
 
 bool sg_config_is_exposed(const struct sg_config *config)

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "core/addr.h"
+#include "core/contacts.h"
 
 enum { SG_CONFIG_LISTEN_MAX = 16, SG_CONFIG_NETS_MAX = 64, SG_CONFIG_ERROR_MAX = 1024 };
 
@@ -16,7 +17,7 @@ struct sg_config {
     char *file; /* where it was read from */
     struct sg_endpoint listen[SG_CONFIG_LISTEN_MAX];
     unsigned listen_count;
-    struct sg_endpoint advertise;             /* UDP endpoint told to clients; family 0: where they connected to */
+    struct sg_endpoint advertise;             /* sg_config_advertised; family 0: none, port 0: its own */
     char *host;                               /* name or address that invites carry */
     char *certificate, *key, *users;          /* paths; relative ones are taken from the file's directory */
     char *client_ca;                          /* or NULL */
@@ -27,8 +28,12 @@ struct sg_config {
     unsigned plain_socks_count;
     struct sg_cidr plain_udp[SG_CONFIG_NETS_MAX]; /* clients that may have plain UDP associations */
     unsigned plain_udp_count;
-    bool allow_anyone; /* nobody needs to authenticate */
-    uint32_t workers;  /* 0: as many as there are CPUs */
+    struct {
+        uint16_t first, last;    /* 0: the kernel chooses */
+    } udp_ports;                 /* of associations */
+    enum sg_filtering filtering; /* who may send to an association */
+    bool allow_anyone;           /* nobody needs to authenticate */
+    uint32_t workers;            /* 0: as many as there are CPUs */
     struct {
         uint32_t sessions, sessions_per_user;
         uint32_t associations, associations_per_user;
@@ -48,6 +53,12 @@ struct sg_config *sg_config_new(void);
 /* Loads a file. NULL, and error has the line to show, when anything in it is wrong. */
 struct sg_config *sg_config_load(const char *path, char error[static SG_CONFIG_ERROR_MAX]);
 void sg_config_free(struct sg_config *config);
+
+/*
+ * The UDP endpoint to tell a client that connected to this address of ours: the advertised one if it is of that family.
+ * Otherwise unspecified, with port 0: where the client connected to. Either of the two may stand for itself, too.
+ */
+struct sg_endpoint sg_config_advertised(const struct sg_config *config, const struct sg_ip *local);
 
 /* True if an address to listen on is one that other machines reach. */
 bool sg_config_is_exposed(const struct sg_config *config);

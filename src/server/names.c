@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/guard.h"
 #include "net/clock.h"
 #include "net/resolver.h"
 #include "server/datapath.h"
@@ -59,10 +58,9 @@ static void unlink_wait(struct sg_name_wait *wait)
 /* The first address that policy passes, or NULL. */
 static const struct sg_ip *pick_address(const struct sg_name_wait *wait, const struct sg_ip *ips, size_t count)
 {
-    const struct sg_guard *guard = &wait->session->datapath->worker->policy->guard;
     for (size_t i = 0; i < count; i++) {
         struct sg_endpoint target = {.ip = ips[i], .port = wait->first ? wait->first->port : 1};
-        if (sg_guard_check(guard, &target, NULL) == SG_OK)
+        if (sg_outbound_permits(wait->session->datapath, &target))
             return &ips[i];
     }
     return NULL;

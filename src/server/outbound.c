@@ -1,6 +1,6 @@
 /*
  * Sockets towards the targets. The mapping is endpoint-independent (one socket, unconnected, for all targets of a
- * family), the filtering address-dependent: only addresses that the association has sent to may answer.
+ * family); who may answer is what the configuration says (core/contacts.h).
  */
 #include "server/outbound.h"
 
@@ -8,16 +8,28 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/guard.h"
+#include "net/sockaddr.h"
 #include "net/udp.h"
+#include "server/config.h"
 #include "server/datapath.h"
+#include "server/policy.h"
+#include "server/server.h"
+#include "server/worker.h"
 
-enum { NAMES_MAX = 64 };
+enum { NAMES_MAX = 64, ERRORS_AFTER = 32 };
+
+static struct sg_ports *ports_of(const struct sg_outbound *outbound)
+{
+    return &outbound->datapath->worker->server->ports;
+}
 
 void sg_outbound_init(struct sg_outbound *outbound, struct sg_datapath *datapath, const struct sg_outbound_owner *owner)
 {
     memset(outbound, 0, sizeof *outbound);
     outbound->datapath = datapath;
     outbound->owner = owner;
+    outbound->contacts.filtering = datapath->worker->server->config->filtering;
     outbound->legs[0].fd = outbound->legs[1].fd = -1;
 }
 
@@ -27,6 +39,7 @@ void sg_outbound_dispose(struct sg_outbound *outbound)
         if (outbound->legs[i].fd < 0)
             continue;
         event_del(&outbound->legs[i].readable);
+        sg_ports_give(ports_of(outbound), i == 0 ? 4 : 6, outbound->legs[i].port);
         close(outbound->legs[i].fd);
         outbound->legs[i].fd = -1;
     }
@@ -53,7 +66,7 @@ static void filter(const struct sg_outbound *outbound, unsigned count)
         struct sg_udp_packet *packet = &datapath->rx.packets[i];
         datapath->down.received++;
         datapath->down.received_bytes += packet->len;
-        if (sg_contacts_has(&outbound->contacts, &packet->peer.ip))
+        if (sg_contacts_has(&outbound->contacts, &packet->peer))
             continue;
         sg_ledger_drop(&datapath->down, SG_REASON_FILTERED);
         packet->bytes = NULL;
@@ -67,19 +80,31 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
     struct sg_datapath *datapath = outbound->datapath;
     unsigned count = 0;
     (void)what;
-    if (sg_udp_recv(&datapath->rx, fd) <= 0)
+    /* errors take room of the socket's buffer, so they are fetched also while datagrams never cease */
+    if (sg_udp_recv(&datapath->rx, fd) <= 0 || ++outbound->wakes == ERRORS_AFTER) {
         drain_errors(outbound, fd);
+        outbound->wakes = 0;
+    }
     while ((count = sg_udp_next(&datapath->rx)) > 0) {
         filter(outbound, count);
         outbound->owner->on_packets(outbound, datapath->rx.packets, count);
     }
 }
 
+bool sg_outbound_permits(const struct sg_datapath *datapath, const struct sg_endpoint *target)
+{
+    const struct sg_guard *guard = &datapath->worker->policy->guard;
+    if (sg_guard_check(guard, target, NULL) == SG_OK)
+        return true;
+    return sg_guard_is_here(guard, &target->ip) &&
+           sg_ports_is_taken(&datapath->worker->server->ports, target->ip.family, target->port);
+}
+
 static enum sg_reason open_leg(struct sg_outbound *outbound, uint8_t family)
 {
     struct sg_outbound_leg *leg = &outbound->legs[family == 6];
-    struct sg_endpoint any = {.ip.family = family};
-    int fd = sg_udp_open(&any, SG_UDP_RECVERR | SG_UDP_GRO | SG_UDP_ROOMY);
+    const struct sg_ip any = {.family = family};
+    int fd = sg_ports_open(ports_of(outbound), &any, SG_UDP_RECVERR | SG_UDP_GRO | SG_UDP_ROOMY);
     if (fd < 0)
         return SG_REASON_NO_SOCKET;
     if (event_assign(&leg->readable, outbound->datapath->base, fd, EV_READ | EV_PERSIST, on_readable, outbound) != 0 ||
@@ -88,6 +113,8 @@ static enum sg_reason open_leg(struct sg_outbound *outbound, uint8_t family)
         return SG_REASON_NO_SOCKET;
     }
     leg->fd = fd;
+    leg->port = sg_socket_local(fd).port;
+    sg_ports_take(ports_of(outbound), family, leg->port);
     return SG_REASON_NONE;
 }
 
@@ -100,7 +127,7 @@ enum sg_reason sg_outbound_send(struct sg_outbound *outbound, const struct sg_en
         if (reason != SG_REASON_NONE)
             return reason;
     }
-    if (sg_contacts_add(&outbound->contacts, &target->ip) != SG_OK)
+    if (sg_contacts_add(&outbound->contacts, target) != SG_OK)
         return SG_REASON_NO_SOCKET;
     sg_udp_tx_add(&outbound->datapath->out, leg->fd, target, NULL, data, len, &outbound->datapath->up, len);
     return SG_REASON_NONE;

@@ -25,6 +25,7 @@ struct sg_outbound_owner {
 
 struct sg_outbound_leg {
     int fd; /* -1: not in use */
+    uint16_t port;
     struct event readable;
 };
 
@@ -40,6 +41,7 @@ struct sg_outbound {
     struct sg_datapath *datapath;
     const struct sg_outbound_owner *owner;
     struct sg_outbound_leg legs[2]; /* IPv4, IPv6 */
+    unsigned wakes;                 /* since errors were looked for */
     struct sg_contacts contacts;
     struct sg_outbound_name *names;
 };
@@ -47,6 +49,12 @@ struct sg_outbound {
 void sg_outbound_init(struct sg_outbound *outbound, struct sg_datapath *datapath,
                       const struct sg_outbound_owner *owner);
 void sg_outbound_dispose(struct sg_outbound *outbound);
+
+/*
+ * Whether associations may send there: the guard's word, and besides the outbound sockets of other associations at this
+ * server's own addresses (hairpin, RFC 4787 section 6), whose filtering still has to let it pass.
+ */
+bool sg_outbound_permits(const struct sg_datapath *datapath, const struct sg_endpoint *target);
 
 /*
  * Sends one datagram to a numeric target that policy has passed, opening the socket for its family if needed, through

@@ -170,7 +170,7 @@ static void forward(struct sg_plain *plain, const struct sg_endpoint *target, ui
 {
     struct sg_datapath *datapath = plain->datapath;
     enum sg_reason reason = SG_REASON_POLICY;
-    if (sg_guard_check(&datapath->worker->policy->guard, target, NULL) == SG_OK)
+    if (sg_outbound_permits(datapath, target))
         reason = sg_outbound_send(&plain->outbound, target, data, len);
     if (reason != SG_REASON_NONE)
         sg_ledger_drop(&datapath->up, reason);
@@ -180,12 +180,11 @@ static void on_resolved(void *ctx, enum sg_err err, const struct sg_ip *ips, siz
 {
     struct sg_plain_resolve *r = ctx;
     struct sg_plain *plain = r->plain;
-    const struct sg_guard *guard = &plain->datapath->worker->policy->guard;
     unlink_resolve(r);
     bool found = false;
     for (size_t i = 0; err == SG_OK && i < count && !found; i++) {
         struct sg_endpoint target = {.ip = ips[i], .port = r->port};
-        found = sg_guard_check(guard, &target, NULL) == SG_OK;
+        found = sg_outbound_permits(plain->datapath, &target);
         if (!found)
             continue;
         sg_outbound_name_add(&plain->outbound, r->name, r->name_len, &ips[i]);
@@ -351,8 +350,8 @@ static bool is_taken(const struct sg_port *port, const struct sg_endpoint *clien
 /* A relay port of its own, on the address that the client connected to. */
 static bool open_own_port(struct sg_plain *plain)
 {
-    struct sg_endpoint bind_to = {.ip = plain->who.local.ip};
-    plain->own_port.fd = sg_udp_open(&bind_to, SG_UDP_PKTINFO | SG_UDP_GRO | SG_UDP_ROOMY);
+    const struct sg_ports *ports = &plain->datapath->worker->server->ports;
+    plain->own_port.fd = sg_ports_open(ports, &plain->who.local.ip, SG_UDP_PKTINFO | SG_UDP_GRO | SG_UDP_ROOMY);
     if (plain->own_port.fd < 0)
         return false;
     plain->own_port.datapath = plain->datapath;
@@ -370,6 +369,26 @@ static void write_reply(struct bufferevent *bev, uint8_t rep, const struct sg_en
     struct sg_wbuf w = sg_wbuf_init(bytes, sizeof bytes);
     sg_socks5_reply_encode(&w, rep, bound);
     bufferevent_write(bev, bytes, sg_wbuf_len(&w));
+}
+
+/*
+ * Where the client shall send: by the advertised address, where there is one, unless it is on this machine; a NAT in
+ * front may map the shared port to another, but not a relay port that the association has for itself.
+ */
+static struct sg_endpoint relay_endpoint(const struct sg_plain *plain)
+{
+    static const struct sg_ip loopback = {.family = 4, .bytes = {127, 0, 0, 1}};
+    const struct sg_ip *local = &plain->who.local.ip;
+    struct sg_endpoint relay = {.ip = *local, .port = plain->port->bound.port};
+    struct sg_endpoint advertised = sg_config_advertised(plain->datapath->worker->server->config, local);
+    bool is_here = sg_guard_same_class(&plain->who.peer.ip, &loopback);
+    if (is_here && !sg_guard_same_class(&advertised.ip, &loopback))
+        return relay;
+    if (!sg_ip_is_unspecified(&advertised.ip))
+        relay.ip = advertised.ip;
+    if (advertised.port != 0 && plain->port != &plain->own_port)
+        relay.port = advertised.port;
+    return relay;
 }
 
 /* The new association, on a port, linked; or NULL when limits or sockets do not allow it. */
@@ -412,7 +431,7 @@ void sg_plain_assoc_start(struct sg_worker *worker, const struct sg_handover *ha
         sg_channel_conn_end(&who, SG_REASON_LIMIT);
         return;
     }
-    struct sg_endpoint bound = {.ip = who.local.ip, .port = plain->port->bound.port};
+    struct sg_endpoint bound = relay_endpoint(plain);
     bufferevent_set_timeouts(who.bev, NULL, NULL);
     bufferevent_setcb(who.bev, on_tcp_input, NULL, on_tcp_end, plain);
     bufferevent_enable(who.bev, EV_READ | EV_WRITE);

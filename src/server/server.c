@@ -85,12 +85,16 @@ static bool add_own(struct sg_guard *guard, const struct sg_ip *ip)
     return sg_guard_class(ip) != NULL || sg_guard_add_own(guard, &own) != SG_ERR_FULL;
 }
 
-/* The server's own addresses are no targets, unless --allow covers them. */
-static bool add_own_addresses(struct sg_guard *guard)
+/*
+ * The server's own addresses are no targets, unless --allow covers them; associations reach each other there all the
+ * same (sg_outbound_permits).
+ */
+static bool add_own_addresses(struct sg_guard *guard, const struct sg_ip *advertised)
 {
     struct ifaddrs *list = NULL;
     if (getifaddrs(&list) != 0)
         return false;
+    guard->outside = *advertised;
     for (const struct ifaddrs *i = list; i; i = i->ifa_next) {
         struct sockaddr_storage ss = {0};
         if (!i->ifa_addr || (i->ifa_addr->sa_family != AF_INET && i->ifa_addr->sa_family != AF_INET6))
@@ -98,6 +102,8 @@ static bool add_own_addresses(struct sg_guard *guard)
         memcpy(&ss, i->ifa_addr,
                i->ifa_addr->sa_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6));
         struct sg_ip ip = sg_sockaddr_endpoint(&ss).ip;
+        if (sg_ip_equal(&ip, advertised))
+            guard->outside = (struct sg_ip){0};
         if (!add_own(guard, &ip))
             sg_log(SG_LOG_WARN, "more own addresses than %d: the others are not guarded", SG_GUARD_OWN_MAX);
     }
@@ -115,7 +121,7 @@ static bool make_guard(const struct sg_config *config, struct sg_guard *guard)
         if (!add_own(guard, &config->listen[i].ip))
             return false;
     /* behind a NAT no interface has it, and what is sent there comes back to this machine */
-    return add_own(guard, &config->advertise.ip) && add_own_addresses(guard);
+    return add_own(guard, &config->advertise.ip) && add_own_addresses(guard, &config->advertise.ip);
 }
 
 /* Everything that files can get wrong. */
@@ -227,7 +233,7 @@ static void reload_users(struct sg_server *server)
 
 static bool same_own(const struct sg_guard *a, const struct sg_guard *b)
 {
-    bool same = a->own_count == b->own_count;
+    bool same = a->own_count == b->own_count && sg_ip_equal(&a->outside, &b->outside);
     for (unsigned i = 0; i < a->own_count && same; i++)
         same = sg_endpoint_equal(&a->own[i], &b->own[i]);
     return same;
@@ -490,6 +496,8 @@ static void stop(struct running *running)
 int sg_server_run(const struct sg_config *config)
 {
     struct running running = {.server.config = config};
+    running.server.ports.first = config->udp_ports.first;
+    running.server.ports.last = config->udp_ports.last;
     const struct sigaction ignore = {.sa_handler = SIG_IGN};
     int code = EXIT_CONFIG;
     raise_file_limit();

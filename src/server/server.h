@@ -12,6 +12,7 @@
 #include "core/arena.h"
 #include "core/datagram.h"
 #include "server/config.h"
+#include "server/ports.h"
 
 struct sg_admission;
 struct sg_auth;
@@ -30,6 +31,7 @@ struct sg_server {
     struct sg_admission *admission;
     struct sg_arena *arena;      /* keys of all sessions */
     struct sg_limits key_limits; /* of each session */
+    struct sg_ports ports;       /* of associations */
     unsigned worker_count;
     struct sg_worker *workers[SG_WORKERS_MAX];
     uint64_t started_ms;

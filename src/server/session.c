@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "core/datagram.h"
-#include "core/guard.h"
 #include "core/keys.h"
 #include "core/plaintext.h"
 #include "net/clock.h"
@@ -276,7 +275,7 @@ void sg_server_session_forward(struct sg_server_session *session, uint32_t numbe
 {
     struct sg_target shown = name ? *name : sg_endpoint_target(target);
     enum sg_reason reason = SG_REASON_NONE;
-    if (sg_guard_check(&session->datapath->worker->policy->guard, target, NULL) != SG_OK) {
+    if (!sg_outbound_permits(session->datapath, target)) {
         refuse_datagram(session, number, SG_REFUSED_TARGET, SG_REASON_POLICY, &shown, now_ms);
         return;
     }

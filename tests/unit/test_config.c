@@ -70,6 +70,8 @@ static void has_defaults(void **state)
     assert_true(sg_cidr_contains(&config->plain_udp[0], &local));
     assert_false(sg_cidr_contains(&config->plain_udp[0], &remote));
     assert_false(config->allow_anyone);
+    assert_int_equal(config->filtering, SG_FILTERING_ADDRESS);
+    assert_int_equal(config->udp_ports.first, 0);
     assert_int_equal(config->timeouts.association_ms, 120000);
     assert_int_equal(config->limits.handshake_seconds, 10);
     sg_config_free(config);
@@ -126,6 +128,100 @@ static void refuse(const char *text, const char *reason)
         fail_msg("%s\n%s\nnot: %s", text, config ? "was taken" : error, expected);
 }
 
+static void expect_filtering(const char *text, enum sg_filtering filtering)
+{
+    struct sg_config *config = load(text);
+    assert_int_equal(config->filtering, filtering);
+    sg_config_free(config);
+}
+
+/* What clients of an IPv4 and an IPv6 address are told. */
+static void expect_advertised(const char *text, const char *told4, const char *told6)
+{
+    const struct sg_ip local4 = {.family = 4, .bytes = {192, 0, 2, 1}}, local6 = {.family = 6, .bytes = {0x20, 1}};
+    char shown[SG_ENDPOINT_TEXT_MAX];
+    char yaml[256];
+    snprintf(yaml, sizeof yaml, BASE "%s\n", text);
+    struct sg_config *config = load(yaml);
+    struct sg_endpoint told = sg_config_advertised(config, &local4);
+    sg_endpoint_format(&told, shown);
+    assert_string_equal(shown, told4);
+    told = sg_config_advertised(config, &local6);
+    sg_endpoint_format(&told, shown);
+    assert_string_equal(shown, told6);
+    sg_config_free(config);
+}
+
+static void advertises_to_clients_of_the_family(void **state)
+{
+    (void)state;
+    expect_advertised("", "0.0.0.0:0", "[::]:0");
+    expect_advertised("advertise: 203.0.113.7:4000", "203.0.113.7:4000", "[::]:0");
+    expect_advertised("advertise: 203.0.113.7", "203.0.113.7:0", "[::]:0");
+    expect_advertised("advertise: \"[2001:db8::7]:4000\"", "0.0.0.0:0", "[2001:db8::7]:4000");
+    expect_advertised("advertise: \"2001:db8::7\"", "0.0.0.0:0", "[2001:db8::7]:0");
+    expect_advertised("advertise: 0.0.0.0:4000", "0.0.0.0:4000", "[::]:0");
+    static const char *const wrong[] = {"203.0.113.7:0", "\"203.0.113.7:\"", "\"[2001:db8::7]\"", "\":4000\"", "[]",
+                                        "4000"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char yaml[256];
+        snprintf(yaml, sizeof yaml, BASE "advertise: %s\n", wrong[i]);
+        refuse(yaml, "5: advertise: must be ADDRESS or ADDRESS:PORT, with an IP address");
+    }
+}
+
+static void reads_each_kind_of_filtering(void **state)
+{
+    (void)state;
+    expect_filtering(BASE "filtering: address-dependent\n", SG_FILTERING_ADDRESS);
+    expect_filtering(BASE "filtering: address-and-port-dependent\n", SG_FILTERING_ADDRESS_AND_PORT);
+    expect_filtering(BASE "filtering: \"endpoint-independent\"\n", SG_FILTERING_NONE);
+    static const char *const wrong[] = {"none", "[address-dependent]", "Address-dependent", "\"\""};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char text[256];
+        snprintf(text, sizeof text, BASE "filtering: %s\n", wrong[i]);
+        refuse(text, "5: filtering: must be endpoint-independent, address-dependent or address-and-port-dependent");
+    }
+}
+
+static void reads_a_range_of_ports(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        uint16_t first, last;
+    } good[] = {{"1-65535", 1, 65535}, {"40000-49999", 40000, 49999}, {"\"7000-7000\"", 7000, 7000}};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        char text[256];
+        snprintf(text, sizeof text, BASE "udp_ports: %s\n", good[i].text);
+        struct sg_config *config = load(text);
+        assert_int_equal(config->udp_ports.first, good[i].first);
+        assert_int_equal(config->udp_ports.last, good[i].last);
+        sg_config_free(config);
+    }
+    static const char *const wrong[] = {"0-10",
+                                        "10-9",
+                                        "10",
+                                        "10-",
+                                        "-10",
+                                        "1-65536",
+                                        "1-2-3",
+                                        "[1, 2]",
+                                        "a-b",
+                                        "1 - 2",
+                                        "1-2x",
+                                        "+1-2",
+                                        "1--2",
+                                        "1-18446744073709551616",
+                                        "99999999999999999999-1",
+                                        "1-0"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char text[256];
+        snprintf(text, sizeof text, BASE "udp_ports: %s\n", wrong[i]);
+        refuse(text, "5: udp_ports: must be FIRST-LAST, two ports from 1 to 65535");
+    }
+}
+
 static void names_unknown_keys(void **state)
 {
     (void)state;
@@ -172,7 +268,7 @@ static void names_wrong_values(void **state)
     refuse(BASE "allow: [[10.0.0.0/8]]\n", "5: allow: 'the entry' is not a network: ADDRESS/BITS without host bits");
     refuse(BASE "plain_socks: {from: [localhost]}\n",
            "5: from: 'localhost' is not a network: ADDRESS/BITS without host bits");
-    refuse(BASE "advertise: example.org:1443\n", "5: advertise: must be ADDRESS:PORT, with an IP address");
+    refuse(BASE "advertise: example.org:1443\n", "5: advertise: must be ADDRESS or ADDRESS:PORT, with an IP address");
     refuse(BASE "host: a b\n", "5: host: 'a b' is neither a name nor an address");
     refuse(BASE "host: \"[::1]\"\n", "5: host: '[::1]' is neither a name nor an address");
     refuse("listen: [127.0.0.1]\n", "1: listen: must be ADDRESS:PORT, with an IP address");
@@ -287,11 +383,19 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(has_defaults),        cmocka_unit_test(reads_every_key),
-        cmocka_unit_test(names_unknown_keys),  cmocka_unit_test(names_wrong_types),
-        cmocka_unit_test(names_wrong_values),  cmocka_unit_test(names_what_is_missing),
-        cmocka_unit_test(guards_secret_files), cmocka_unit_test(names_the_line_of_bad_syntax),
-        cmocka_unit_test(refuses_too_many),    cmocka_unit_test(knows_what_is_exposed),
+        cmocka_unit_test(has_defaults),
+        cmocka_unit_test(reads_every_key),
+        cmocka_unit_test(advertises_to_clients_of_the_family),
+        cmocka_unit_test(reads_each_kind_of_filtering),
+        cmocka_unit_test(reads_a_range_of_ports),
+        cmocka_unit_test(names_unknown_keys),
+        cmocka_unit_test(names_wrong_types),
+        cmocka_unit_test(names_wrong_values),
+        cmocka_unit_test(names_what_is_missing),
+        cmocka_unit_test(guards_secret_files),
+        cmocka_unit_test(names_the_line_of_bad_syntax),
+        cmocka_unit_test(refuses_too_many),
+        cmocka_unit_test(knows_what_is_exposed),
     };
     return cmocka_run_group_tests_name("config", tests, set_up, tear_down);
 }

@@ -1,4 +1,4 @@
-/* The addresses of an association's targets: the last ones are known, strangers are not, memory is bounded. */
+/* An association's targets: the last ones are known, strangers are not, by the kind of filtering; memory is bounded. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -19,23 +19,33 @@ static struct sg_ip ip_of(uint8_t family, uint32_t number)
     return ip;
 }
 
+static void add_port(struct sg_contacts *contacts, uint8_t family, uint32_t number, uint16_t port)
+{
+    struct sg_endpoint ep = {.ip = ip_of(family, number), .port = port};
+    assert_int_equal(sg_contacts_add(contacts, &ep), SG_OK);
+}
+
+static bool has_port(const struct sg_contacts *contacts, uint8_t family, uint32_t number, uint16_t port)
+{
+    struct sg_endpoint ep = {.ip = ip_of(family, number), .port = port};
+    return sg_contacts_has(contacts, &ep);
+}
+
 static void add(struct sg_contacts *contacts, uint8_t family, uint32_t number)
 {
-    struct sg_ip ip = ip_of(family, number);
-    assert_int_equal(sg_contacts_add(contacts, &ip), SG_OK);
+    add_port(contacts, family, number, 53);
 }
 
 static bool has(const struct sg_contacts *contacts, uint8_t family, uint32_t number)
 {
-    struct sg_ip ip = ip_of(family, number);
-    return sg_contacts_has(contacts, &ip);
+    return has_port(contacts, family, number, 53);
 }
 
 static void nobody_is_known_at_first(void **state)
 {
     (void)state;
     struct sg_contacts contacts = {0};
-    struct sg_ip none = {0};
+    struct sg_endpoint none = {0};
     assert_false(has(&contacts, 4, 0));
     assert_false(has(&contacts, 6, 1));
     assert_false(sg_contacts_has(&contacts, &none));
@@ -46,7 +56,7 @@ static void families_are_told_apart(void **state)
 {
     (void)state;
     struct sg_contacts contacts = {0};
-    struct sg_ip clean = {.family = 4, .bytes = {7}};
+    struct sg_endpoint clean = {.ip = {.family = 4, .bytes = {7}}};
     add(&contacts, 4, 7);
     add(&contacts, 6, 8);
     assert_true(has(&contacts, 4, 7) && has(&contacts, 6, 8));
@@ -75,12 +85,54 @@ static void the_last_ones_are_kept(void **state)
     sg_contacts_dispose(&contacts);
 }
 
+static void any_port_of_an_address_may_answer(void **state)
+{
+    (void)state;
+    struct sg_contacts contacts = {.filtering = SG_FILTERING_ADDRESS};
+    for (uint16_t port = 1; port < 1000; port++)
+        add_port(&contacts, 4, port % 2, port);
+    assert_int_equal(contacts.young.count, 2);
+    assert_true(has_port(&contacts, 4, 0, 2000) && has_port(&contacts, 4, 1, 2000));
+    assert_false(has_port(&contacts, 4, 2, 1));
+    sg_contacts_dispose(&contacts);
+}
+
+static void only_the_very_port_may_answer(void **state)
+{
+    (void)state;
+    struct sg_contacts contacts = {.filtering = SG_FILTERING_ADDRESS_AND_PORT};
+    for (uint16_t port = 1; port < 1000; port++)
+        add_port(&contacts, port % 2 ? 4 : 6, 5, port);
+    assert_int_equal(contacts.young.count, 999);
+    for (uint16_t port = 1; port < 1000; port++) {
+        assert_true(has_port(&contacts, port % 2 ? 4 : 6, 5, port));
+        assert_false(has_port(&contacts, port % 2 ? 6 : 4, 5, port));
+        assert_false(has_port(&contacts, 4, 6, port));
+    }
+    assert_false(has_port(&contacts, 4, 5, 0) || has_port(&contacts, 4, 5, 1001));
+    sg_contacts_dispose(&contacts);
+    assert_int_equal(contacts.filtering, SG_FILTERING_ADDRESS_AND_PORT);
+    assert_false(has_port(&contacts, 4, 5, 1));
+}
+
+static void all_may_answer_and_nothing_is_remembered(void **state)
+{
+    (void)state;
+    struct sg_contacts contacts = {.filtering = SG_FILTERING_NONE};
+    assert_true(has(&contacts, 4, 1) && has(&contacts, 6, 2));
+    for (uint32_t i = 0; i < 100; i++)
+        add(&contacts, 4, i);
+    assert_int_equal(contacts.young.room + contacts.old.room, 0);
+    assert_true(has(&contacts, 4, 1000));
+    sg_contacts_dispose(&contacts);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nobody_is_known_at_first),
-        cmocka_unit_test(families_are_told_apart),
-        cmocka_unit_test(the_last_ones_are_kept),
+        cmocka_unit_test(nobody_is_known_at_first),      cmocka_unit_test(families_are_told_apart),
+        cmocka_unit_test(the_last_ones_are_kept),        cmocka_unit_test(any_port_of_an_address_may_answer),
+        cmocka_unit_test(only_the_very_port_may_answer), cmocka_unit_test(all_may_answer_and_nothing_is_remembered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -334,6 +334,31 @@ static void own_addresses(void **state)
     expect(&guard, "9.9.9.9", "own");
 }
 
+static void knows_what_is_here(void **state)
+{
+    (void)state;
+    struct sg_guard guard = {0};
+    static const struct {
+        const char *text;
+        bool here;
+    } addresses[] = {
+        {"8.8.4.4", true},   {"2a00::1", true},           {"8.8.8.8", false},         {"9.9.9.9", false},
+        {"10.0.0.1", false}, {"64:ff9b::808:404", false}, {"2002:808:404::1", false},
+    };
+    add_own(&guard, "8.8.4.4", 0);
+    add_own(&guard, "2a00::1", 0);
+    add_own(&guard, "8.8.8.8", 1443); /* one port of it only */
+    add_own(&guard, "9.9.9.9", 0);
+    guard.outside = endpoint_of("9.9.9.9", 0).ip;
+    for (size_t i = 0; i < sizeof addresses / sizeof *addresses; i++) {
+        struct sg_ip ip = endpoint_of(addresses[i].text, 0).ip;
+        assert_int_equal(sg_guard_is_here(&guard, &ip), addresses[i].here);
+    }
+    struct sg_ip none = {0};
+    assert_false(sg_guard_is_here(&guard, &none));
+    expect(&guard, "9.9.9.9", "own");
+}
+
 static void unused_bytes_of_an_address_do_not_matter(void **state)
 {
     (void)state;
@@ -405,6 +430,7 @@ int main(void)
         cmocka_unit_test(carried_address_and_carrier_both_count),
         cmocka_unit_test(local_nat64_is_read_at_every_prefix_length),
         cmocka_unit_test(own_addresses),
+        cmocka_unit_test(knows_what_is_here),
         cmocka_unit_test(unused_bytes_of_an_address_do_not_matter),
         cmocka_unit_test(tables_are_bounded),
         cmocka_unit_test(tables_refuse_nonsense),

@@ -1,6 +1,7 @@
 /* Batched UDP over loopback: whatever is added arrives once, whole, in order, from the right source; and is counted. */
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -241,6 +242,84 @@ static void test_udp_failures_are_counted_each(void **state)
     close_world(w);
 }
 
+static struct sg_endpoint closed_port(uint8_t family)
+{
+    int fd = open_loopback(family, 0);
+    struct sg_endpoint at = sg_socket_local(fd);
+    close(fd);
+    return at;
+}
+
+/* Datagrams of two lengths to an open and to a closed port in turn, with an error of before that waits. */
+static void test_udp_errors_eat_nothing(void **state)
+{
+    struct world *w = *state;
+    static uint8_t bytes[300];
+    for (uint8_t family = 4; family <= 6; family = (uint8_t)(family + 2)) {
+        open_world(w, family, SG_UDP_RECVERR);
+        struct sg_endpoint closed = closed_port(family);
+        struct sg_udp_error error;
+        unsigned errors = 0, got = 0;
+        for (unsigned i = 0; i < 200; i++) {
+            sg_udp_tx_add(&w->tx, w->from, i % 2 ? &w->at[0] : &closed, NULL, bytes, i % 5 ? 200 : 100, &w->ledger, 1);
+            if (i % 20 == 19)
+                sg_udp_tx_flush(&w->tx);
+        }
+        assert_int_equal(w->ledger.forwarded, 200);
+        while (sg_udp_recv(&w->rx, w->to[0]) > 0)
+            for (unsigned count; (count = sg_udp_next(&w->rx)) > 0;)
+                got += count;
+        assert_int_equal(got, 100);
+        for (; sg_udp_read_error(w->from, &error); errors++) {
+            assert_true(sg_endpoint_equal(&error.target, &closed));
+            assert_int_equal(error.reason, SG_REASON_REFUSED);
+        }
+        assert_int_not_equal(errors, 0);
+        close_world(w);
+    }
+}
+
+/* Another thread keeps errors coming, between a try and the next, too. */
+struct pest {
+    int fd;
+    struct sg_endpoint closed;
+    _Atomic bool ended;
+};
+
+static void *send_in_vain(void *ctx)
+{
+    struct pest *pest = ctx;
+    struct sockaddr_storage ss;
+    socklen_t len = sg_sockaddr_from(&pest->closed, &ss);
+    while (!pest->ended)
+        (void)sendto(pest->fd, "", 1, 0, (struct sockaddr *)&ss, len);
+    return NULL;
+}
+
+static void test_udp_errors_that_keep_coming_eat_nothing(void **state)
+{
+    struct world *w = *state;
+    pthread_t thread;
+    struct sg_udp_error error;
+    open_world(w, 4, SG_UDP_RECVERR);
+    struct pest pest = {.fd = w->from, .closed = closed_port(4)};
+    struct item item = {.target = 0, .len = 50};
+    assert_int_equal(pthread_create(&thread, NULL, send_in_vain, &pest), 0);
+    for (unsigned i = 0; i < 100000 && w->ledger.forwarded == i; i++) {
+        add(w, 0, 0, item.len);
+        sg_udp_tx_flush(&w->tx);
+        while (i % 50 == 0 && sg_udp_read_error(w->from, &error))
+            continue;
+        if (w->ledger.forwarded == i + 1)
+            (void)expect_items(w, 0, &item, 1);
+    }
+    pest.ended = true;
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(w->ledger.drops[SG_REASON_SEND_FAILED], 0);
+    assert_int_equal(w->ledger.forwarded, 100000);
+    close_world(w);
+}
+
 static void test_udp_more_than_may_wait(void **state)
 {
     struct world *w = *state;
@@ -295,6 +374,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_udp_runs_of_several_targets_do_not_break_each_other, setup, teardown),
         cmocka_unit_test_setup_teardown(test_udp_refused_segments_go_one_by_one, setup, teardown),
         cmocka_unit_test_setup_teardown(test_udp_failures_are_counted_each, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_udp_errors_eat_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_udp_errors_that_keep_coming_eat_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_udp_more_than_may_wait, setup, teardown),
         cmocka_unit_test_setup_teardown(test_udp_source_address, setup, teardown),
         cmocka_unit_test_setup_teardown(test_udp_nothing_waits, setup, teardown),
