@@ -174,9 +174,8 @@ static unsigned tries_of(int error)
     case EHOSTUNREACH:
     case ENETUNREACH:
     case EACCES:
-        return 4;
     case EMSGSIZE:
-        return 2;
+        return 8;
     default:
         return 1;
     }
