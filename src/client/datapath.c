@@ -234,6 +234,24 @@ bool sg_uplink_open_udp(struct sg_uplink *uplink)
     return false;
 }
 
+bool sg_uplink_udp_has_moved(const struct sg_uplink *uplink)
+{
+    struct sg_endpoint ours = sg_socket_local(uplink->udp_fd), server = sg_socket_peer(uplink->udp_fd);
+    struct sg_endpoint any = {.ip.family = server.ip.family};
+    struct sockaddr_storage ss;
+    socklen_t len = sg_sockaddr_from(&server, &ss);
+    int fd = sg_udp_open(&any, 0);
+    if (fd < 0)
+        return false;
+    bool moved = false;
+    if (connect(fd, (struct sockaddr *)&ss, len) == 0) {
+        struct sg_endpoint now = sg_socket_local(fd);
+        moved = !sg_ip_equal(&now.ip, &ours.ip);
+    }
+    close(fd);
+    return moved;
+}
+
 void sg_uplink_close_udp(struct sg_uplink *uplink)
 {
     if (uplink->udp_fd < 0)

@@ -21,6 +21,7 @@
 #include "core/keys.h"
 #include "core/plaintext.h"
 #include "core/socks5.h"
+#include "net/addr_watch.h"
 #include "net/clock.h"
 #include "net/control_stream.h"
 #include "net/finish.h"
@@ -429,6 +430,33 @@ bool sg_uplink_is_up(struct sg_uplink *uplink)
     return uplink->state == SG_UPLINK_UP;
 }
 
+/* --- another network --- */
+
+/*
+ * The UDP socket keeps the address that it was connected from, so it is made anew; the server learns of it by a probe.
+ * A stream whose address is gone would be noticed only when the server has not answered for a minute.
+ */
+static void on_addresses(void *ctx)
+{
+    struct sg_uplink *uplink = ctx;
+    uint64_t now_ms = sg_now_ms();
+    if (uplink->state != SG_UPLINK_UP) {
+        sg_uplink_wake(uplink, now_ms);
+        return;
+    }
+    struct sg_endpoint local = sg_socket_local(bufferevent_getfd(uplink->bev));
+    if (!sg_addr_is_own(&local.ip)) {
+        lose_session(uplink, SG_REASON_NONE, "this machine has left the network that it went through");
+        return;
+    }
+    if (uplink->udp_fd >= 0 && !sg_uplink_udp_has_moved(uplink))
+        return;
+    sg_uplink_close_udp(uplink);
+    if (sg_uplink_open_udp(uplink))
+        sg_session_moved(&uplink->session, now_ms);
+    sg_uplink_arm(uplink, now_ms);
+}
+
 /* --- start, end, status --- */
 
 static void on_send_out(evutil_socket_t fd, short what, void *ctx)
@@ -458,6 +486,7 @@ struct sg_uplink *sg_uplink_new(struct sg_client *client)
         errno = ENOMEM;
         return NULL;
     }
+    uplink->addresses = sg_addr_watch_new(uplink->base, on_addresses, uplink);
     if (!locked)
         sg_log(SG_LOG_WARN, "keys cannot be locked in memory: raise the limit of locked memory (ulimit -l)");
     return uplink;
@@ -478,6 +507,7 @@ void sg_uplink_free(struct sg_uplink *uplink)
         end_session(uplink, SG_REASON_SHUTDOWN);
     else if (uplink->bev)
         bufferevent_free(uplink->bev);
+    sg_addr_watch_free(uplink->addresses);
     event_del(&uplink->timer);
     event_del(&uplink->send_out);
     sg_flow_free_all(uplink);

@@ -17,6 +17,7 @@
 #include "net/udp.h"
 
 struct bufferevent;
+struct sg_addr_watch;
 struct sg_forward;
 struct sg_server_conn;
 
@@ -88,6 +89,7 @@ struct sg_uplink {
     uint64_t up_since_ms;
     uint64_t alive_ms; /* next ALIVE */
     bool warned_udp;
+    struct sg_addr_watch *addresses; /* or NULL: the system does not tell of changes */
     uint64_t sessions_opened;
 
     /* the applications */
@@ -120,6 +122,8 @@ void sg_flow_free_all(struct sg_uplink *uplink);
 extern const struct sg_session_ops sg_uplink_session_ops;
 bool sg_uplink_open_udp(struct sg_uplink *uplink);
 void sg_uplink_close_udp(struct sg_uplink *uplink);
+/* Whether a socket that is opened now would have another address. */
+bool sg_uplink_udp_has_moved(const struct sg_uplink *uplink);
 void sg_uplink_random(void *ctx, uint8_t *out, size_t len);
 
 /*

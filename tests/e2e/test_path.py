@@ -7,7 +7,7 @@ import pytest
 
 from emulated import Emulated
 from harness import SocksUdp, UdpEcho, sum_ledger, wait_for
-from network import CLIENT, SERVER
+from network import CLIENT, SERVER, ip
 
 pytestmark = pytest.mark.netns
 RTT_MS = 20
@@ -131,3 +131,37 @@ def test_a_path_that_becomes_narrower(lab, mtu, icmp, found):
         assert setting.ask(100)
     assert setting.path() == 'udp'
     wait_for(lambda: setting.client.status()['record_max'] == found, 3, 'the narrower size')
+
+
+@pytest.mark.parametrize('change', ['another network', 'a further network', 'another way'])
+def test_a_machine_that_changes_its_addresses(lab, network, change):
+    """The application's socket gets answers again at once, not when the stream is found dead after a minute."""
+    _, invite, server = network.server()
+    client = network.client(invite)
+    echo = lab.open(network.call(SERVER, UdpEcho))
+    app = lab.open(network.call(CLIENT, SocksUdp, client.socks))
+    wait_for(lambda: client.status()['path'] == 'udp', 5, 'UDP')
+    assert app.ask(b'before', echo.address, tries=3)[0] == b'before'
+    side, received = network.names[CLIENT], server.status()['up']['received']
+    if change == 'another network':
+        ip('-n', side, 'addr', 'del', '10.77.0.1/24', 'dev', 'wire')
+    ip('-n', side, 'addr', 'add', '10.77.0.9/24', 'dev', 'wire')
+    if change == 'another way':  # the stream goes on from where it was
+        ip('-n', side, 'route', 'add', '10.77.0.2/32', 'dev', 'wire', 'src', '10.77.0.9')
+        ip('-n', side, 'addr', 'add', '10.77.0.8/24', 'dev', 'wire')
+    app.udp.settimeout(0.2)
+    start = time.monotonic()
+    while True:
+        try:
+            app.send(b'after', echo.address)
+            if app.receive()[0] == b'after':
+                break
+        except TimeoutError:
+            assert time.monotonic() - start < 3, client.err
+    wait_for(lambda: client.status()['path'] == 'udp', 5, 'UDP')
+    assert client.status()['sessions_opened'] == (2 if change == 'another network' else 1)
+    assert ('this machine has left the network' in client.err) == (change == 'another network')
+    if change == 'another way':
+        wait_for(lambda: 'path udp 10.77.0.9:' in server.err, 3, 'the new address')
+        assert app.ask(b'there', echo.address, tries=3)[0] == b'there'
+    assert server.status()['up']['received'] > received

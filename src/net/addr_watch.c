@@ -1,0 +1,89 @@
+/* A netlink socket in the groups of addresses. What the messages say is not read: that there was one is enough. */
+#include "net/addr_watch.h"
+
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "net/udp.h"
+
+enum { MESSAGE_BYTES = 8192 };
+
+struct sg_addr_watch {
+    int fd;
+    struct event *readable, *settled;
+    sg_addr_watch_fn *fn;
+    void *ctx;
+};
+
+static void on_readable(evutil_socket_t fd, short what, void *ctx)
+{
+    static const struct timeval quiet = {.tv_usec = 100000};
+    struct sg_addr_watch *watch = ctx;
+    char bytes[MESSAGE_BYTES];
+    (void)what;
+    while (recv(fd, bytes, sizeof bytes, MSG_DONTWAIT) > 0)
+        continue;
+    evtimer_add(watch->settled, &quiet);
+}
+
+static void on_settled(evutil_socket_t fd, short what, void *ctx)
+{
+    struct sg_addr_watch *watch = ctx;
+    (void)fd;
+    (void)what;
+    watch->fn(watch->ctx);
+}
+
+static int open_netlink(void)
+{
+    const struct sockaddr_nl groups = {.nl_family = AF_NETLINK, .nl_groups = RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR};
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_ROUTE);
+    if (fd >= 0 && bind(fd, (const struct sockaddr *)&groups, sizeof groups) != 0) {
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+struct sg_addr_watch *sg_addr_watch_new(struct event_base *base, sg_addr_watch_fn *fn, void *ctx)
+{
+    struct sg_addr_watch *watch = calloc(1, sizeof *watch);
+    if (!watch)
+        return NULL;
+    *watch = (struct sg_addr_watch){.fd = open_netlink(), .fn = fn, .ctx = ctx};
+    watch->settled = evtimer_new(base, on_settled, watch);
+    watch->readable = watch->fd >= 0 ? event_new(base, watch->fd, EV_READ | EV_PERSIST, on_readable, watch) : NULL;
+    if (!watch->settled || !watch->readable || event_add(watch->readable, NULL) != 0) {
+        sg_addr_watch_free(watch);
+        return NULL;
+    }
+    return watch;
+}
+
+void sg_addr_watch_free(struct sg_addr_watch *watch)
+{
+    if (!watch)
+        return;
+    if (watch->readable)
+        event_free(watch->readable);
+    if (watch->settled)
+        event_free(watch->settled);
+    if (watch->fd >= 0)
+        close(watch->fd);
+    free(watch);
+}
+
+bool sg_addr_is_own(const struct sg_ip *ip)
+{
+    const struct sg_endpoint any_port = {.ip = *ip};
+    int fd = sg_udp_open(&any_port, 0);
+    if (fd < 0)
+        return false;
+    close(fd);
+    return true;
+}

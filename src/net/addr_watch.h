@@ -1,0 +1,21 @@
+/* Notices when this machine's addresses change: another network, another lease (rtnetlink). */
+#ifndef SG_NET_ADDR_WATCH_H
+#define SG_NET_ADDR_WATCH_H
+
+#include <stdbool.h>
+
+#include "core/addr.h"
+
+struct event_base;
+struct sg_addr_watch;
+
+typedef void sg_addr_watch_fn(void *ctx);
+
+/* fn is called once a burst of changes is over, 100 ms after the last of them. NULL if the system does not tell. */
+struct sg_addr_watch *sg_addr_watch_new(struct event_base *base, sg_addr_watch_fn *fn, void *ctx);
+void sg_addr_watch_free(struct sg_addr_watch *watch); /* NULL is fine */
+
+/* Whether a socket of this machine can have the address now. */
+bool sg_addr_is_own(const struct sg_ip *ip);
+
+#endif
