@@ -244,7 +244,7 @@ static const char *find_filtering(struct sg_doctor *doctor, struct sg_relay *rel
 /* RFC 5780 section 4.3. */
 static const char *find_mapping(struct sg_doctor *doctor, struct sg_relay *relay, const char **why)
 {
-    struct sg_endpoint seen[SG_REFLECT_SOCKETS];
+    struct sg_endpoint seen[SG_REFLECT_SOCKETS] = {{.port = 0}};
     char text[SG_ENDPOINT_TEXT_MAX];
     *why = "a target did not answer";
     for (unsigned i = 0; i < doctor->targets.count; i++) {

@@ -257,8 +257,9 @@ static void sum_up(struct sg_relay_trips *out, uint32_t *trips_us, unsigned coun
     if (count == 0)
         return;
     qsort(trips_us, count, sizeof trips_us[0], compare_us);
+    uint32_t median_us = trips_us[count / 2];
     out->min_ms = trips_us[0] / 1000.0;
-    out->median_ms = trips_us[count / 2] / 1000.0;
+    out->median_ms = median_us / 1000.0;
     out->max_ms = trips_us[count - 1] / 1000.0;
 }
 

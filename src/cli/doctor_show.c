@@ -47,7 +47,11 @@ static void show_targets(json_t *targets)
     printf("%-12s %s:", "targets",
            strcmp(text_of(targets, "kind"), "own") == 0 ? "on this machine, seen from the relay's far side"
                                                         : "reflector");
-    json_array_foreach(json_object_get(targets, "addresses"), i, at) printf(" %s", json_string_value(at));
+    json_t *addresses = json_object_get(targets, "addresses");
+    json_array_foreach(addresses, i, at)
+    {
+        printf(" %s", json_string_value(at));
+    }
     putchar('\n');
 }
 
@@ -142,6 +146,9 @@ void sg_doctor_show(struct json_t *report)
     show_size(json_object_get(report, "size"));
     show_classes(report);
     show_policy(json_object_get(report, "policy"));
-    json_array_foreach(json_object_get(report, "not_examined"), i, missing)
+    json_t *all_missing = json_object_get(report, "not_examined");
+    json_array_foreach(all_missing, i, missing)
+    {
         show(i == 0 ? "not examined" : "", "%s: %s", text_of(missing, "what"), text_of(missing, "why"));
+    }
 }

@@ -8,7 +8,9 @@ import time
 
 import pytest
 
+from emulated import Emulated
 from harness import TcpServer, free_port, parse_address, receive, run, socks_address, wait_for
+from network import CLIENT, SERVER
 from test_lifecycle import TcpOnly
 
 EI, AD, APD = 'endpoint-independent', 'address-dependent', 'address-and-port-dependent'
@@ -16,15 +18,18 @@ KEYS = {'relay', 'own_client', 'udp', 'targets', 'trips', 'size', 'mapping', 'ou
 
 
 def examine(*argv, **options):
-    """The report, its schema checked."""
     done = run('doctor', '--json', '--count', 10, *argv, timeout=120, **options)
     assert done.returncode == 0, (done.stdout, done.stderr)
-    report = json.loads(done.stdout)
+    return checked(json.loads(done.stdout), 10)
+
+
+def checked(report, count):
+    """A report, once its schema is what it must be."""
     assert set(report) == KEYS
     assert set(report['udp']) == {'relayed', 'path'} and set(report['size']) == {'largest', 'sealed', 'record_max'}
     for trip in report['trips']:
         assert set(trip) == {'over', 'bytes', 'sent', 'lost', 'doubled', 'min_ms', 'median_ms', 'max_ms'}
-        assert trip['over'] in ('udp', 'stream', 'both', 'relay') and trip['sent'] == 10
+        assert trip['over'] in ('udp', 'stream', 'both', 'relay') and trip['sent'] == count
         assert 0 <= trip['min_ms'] <= trip['median_ms'] <= trip['max_ms']
     for probe in report['policy']:
         assert set(probe) == {'class', 'target', 'verdict', 'reply', 'text'}
@@ -167,6 +172,30 @@ def test_where_udp_is_blocked(lab):
     assert missing(report, 'round trip over UDP') == 'UDP is blocked'
     assert report['size'] == {'largest': 65497, 'sealed': None, 'record_max': None}
     assert (report['mapping'], report['filtering']) == (EI, AD)
+
+
+@pytest.mark.netns
+@pytest.mark.slow
+def test_over_a_bad_network(lab, own_network):
+    """The figures are those of the network: delay, loss of UDP alone, size; the reflector is on the server's host."""
+    network = Emulated(lab, 'delay 15', 'mtu 1400 icmp off', 'loss 0.05 udp', seed=5)
+    _, invite, _ = network.server()
+    text = '127.0.0.1:7001,127.0.0.2:7002'
+    lab.start('reflector', 'doctor', f'--reflect={text}', prefix=network.prefix(SERVER)).ready()
+    path = lab.folder / 'invite'
+    path.write_text(invite)
+    path.chmod(0o600)
+    doctor = lab.start('doctor', 'doctor', '--json', '--count=200', f'--reflector={text}', f'@{path}',
+                       prefix=network.prefix(CLIENT))
+    wait_for(lambda: doctor.process.poll() is not None, 120, 'the report')
+    assert doctor.process.returncode == 0, doctor.err
+    report = checked(json.loads(doctor.out), 200)
+    udp, stream = report['trips']
+    assert (udp['over'], stream['over']) == ('udp', 'stream') and stream['lost'] == 0
+    assert 8 <= udp['lost'] <= 36, '5 % each way'
+    assert 30 <= udp['min_ms'] <= udp['median_ms'] < 40 and 30 <= stream['median_ms'] < 60
+    assert report['size'] == {'largest': 65497, 'record_max': 1372, 'sealed': 1320}
+    assert (report['mapping'], report['filtering'], report['not_examined']) == (EI, AD, [])
 
 
 # --- others' ---
