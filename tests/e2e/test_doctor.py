@@ -259,6 +259,18 @@ def test_a_reflector_far_away(lab):
     assert text in missing(report, 'datagrams') and report['targets'] is None
 
 
+def test_a_reflector_with_ipv6(lab):
+    """Longer headers: less fits a datagram behind a SOCKS header, and a record."""
+    folder, _, invite = lab.init()
+    lab.server(folder)
+    text = f'[::1]:{free_port(socket.AF_INET6)},[::1]:{free_port(socket.AF_INET6)}'
+    reflector(lab, text)
+    report = examine(invite, '--reflector', text)
+    size = report['size']
+    assert size['largest'] == 65485 and size['sealed'] == size['record_max'] - 41 - 4 - 19
+    assert [trip['over'] for trip in report['trips']] == ['udp', 'stream'] and report['outer'].startswith('[::1]:')
+
+
 @pytest.mark.parametrize(('kind', 'expected'), [(EI, None), (AD, None), (APD, APD)])
 def test_a_reflector_with_one_address_tells_less(lab, kind, expected):
     port = free_port()
