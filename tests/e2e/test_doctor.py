@@ -136,6 +136,16 @@ def test_plain_words(lab):
         assert re.search(line, done.stdout), (line, done.stdout)
 
 
+def test_options_of_the_client_reach_it(lab):
+    """An invite without a pin needs a certificate to trust; without one the server is not believed."""
+    folder, _, invite = lab.init()
+    lab.server(folder)
+    bare = invite.split('?')[0]
+    assert examine(bare, '--ca', folder / 'cert.pem')['udp'] == {'relayed': True, 'path': 'udp'}
+    done = run('doctor', bare)
+    assert done.returncode == 1 and 'certificate' in done.stderr
+
+
 def test_what_the_policy_refuses(lab):
     """Closed: every probe is refused, and targets of this machine too, which the report says."""
     folder, _, invite = lab.init(allow=())
