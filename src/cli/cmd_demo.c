@@ -14,7 +14,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <dirent.h>
 #include <event2/event.h>
 #include <jansson.h>
 #include <sodium.h>
@@ -370,24 +369,6 @@ static bool count(struct demo *demo)
 
 /* --- the end --- */
 
-static void remove_dir(const char *path)
-{
-    DIR *dir = opendir(path);
-    const struct dirent *entry = NULL;
-    while (dir && (entry = readdir(dir))) {
-        char *inner = NULL;
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
-            asprintf(&inner, "%s/%s", path, entry->d_name) < 0)
-            continue;
-        if (unlink(inner) != 0 && (errno == EISDIR || errno == EPERM))
-            remove_dir(inner);
-        free(inner);
-    }
-    if (dir)
-        closedir(dir);
-    rmdir(path);
-}
-
 static void dispose(struct demo *demo)
 {
     sg_demo_child_stop(&demo->client);
@@ -406,7 +387,7 @@ static void dispose(struct demo *demo)
     if (demo->base)
         event_base_free(demo->base);
     if (demo->dir[0])
-        remove_dir(demo->dir);
+        sg_demo_remove_dir(demo->dir);
 }
 
 static bool set_up(struct demo *demo)

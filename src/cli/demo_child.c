@@ -1,6 +1,7 @@
-/* Child processes of the demonstration. They run the same program file as this process, as a user would run it. */
+/* Child processes of the demonstration and the doctor. They run the same program file as this, as a user would. */
 #include "cli/demo_child.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -99,4 +100,22 @@ struct json_t *sg_demo_child_status(const struct sg_demo_child *child, const cha
         close(fd);
     free(text);
     return document;
+}
+
+void sg_demo_remove_dir(const char *path)
+{
+    DIR *dir = opendir(path);
+    const struct dirent *entry = NULL;
+    while (dir && (entry = readdir(dir))) {
+        char *inner = NULL;
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+            asprintf(&inner, "%s/%s", path, entry->d_name) < 0)
+            continue;
+        if (unlink(inner) != 0 && (errno == EISDIR || errno == EPERM))
+            sg_demo_remove_dir(inner);
+        free(inner);
+    }
+    if (dir)
+        closedir(dir);
+    rmdir(path);
 }

@@ -1,4 +1,4 @@
-/* Processes of the own program, for `sealgram demo`: started, waited for until ready, asked for their status, ended. */
+/* Processes of the own program, for `sealgram demo` and `sealgram doctor`: started, asked for their status, ended. */
 #ifndef SG_CLI_DEMO_CHILD_H
 #define SG_CLI_DEMO_CHILD_H
 
@@ -24,5 +24,8 @@ int sg_demo_child_wait(struct sg_demo_child *child);
 
 /* The status document of a child: a new reference, or NULL. name is `server` or `client`. */
 struct json_t *sg_demo_child_status(const struct sg_demo_child *child, const char *dir, const char *name);
+
+/* Removes a throwaway directory and all in it. */
+void sg_demo_remove_dir(const char *path);
 
 #endif

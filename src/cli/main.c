@@ -23,6 +23,7 @@ static const struct sg_command commands[] = {
     {"server", "run a server", sg_cmd_server},
     {"client", "run a client for local applications", sg_cmd_client},
     {"status", "show what a running server or client does", sg_cmd_status},
+    {"doctor", "what a way through a server or any SOCKS5 relay can do", sg_cmd_doctor},
     {"demo", "server, client and target behind a bad network, on this machine", sg_cmd_demo},
     {"impair", NULL, sg_cmd_impair},
 };
