@@ -1,6 +1,7 @@
 """The path of a session over a bad network: UDP that is blocked, falls silent and comes back; paths of other sizes."""
 import random
 import socket
+import statistics
 import time
 
 import pytest
@@ -115,6 +116,69 @@ def test_the_longest_record_is_found(lab, mtu):
     for ledger in up, down:
         assert (ledger['received'], ledger['streamed']) == (sum_ledger(ledger), 4)
     assert setting.path() == 'udp'
+
+
+@pytest.mark.slow
+def test_a_rebinding_loses_two_round_trips_of_what_comes_back(lab):
+    """One until the server hears of it and what it sent before has arrived, one for the challenge."""
+    rtt, every = 0.1, 0.005
+    setting = Setting(lab, f'delay {1000 * rtt / 2}', 'nat both udp')
+    wait_for(lambda: setting.path() == 'udp', 5, 'UDP')
+    setting.app.udp.settimeout(0)
+    lost = []
+    for _ in range(5):
+        sent, got = 0, set()
+
+        def gather():
+            try:
+                while True:
+                    got.add(setting.app.receive()[0])
+            except BlockingIOError:
+                pass
+        start = time.monotonic()
+        while time.monotonic() - start < 1.0 or sent < 200:
+            if sent == 50:
+                setting.network.command('rebind udp')
+            setting.app.send(b'%d' % sent, setting.echo.address)
+            sent += 1
+            time.sleep(every)
+            gather()
+        time.sleep(2 * rtt)
+        gather()
+        lost.append(sent - len(got))
+    assert 0 < statistics.median(lost) <= 2 * rtt / every, lost
+    assert setting.path() == 'udp' and 'path: stream' not in setting.client.err
+
+
+@pytest.mark.slow
+def test_every_size_on_a_path_of_1500(lab):
+    """Each of the short ones, and the long ones in steps, out and back unchanged; the longest through a forward."""
+    network = Emulated(lab, 'mtu 1500')
+    _, invite, server = network.server()
+    echo = lab.open(network.call(SERVER, UdpEcho))
+    client = network.client(invite, '--forward', f'udp:127.0.0.1:0=127.0.0.1:{echo.address[1]}')
+    app = lab.open(network.call(CLIENT, SocksUdp, client.socks))
+    forward = lab.open(network.call(CLIENT, socket.socket, socket.AF_INET, socket.SOCK_DGRAM))
+    forward.connect(client.forwards[0])
+    forward.settimeout(5)
+    wait_for(lambda: client.status()['record_max'] == 1472, 5, 'the size')
+    noise = random.randbytes(65507)
+    left = [*range(1600), *range(1600, 65497, 17), 65497]
+    while left:
+        waiting, some = set(), 0
+        while left and some + left[0] < 100_000 and len(waiting) < 50:  # what the stream may hold
+            size = left.pop(0)
+            some += size
+            waiting.add(size)
+            app.send(noise[:size], echo.address)
+        while waiting:
+            data, source = app.receive()
+            assert source == echo.address and data == noise[:len(data)]
+            waiting.remove(len(data))
+    forward.send(noise)
+    assert forward.recv(65536) == noise
+    for ledger in server.status()['up'], client.status()['down']:
+        assert ledger['received'] == sum_ledger(ledger) and not any(ledger['drops'].values())
 
 
 @pytest.mark.slow
