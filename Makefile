@@ -6,7 +6,7 @@ MODE ?= short
 PREFIX ?= /usr/local
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-11s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
 
 deps: ## install the Debian packages that are missing (packages.txt)
 	@tools/deps build run test lint
@@ -44,11 +44,18 @@ bench: bench-deps $(BENCH_BUILD)/build.ninja ## measure against peers; MODE=full
 	/usr/bin/python3 bench/run --build $(BENCH_BUILD) --mode $(MODE)
 	-@/usr/bin/python3 bench/check --mode $(MODE)
 
+bench-loss: bench-deps $(BENCH_BUILD)/build.ninja ## lateness where packets are lost (root); MODE=full takes up to 30 minutes
+	@tools/deps test
+	meson configure $(BENCH_BUILD) -Dtests=true
+	ninja -C $(BENCH_BUILD) sealgram bench/load tests/net/emulator
+	/usr/bin/python3 bench/loss --build $(BENCH_BUILD) --mode $(MODE)
+	-@/usr/bin/python3 bench/check --loss --mode $(MODE)
+
 profile: bench-deps $(BENCH_BUILD)/build.ninja ## where the CPU time of one hop goes, by samples (perf)
 	ninja -C $(BENCH_BUILD)
 	/usr/bin/python3 bench/profile --build $(BENCH_BUILD)
 
-bench-plots: ## draw docs/plots/ from the last full run
+bench-plots: ## draw docs/plots/ from the last full runs
 	/usr/bin/python3 bench/plot
 
 bench-deps: ## install or unpack the peers (packages.txt)
@@ -56,6 +63,9 @@ bench-deps: ## install or unpack the peers (packages.txt)
 
 bench-check: ## compare the last results with bench/goals.json
 	/usr/bin/python3 bench/check --mode $(MODE)
+
+bench-loss-check: ## compare the last results of bench-loss with bench/goals-loss.json
+	/usr/bin/python3 bench/check --loss --mode $(MODE)
 
 $(BENCH_BUILD)/build.ninja:
 	meson setup $(BENCH_BUILD) -Dtests=false -Dbench=true -Db_lto=true
@@ -70,4 +80,4 @@ install: build ## install below PREFIX (/usr/local)
 clean: ## remove the build directories
 	rm -rf build build-*
 
-.PHONY: help deps build test check lint format demo footprint bench profile bench-plots bench-deps bench-check fuzz install clean
+.PHONY: help deps build test check lint format demo footprint bench bench-loss profile bench-plots bench-deps bench-check bench-loss-check fuzz install clean

@@ -1,7 +1,9 @@
 """Where measurements happen: processes that end with it, their CPU time, the load generator, and two namespaces."""
 import contextlib
+import datetime
 import os
 import pathlib
+import platform
 import select
 import shutil
 import signal
@@ -70,13 +72,31 @@ def cpu_ns(processes):
     return total * TICK_NS
 
 
+def describe_machine():
+    def read(path):
+        with contextlib.suppress(OSError):
+            return pathlib.Path(path).read_text().strip()
+        return ''
+    model = [line.split(':', 1)[1].strip() for line in read('/proc/cpuinfo').splitlines()
+             if line.startswith('model name')]
+    return {'cpus': os.cpu_count(), 'model': model[0] if model else platform.machine(), 'kernel': platform.release(),
+            'rmem_max': read('/proc/sys/net/core/rmem_max'), 'wmem_max': read('/proc/sys/net/core/wmem_max')}
+
+
+def describe_run():
+    """What a result has about when and where it was measured, and of which commit."""
+    commit = subprocess.run(['git', 'describe', '--always', '--dirty'], cwd=ROOT, capture_output=True, text=True).stdout
+    return {'date': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
+            'commit': commit.strip(), 'machine': describe_machine()}
+
+
 class Load:
     """The load generator at work: it waits when it is warm, and again for each line that it gets."""
 
     def __init__(self, bench, words):
         self.log = open(bench.folder / 'load.log', 'w+')
-        self.process = subprocess.Popen([*bench.near, bench.load, *map(str, words), '--wait'], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=self.log, text=True)
+        self.process = subprocess.Popen([*bench.near, *bench.instrument, bench.load, *map(str, words), '--wait'],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True)
 
     def __enter__(self):
         return self
@@ -104,6 +124,7 @@ class Bench:
     """What all runners need: a folder, the load generator, two echo servers (without GSO and with it). Applications are
     near, targets are far; on loopback that is the same place."""
     far_host, near, far = '127.0.0.1', (), ()
+    instrument = ()  # what the load generator is started with
 
     def __init__(self, folder, load, program, null_program=None):
         self.folder, self.load, self.program, self.null_program = pathlib.Path(folder), load, program, null_program
@@ -171,25 +192,29 @@ class Bench:
         self.stop(list(reversed(self.started)))
 
 
-class VethBench(Bench):
-    """Two namespaces with a veth pair between them that carries no super-packets: each segment is a packet."""
+class NamespaceBench(Bench):
+    """Two namespaces, near and far; what joins them, a subclass says."""
     far_host, near_host = '10.77.0.2', '10.77.0.1'
+    device = 'wire'
 
     def start_targets(self):
-        if os.geteuid() != 0 or not shutil.which('ethtool'):
-            raise Missing('needs root and ethtool')
-        holders = [self.start(['unshare', '--net', 'sleep', 'infinity'], 'namespace') for _ in range(2)]
-        for process in holders:
+        self.holders = [self.start(['unshare', '--net', 'sleep', 'infinity'], 'namespace') for _ in range(2)]
+        for process in self.holders:
             self.wait_for_namespace(process)
-        self.witnesses = [process.pid for process in holders]
-        self.near, self.far = (('nsenter', f'--net=/proc/{process.pid}/ns/net') for process in holders)
-        self.configure(self.near, f'ip link add veth0 type veth peer name veth0 netns {holders[1].pid}')
+        self.witnesses = [process.pid for process in self.holders]
+        self.near, self.far = (('nsenter', f'--net={self.namespace(process)}') for process in self.holders)
+        self.join()
         for place, host in ((self.near, self.near_host), (self.far, self.far_host)):
-            self.configure(place, f'ip address add {host}/24 dev veth0')
+            self.configure(place, f'ip address add {host}/24 dev {self.device}')
             self.configure(place, 'ip link set lo up')
-            self.configure(place, 'ip link set veth0 up')
-            self.configure(place, 'ethtool -K veth0 tso off gso off gro off tx-udp-segmentation off')
+            self.configure(place, f'ip link set {self.device} up')
         super().start_targets()
+
+    def join(self):
+        """Makes a device in each namespace."""
+
+    def namespace(self, holder):
+        return f'/proc/{holder.pid}/ns/net'
 
     def configure(self, place, command):
         done = subprocess.run([*place, *command.split()], capture_output=True, text=True)
@@ -199,5 +224,20 @@ class VethBench(Bench):
     def wait_for_namespace(self, process):
         ours = os.readlink('/proc/self/ns/net')
         end = time.monotonic() + READY_SECONDS
-        while os.readlink(f'/proc/{process.pid}/ns/net') == ours and time.monotonic() < end:
+        while os.readlink(self.namespace(process)) == ours and time.monotonic() < end:
             time.sleep(0.01)
+
+
+class VethBench(NamespaceBench):
+    """Between them a veth pair that carries no super-packets: each segment is a packet."""
+    device = 'veth0'
+
+    def start_targets(self):
+        if os.geteuid() != 0 or not shutil.which('ethtool'):
+            raise Missing('needs root and ethtool')
+        super().start_targets()
+
+    def join(self):
+        self.configure(self.near, f'ip link add veth0 type veth peer name veth0 netns {self.holders[1].pid}')
+        for place in (self.near, self.far):
+            self.configure(place, 'ethtool -K veth0 tso off gso off gro off tx-udp-segmentation off')

@@ -14,6 +14,7 @@ static const char usage[] =
     "       load open    --peer FORWARD [options]              one datagram for each new association\n"
     "       load stream  --peer PROXY --target SERVER [options] [--upload]   TCP, --associations connections\n"
     "       load serve   --listen ADDRESS                      what stream connects to\n"
+    "       load paced   [--peer PROXY] --target SINK --far NETNS [options]   one-way delay to a sink there\n"
     "       load echo    --listen ADDRESS [--gso]\n"
     "       load relay   --listen ADDRESS --target ECHO\n"
     "Addresses are IPV4:PORT. Options:\n"
@@ -24,6 +25,7 @@ static const char usage[] =
     "  --seconds S       (1)    --warm-up S (0.2)\n"
     "  --timeout MS      then a datagram is lost (200)\n"
     "  --spread          association N has the peer's address + N\n"
+    "  --rate N          paced: datagrams a second of each association (50)\n"
     "  --wait            after the warm-up print \"ready\" and wait for a line\n";
 
 static _Noreturn void show_usage(void)
@@ -45,7 +47,9 @@ enum choice {
     TIMEOUT,
     WAIT,
     UPLOAD,
-    SPREAD
+    SPREAD,
+    RATE,
+    FAR
 };
 
 static const struct option long_options[] = {
@@ -62,6 +66,8 @@ static const struct option long_options[] = {
     {"wait", no_argument, NULL, WAIT},
     {"upload", no_argument, NULL, UPLOAD},
     {"spread", no_argument, NULL, SPREAD},
+    {"rate", required_argument, NULL, RATE},
+    {"far", required_argument, NULL, FAR},
     {NULL, 0, NULL, 0},
 };
 
@@ -118,6 +124,12 @@ static void read_option(struct bench_options *options, int option)
     case UPLOAD:
         options->upload = true;
         break;
+    case RATE:
+        options->rate = read_number(optarg, 1, 100000);
+        break;
+    case FAR:
+        options->far = optarg;
+        break;
     default:
         show_usage();
     }
@@ -129,13 +141,18 @@ static const struct {
 } modes[] = {
     {"socks", bench_run_load},    {"forward", bench_run_load},        {"open", bench_run_opening},
     {"stream", bench_run_stream}, {"serve", bench_run_stream_server}, {"echo", bench_run_echo},
-    {"relay", bench_run_relay},
+    {"relay", bench_run_relay},   {"paced", bench_run_paced},
 };
 
 int main(int argc, char **argv)
 {
-    struct bench_options options = {
-        .associations = 1, .window = 512, .size = 512, .seconds = 1, .warm_up_seconds = 0.2, .timeout_ms = 200};
+    struct bench_options options = {.associations = 1,
+                                    .window = 512,
+                                    .size = 512,
+                                    .rate = 50,
+                                    .seconds = 1,
+                                    .warm_up_seconds = 0.2,
+                                    .timeout_ms = 200};
     const char *mode = argc > 1 ? argv[1] : "";
     for (int option; (option = getopt_long(argc, argv, "", long_options, NULL)) != -1;)
         read_option(&options, option);

@@ -18,6 +18,8 @@ struct bench_options {
     unsigned associations;
     unsigned window; /* datagrams in flight in all; each association has its share, at least one */
     size_t size;     /* bytes of payload; 0: mixed */
+    unsigned rate;   /* paced: datagrams a second of each association */
+    const char *far; /* paced: file of the network namespace in which target is */
     double seconds, warm_up_seconds;
     unsigned timeout_ms; /* then a datagram counts as lost and its place is used again */
 };
@@ -34,6 +36,10 @@ int bench_run_stream(const struct bench_options *options);
 
 /* What it connects to, until killed. */
 int bench_run_stream_server(const struct bench_options *options);
+
+/* Sends at fixed times, through peer if it has a port, to a sink of its own at target in the namespace far (which needs
+ * root); prints the one-way delays. Returns 1 if nothing came or something was not what was sent. */
+int bench_run_paced(const struct bench_options *options);
 
 /* Sends back what comes, until killed. */
 int bench_run_echo(const struct bench_options *options);
