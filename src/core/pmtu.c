@@ -42,13 +42,18 @@ static bool is_idle(const struct sg_pmtu *pmtu)
 
 void sg_pmtu_start(struct sg_pmtu *pmtu, size_t kernel_max, uint32_t next_id, uint64_t now_ms)
 {
+    bool has_searched = pmtu->has_searched;
+    uint64_t searched_ms = pmtu->searched_ms;
+    bool is_early = has_searched && now_ms < searched_ms + SG_PMTU_SPACING_MS;
     sg_pmtu_init(pmtu);
     pmtu->running = true;
+    pmtu->has_searched = has_searched;
+    pmtu->searched_ms = searched_ms;
     pmtu->first_id = next_id;
     if (kernel_max == 0)
         kernel_max = COMMON_CEILING;
     pmtu->ceiling = kernel_max < SG_RECORD_MAX ? (uint16_t)kernel_max : SG_RECORD_MAX;
-    start_search(pmtu, now_ms);
+    start_search(pmtu, is_early ? searched_ms + SG_PMTU_SPACING_MS : now_ms);
 }
 
 void sg_pmtu_stop(struct sg_pmtu *pmtu)
@@ -95,6 +100,10 @@ static uint16_t search_due(struct sg_pmtu *pmtu, uint64_t now_ms)
         return 0;
     if (pmtu->tries == SG_PMTU_TRIES)
         start_search(pmtu, now_ms);
+    if (pmtu->tries == 0 && pmtu->left == pmtu->rung_count) {
+        pmtu->has_searched = true;
+        pmtu->searched_ms = now_ms;
+    }
     while (pmtu->left > 0) {
         uint16_t size = pmtu->rungs[--pmtu->left];
         if (size > pmtu->record_max)

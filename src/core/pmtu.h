@@ -11,7 +11,8 @@
 #include <stdint.h>
 
 enum {
-    SG_PLPMTU_MIN = 512, /* taken for granted: an IPv4 path carries 576 (RFC 791) */
+    SG_PMTU_SPACING_MS = 500, /* between searches, however often a peer changes its mind */
+    SG_PLPMTU_MIN = 512,      /* taken for granted: an IPv4 path carries 576 (RFC 791) */
     SG_PMTU_RUNGS = 18,
     SG_PMTU_TRIES = 3,         /* of each size */
     SG_PMTU_CONFIRM_TRIES = 5, /* then the path has become a black hole for long records */
@@ -24,6 +25,8 @@ struct sg_pmtu {
     uint16_t record_max; /* PLPMTU: bytes of the longest record */
     uint16_t ceiling;    /* the kernel's figure for the path */
     bool running;
+    bool has_searched;
+    uint64_t searched_ms; /* when the first probe of the last search left */
 
     /* the search: sizes in rising order, from the least (exclusive) to the ceiling */
     uint16_t rungs[SG_PMTU_RUNGS];

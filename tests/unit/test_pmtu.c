@@ -50,7 +50,7 @@ static void kernels_figure_is_bounded(void **state)
     static const size_t figures[][2] = {{0, 1472},  {500, 512},     {512, 512},
                                         {600, 600}, {65508, 65507}, {1000000, 65507}};
     for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++) {
-        struct sg_pmtu pmtu;
+        struct sg_pmtu pmtu = {0};
         sg_pmtu_start(&pmtu, figures[i][0], 1, T);
         for (unsigned try = 0; try < 3; try++)
             run(&pmtu, 65535, T + 250 * try);
@@ -65,7 +65,7 @@ static void narrower_path_is_found(void **state)
     static const unsigned paths[] = {512,       576 - 28,  1280 - 48, 1280 - 28, 1400 - 28,
                                      1420 - 28, 1492 - 48, 1492 - 28, 1500 - 48};
     for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
-        struct sg_pmtu pmtu;
+        struct sg_pmtu pmtu = {0};
         sg_pmtu_start(&pmtu, 1472, 1, T);
         for (uint64_t now = T; now <= T + 1000; now += 50)
             run(&pmtu, paths[i], now);
@@ -76,7 +76,7 @@ static void narrower_path_is_found(void **state)
 static void each_size_is_tried_three_times(void **state)
 {
     (void)state;
-    struct sg_pmtu pmtu;
+    struct sg_pmtu pmtu = {0};
     sg_pmtu_start(&pmtu, 1472, 1, T);
     unsigned first = run(&pmtu, 0, T);
     assert_in_range(first, 2, SG_PMTU_RUNGS);
@@ -97,7 +97,7 @@ static void each_size_is_tried_three_times(void **state)
 static void answer_of_another_path_or_size_is_nothing(void **state)
 {
     (void)state;
-    struct sg_pmtu pmtu;
+    struct sg_pmtu pmtu = {0};
     sg_pmtu_start(&pmtu, 1472, 50, T);
     while (sg_pmtu_due(&pmtu, T) > 0)
         ;
@@ -117,7 +117,7 @@ static void answer_of_another_path_or_size_is_nothing(void **state)
 
 static struct sg_pmtu on_ethernet(void)
 {
-    struct sg_pmtu pmtu;
+    struct sg_pmtu pmtu = {0};
     sg_pmtu_start(&pmtu, 1472, 1, T);
     for (unsigned try = 0; try < 3; try++)
         run(&pmtu, 1472, T + 250 * try);
@@ -174,10 +174,29 @@ static void few_lost_confirmations_change_nothing(void **state)
     assert_int_equal(pmtu.record_max, 1472);
 }
 
+/* A peer that chooses UDP again and again gets no more probes than that. */
+static void searches_are_half_a_second_apart(void **state)
+{
+    (void)state;
+    struct sg_pmtu pmtu = {0};
+    unsigned probes = 0;
+    sg_pmtu_start(&pmtu, 1472, 1, T);
+    unsigned first = run(&pmtu, 0, T);
+    for (uint64_t now = T; now < T + 10000; now += 10) {
+        sg_pmtu_start(&pmtu, 1472, 1, now);
+        probes += run(&pmtu, 0, now);
+    }
+    assert_in_range(probes, 1, 20 * first);
+    probes = 0;
+    for (uint64_t now = T + 10000; now < T + 11000; now += 10)
+        probes += run(&pmtu, 1472, now);
+    assert_int_equal(pmtu.record_max, 1472);
+}
+
 static void stopped_search_sends_nothing(void **state)
 {
     (void)state;
-    struct sg_pmtu pmtu;
+    struct sg_pmtu pmtu = {0};
     sg_pmtu_start(&pmtu, 1472, 1, T);
     sg_pmtu_stop(&pmtu);
     assert_int_equal(sg_pmtu_next_timeout(&pmtu), SG_NEVER);
@@ -197,6 +216,7 @@ int main(void)
         cmocka_unit_test(size_in_use_is_confirmed_each_second),
         cmocka_unit_test(black_hole_is_seen_within_3_s),
         cmocka_unit_test(few_lost_confirmations_change_nothing),
+        cmocka_unit_test(searches_are_half_a_second_apart),
         cmocka_unit_test(stopped_search_sends_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
