@@ -9,13 +9,14 @@ from lab import READY_SECONDS, Missing, NamespaceBench
 
 NETWORK = '10.77.0.0/24'
 DEVICE_QUEUE = 100_000  # longer than every burst: the emulator is the only one that loses
-# What measures waits for no other: lateness is the relay's, not that of the path or of the application.
-INSTRUMENT = ('chrt', '--fifo', '1')
+# Lateness is to be the relay's: other work on the machine waits for the relays, and they for what measures them.
+RELAY = ('chrt', '--rr', '1')
+INSTRUMENT = ('chrt', '--fifo', '2')
 
 
 class EmulatedBench(NamespaceBench):
     """Near and far on the two sides of an emulator; commands are run at its start."""
-    instrument = INSTRUMENT
+    instrument, priority = INSTRUMENT, RELAY
 
     def __init__(self, *arguments, emulator, seed, congestion, commands=()):
         super().__init__(*arguments)

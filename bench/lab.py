@@ -196,13 +196,15 @@ class NamespaceBench(Bench):
     """Two namespaces, near and far; what joins them, a subclass says."""
     far_host, near_host = '10.77.0.2', '10.77.0.1'
     device = 'wire'
+    priority = ()  # what all programs there are started with
 
     def start_targets(self):
         self.holders = [self.start(['unshare', '--net', 'sleep', 'infinity'], 'namespace') for _ in range(2)]
         for process in self.holders:
             self.wait_for_namespace(process)
         self.witnesses = [process.pid for process in self.holders]
-        self.near, self.far = (('nsenter', f'--net={self.namespace(process)}') for process in self.holders)
+        self.near, self.far = (('nsenter', f'--net={self.namespace(process)}', *self.priority)
+                               for process in self.holders)
         self.join()
         for place, host in ((self.near, self.near_host), (self.far, self.far_host)):
             self.configure(place, f'ip address add {host}/24 dev {self.device}')
