@@ -4,11 +4,20 @@ import socket
 from harness import CONNECT, MARKER, SocksUdp, UdpEcho, run, socks_request, sum_ledger
 
 
+def udp_socket():
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.settimeout(5)
+    return sock
+
+
+def ask_from(sock, address, data):
+    sock.sendto(data, address)
+    return sock.recv(65536)
+
+
 def ask_udp(address, data):
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(5)
-        sock.sendto(data, address)
-        return sock.recv(65536)
+    with udp_socket() as sock:
+        return ask_from(sock, address, data)
 
 
 def forward_to(target):
@@ -27,7 +36,8 @@ def test_two_clients_on_two_servers(lab):
             app.send(b'%d from %d' % (turn, number), echoes[number].address)
         for number, app in enumerate(apps):
             assert app.receive() == (b'%d from %d' % (turn, number), echoes[number].address)
-            assert ask_udp(clients[number].forwards[0], MARKER) == MARKER
+            # left open, so that the next turn's source is another
+            assert ask_from(lab.open(udp_socket()), clients[number].forwards[0], MARKER) == MARKER
     for server in servers:
         status = server.status()
         assert (status['sessions'], status['associations']) == (1, 21) and status['up']['forwarded'] == 40
