@@ -10,8 +10,9 @@
 
 #include "core/addr.h"
 #include "core/contacts.h"
+#include "server/yaml_read.h"
 
-enum { SG_CONFIG_LISTEN_MAX = 16, SG_CONFIG_NETS_MAX = 64, SG_CONFIG_ERROR_MAX = 1024 };
+enum { SG_CONFIG_LISTEN_MAX = 16, SG_CONFIG_NETS_MAX = SG_YAML_NETS_MAX, SG_CONFIG_ERROR_MAX = SG_YAML_ERROR_MAX };
 
 struct sg_config {
     char *file; /* where it was read from */

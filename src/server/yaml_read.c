@@ -1,0 +1,291 @@
+/* libfyaml does the parsing; here is what the types of values look like, and where the line of a fault comes from. */
+#include "server/yaml_read.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <libfyaml.h>
+
+#include "core/guard.h"
+
+int sg_yaml_line_of(struct fy_node *node)
+{
+    struct fy_token *token = fy_node_get_scalar_token(node);
+    const struct fy_mark *mark = token ? fy_token_start_mark(token) : NULL;
+    return mark ? mark->line + 1 : 0;
+}
+
+bool sg_yaml_refuse(struct sg_yaml_reader *reader, int line, const char *key, const char *format, ...)
+{
+    va_list args;
+    char reason[512];
+    va_start(args, format);
+    vsnprintf(reason, sizeof reason, format, args);
+    va_end(args);
+    if (reader->error[0] == '\0')
+        snprintf(reader->error, SG_YAML_ERROR_MAX, "%.200s:%d: %.64s: %s", reader->path, line > 0 ? line : reader->line,
+                 key, reason);
+    return false;
+}
+
+void *sg_yaml_value_at(struct sg_yaml_reader *reader, size_t offset)
+{
+    return (char *)reader->base + offset;
+}
+
+const char *sg_yaml_scalar_of(struct fy_node *node)
+{
+    return node && fy_node_is_scalar(node) && !fy_node_is_alias(node) ? fy_node_get_scalar0(node) : NULL;
+}
+
+/* The line of a node that may be a list or a mapping: that of its first scalar. */
+int sg_yaml_first_line(struct fy_node *node)
+{
+    void *at = NULL;
+    if (!node)
+        return 0;
+    if (fy_node_is_sequence(node))
+        return sg_yaml_first_line(fy_node_sequence_iterate(node, &at));
+    if (fy_node_is_mapping(node)) {
+        struct fy_node_pair *pair = fy_node_mapping_iterate(node, &at);
+        return pair ? sg_yaml_first_line(fy_node_pair_key(pair)) : 0;
+    }
+    return sg_yaml_line_of(node);
+}
+
+bool sg_yaml_read_text(struct sg_yaml_reader *reader, struct fy_node *node, const struct sg_yaml_key *key)
+{
+    const char *text = sg_yaml_scalar_of(node);
+    char **out = sg_yaml_value_at(reader, key->offset);
+    if (!text || text[0] == '\0')
+        return sg_yaml_refuse(reader, sg_yaml_first_line(node), key->name, "must be a text");
+    free(*out);
+    *out = strdup(text);
+    return *out || sg_yaml_refuse(reader, sg_yaml_line_of(node), key->name, "out of memory");
+}
+
+/* A path; a relative one is taken from the directory of the configuration file. */
+bool sg_yaml_read_path(struct sg_yaml_reader *reader, struct fy_node *node, const struct sg_yaml_key *key)
+{
+    char **out = sg_yaml_value_at(reader, key->offset);
+    char *joined = NULL;
+    if (!sg_yaml_read_text(reader, node, key))
+        return false;
+    const char *slash = strrchr(reader->path, '/');
+    if ((*out)[0] == '/' || !slash)
+        return true;
+    if (asprintf(&joined, "%.*s/%s", (int)(slash - reader->path), reader->path, *out) < 0)
+        return sg_yaml_refuse(reader, sg_yaml_line_of(node), key->name, "out of memory");
+    free(*out);
+    *out = joined;
+    return true;
+}
+
+/* A file that must be there. */
+bool sg_yaml_read_file(struct sg_yaml_reader *reader, struct fy_node *node, const struct sg_yaml_key *key)
+{
+    if (!sg_yaml_read_path(reader, node, key))
+        return false;
+    const char *path = *(char **)sg_yaml_value_at(reader, key->offset);
+    if (access(path, R_OK) == 0)
+        return true;
+    return sg_yaml_refuse(reader, sg_yaml_line_of(node), key->name, "%.300s: %s", path, strerror(errno));
+}
+
+/* One that nobody but its owner may read, too. */
+bool sg_yaml_read_secret(struct sg_yaml_reader *reader, struct fy_node *node, const struct sg_yaml_key *key)
+{
+    struct stat st;
+    if (!sg_yaml_read_file(reader, node, key))
+        return false;
+    const char *path = *(char **)sg_yaml_value_at(reader, key->offset);
+    if (stat(path, &st) != 0)
+        return sg_yaml_refuse(reader, sg_yaml_line_of(node), key->name, "%.300s: %s", path, strerror(errno));
+    if (!S_ISREG(st.st_mode))
+        return sg_yaml_refuse(reader, sg_yaml_line_of(node), key->name, "%.300s: not a file", path);
+    if (st.st_mode & 077)
+        return sg_yaml_refuse(reader, sg_yaml_line_of(node), key->name,
+                              "%.200s: others may read or write it (mode %04o): chmod 600 %.200s", path,
+                              (unsigned)st.st_mode & 07777, path);
+    return true;
+}
+
+/* Text as it stands: what is quoted is no number and no truth value. */
+static const char *plain_scalar_of(struct fy_node *node)
+{
+    return fy_node_get_style(node) == FYNS_PLAIN ? sg_yaml_scalar_of(node) : NULL;
+}
+
+/* A whole number within the bounds of its key. */
+static bool parse_number(struct sg_yaml_reader *reader, struct fy_node *node, const struct sg_yaml_key *key,
+                         uint32_t *out)
+{
+    const char *text = plain_scalar_of(node);
+    char *end = NULL;
+    errno = 0;
+    unsigned long value = text && text[0] >= '0' && text[0] <= '9' ? strtoul(text, &end, 10) : 0;
+    if (!end || *end != '\0')
+        return sg_yaml_refuse(reader, sg_yaml_first_line(node), key->name, "must be a whole number");
+    if (errno != 0 || value < key->min || value > key->max)
+        return sg_yaml_refuse(reader, sg_yaml_line_of(node), key->name, "must be from %u to %u", key->min, key->max);
+    *out = (uint32_t)value;
+    return true;
+}
+
+bool sg_yaml_read_number(struct sg_yaml_reader *reader, struct fy_node *node, const struct sg_yaml_key *key)
+{
+    return parse_number(reader, node, key, sg_yaml_value_at(reader, key->offset));
+}
+
+bool sg_yaml_read_seconds(struct sg_yaml_reader *reader, struct fy_node *node, const struct sg_yaml_key *key)
+{
+    uint32_t seconds = 0;
+    if (!parse_number(reader, node, key, &seconds))
+        return false;
+    *(uint64_t *)sg_yaml_value_at(reader, key->offset) = (uint64_t)seconds * 1000;
+    return true;
+}
+
+bool sg_yaml_read_bool(struct sg_yaml_reader *reader, struct fy_node *node, const struct sg_yaml_key *key)
+{
+    const char *text = plain_scalar_of(node);
+    bool *out = sg_yaml_value_at(reader, key->offset);
+    if (text && strcmp(text, "true") == 0)
+        *out = true;
+    else if (text && strcmp(text, "false") == 0)
+        *out = false;
+    else
+        return sg_yaml_refuse(reader, sg_yaml_first_line(node), key->name, "must be true or false");
+    return true;
+}
+
+bool sg_yaml_read_nets(struct sg_yaml_reader *reader, struct fy_node *node, const struct sg_yaml_key *key)
+{
+    struct sg_cidr *nets = sg_yaml_value_at(reader, key->offset);
+    unsigned *count = sg_yaml_value_at(reader, key->count_offset);
+    void *at = NULL;
+    struct fy_node *item = NULL;
+    if (!fy_node_is_sequence(node))
+        return sg_yaml_refuse(reader, sg_yaml_first_line(node), key->name, "must be a list of networks (ADDRESS/BITS)");
+    *count = 0;
+    while ((item = fy_node_sequence_iterate(node, &at))) {
+        const char *text = sg_yaml_scalar_of(item);
+        if (*count == SG_YAML_NETS_MAX)
+            return sg_yaml_refuse(reader, sg_yaml_first_line(item), key->name, "more than %d entries",
+                                  SG_YAML_NETS_MAX);
+        if (!text || sg_cidr_parse(text, &nets[*count]) != SG_OK)
+            return sg_yaml_refuse(reader, sg_yaml_first_line(item), key->name,
+                                  "'%s' is not a network: ADDRESS/BITS without host bits", text ? text : "the entry");
+        ++*count;
+    }
+    return true;
+}
+
+static bool read_pair(struct sg_yaml_reader *reader, struct fy_node_pair *pair, const struct sg_yaml_key *keys)
+{
+    struct fy_node *key_node = fy_node_pair_key(pair);
+    struct fy_node *value = fy_node_pair_value(pair);
+    const char *name = sg_yaml_scalar_of(key_node);
+    if (sg_yaml_first_line(key_node) > 0)
+        reader->line = sg_yaml_first_line(key_node);
+    for (const struct sg_yaml_key *key = keys; key->name; key++) {
+        if (!name || strcmp(key->name, name) != 0)
+            continue;
+        if (!value || fy_node_is_null(value))
+            return sg_yaml_refuse(reader, sg_yaml_line_of(key_node), key->name, "has no value");
+        return key->read(reader, value, key);
+    }
+    return sg_yaml_refuse(reader, sg_yaml_first_line(key_node), name ? name : "?", "unknown key");
+}
+
+bool sg_yaml_read_mapping(struct sg_yaml_reader *reader, struct fy_node *node, const struct sg_yaml_key *key)
+{
+    void *at = NULL;
+    struct fy_node_pair *pair = NULL;
+    if (!fy_node_is_mapping(node))
+        return sg_yaml_refuse(reader, sg_yaml_first_line(node), key->name, "must be a mapping of keys to values");
+    while ((pair = fy_node_mapping_iterate(node, &at)))
+        if (!read_pair(reader, pair, key->keys))
+            return false;
+    return true;
+}
+
+/* libfyaml's own diagnosis of a file that is no YAML, as FILE:LINE: yaml: reason. */
+static void note_syntax_error(struct sg_yaml_reader *reader, struct fy_diag *diag)
+{
+    void *at = NULL;
+    struct fy_diag_error *first = fy_diag_errors_iterate(diag, &at);
+    if (first)
+        (void)sg_yaml_refuse(reader, first->line > 0 ? first->line : 1, "yaml", "%s", first->msg);
+    else
+        (void)sg_yaml_refuse(reader, 1, "yaml", "the file holds no YAML document");
+}
+
+static bool read_root(struct sg_yaml_reader *reader, struct fy_document *document, const struct sg_yaml_key *keys)
+{
+    const struct sg_yaml_key top = {.name = "the file", .keys = keys};
+    struct fy_node *root = fy_document_root(document);
+    reader->line = 1;
+    return root ? sg_yaml_read_mapping(reader, root, &top) : sg_yaml_refuse(reader, 1, "yaml", "the file is empty");
+}
+
+/* One document, and no second one: its keys would say nothing. */
+static bool read_documents(struct sg_yaml_reader *reader, const struct sg_yaml_key *keys, struct fy_diag *diag,
+                           struct fy_parser *parser)
+{
+    struct fy_document *document = fy_parse_load_document(parser);
+    bool good = document && read_root(reader, document, keys);
+    bool broken = !document;
+    fy_parse_document_destroy(parser, document);
+    struct fy_document *second = good ? fy_parse_load_document(parser) : NULL;
+    if (second)
+        good = sg_yaml_refuse(reader, sg_yaml_first_line(fy_document_root(second)), "yaml", "a second document begins");
+    fy_parse_document_destroy(parser, second);
+    if (broken || (good && fy_parser_get_stream_error(parser))) {
+        note_syntax_error(reader, diag);
+        good = false;
+    }
+    return good;
+}
+
+static bool read_yaml(struct sg_yaml_reader *reader, const struct sg_yaml_key *keys, struct fy_diag *diag)
+{
+    struct fy_parse_cfg cfg = {.flags = FYPCF_QUIET | FYPCF_COLLECT_DIAG, .diag = diag};
+    struct fy_parser *parser = fy_parser_create(&cfg);
+    bool good = false;
+    if (parser && fy_parser_set_input_file(parser, reader->path) == 0)
+        good = read_documents(reader, keys, diag, parser);
+    else
+        (void)sg_yaml_refuse(reader, 1, "yaml", "cannot be read");
+    if (parser)
+        fy_parser_destroy(parser);
+    return good;
+}
+
+bool sg_yaml_load(const char *path, const struct sg_yaml_key *keys, void *base, char error[static SG_YAML_ERROR_MAX])
+{
+    struct sg_yaml_reader reader = {.base = base, .path = path, .error = error};
+    bool good = false;
+    error[0] = '\0';
+    if (access(path, R_OK) != 0) {
+        snprintf(error, SG_YAML_ERROR_MAX, "%s: %s", path, strerror(errno));
+        return false;
+    }
+    struct fy_diag_cfg diag_cfg;
+    fy_diag_cfg_default(&diag_cfg);
+    diag_cfg.fp = NULL;
+    struct fy_diag *diag = fy_diag_create(&diag_cfg);
+    if (diag) {
+        fy_diag_set_collect_errors(diag, true);
+        good = read_yaml(&reader, keys, diag);
+    }
+    fy_diag_destroy(diag);
+    if (!good && error[0] == '\0')
+        snprintf(error, SG_YAML_ERROR_MAX, "%s: out of memory", path);
+    return good;
+}
