@@ -346,6 +346,15 @@ void sg_uplink_arm(struct sg_uplink *uplink, uint64_t now_ms)
 
 /* --- another network --- */
 
+/* Whether the address that the stream goes out by is not ours any more. */
+static bool has_left(const struct sg_uplink_channel *channel)
+{
+    struct sg_endpoint local = {0};
+    if (channel->bev)
+        local = sg_socket_local(bufferevent_getfd(channel->bev));
+    return local.ip.family != 0 && !sg_addr_is_own(&local.ip);
+}
+
 /*
  * The UDP socket keeps the address that it was connected from, so it is made anew; the server learns of it by a probe.
  * A stream whose address is gone would be noticed only when the server has not answered for a minute.
@@ -355,16 +364,10 @@ static void on_addresses(void *ctx)
     struct sg_uplink *uplink = ctx;
     uint64_t now_ms = sg_now_ms();
     sg_uplink_wake(uplink, now_ms);
+    if (uplink->channel && has_left(uplink->channel))
+        sg_uplink_stream_ended(uplink->channel, "this machine has left the network that it went through");
     if (!uplink->channel)
         return;
-    struct sg_endpoint local = {0};
-    if (uplink->channel->bev)
-        local = sg_socket_local(bufferevent_getfd(uplink->channel->bev));
-    if (local.ip.family != 0 && !sg_addr_is_own(&local.ip)) {
-        sg_uplink_stream_ended(uplink->channel, "this machine has left the network that it went through");
-        if (!uplink->channel)
-            return;
-    }
     if (uplink->udp_fd >= 0 && !sg_uplink_udp_has_moved(uplink))
         return;
     sg_uplink_close_udp(uplink);
