@@ -25,8 +25,9 @@
 #include "net/sockaddr.h"
 
 enum {
-    STEADY_MS = 10000,  /* a session that lasted so long was a success */
-    ASSOC_IDLE_S = 120, /* where the server does not say */
+    STEADY_MS = 10000,       /* a session that lasted so long was a success */
+    STEADY_STREAM_MS = 3000, /* and so was a connection */
+    ASSOC_IDLE_S = 120,      /* where the server does not say */
     DNS_IDLE_S = 17,
     UDP_PATIENCE_MS = 3000,
     ALIVE_MS = 60000,
@@ -116,10 +117,10 @@ void sg_uplink_stream_ended(struct sg_uplink_channel *channel, const char *why)
     sg_uplink_channel_end_stream(channel, SG_REASON_NONE);
     sg_session_stream_lost(&uplink->session, now_ms);
     uplink->grace_ends_ms = now_ms + (uint64_t)uplink->limits.grace_s * 1000;
-    if (uplink->attempt.state == SG_ATTEMPT_NONE) {
+    if (now_ms - uplink->channel_since_ms >= STEADY_STREAM_MS)
         uplink->attempt.failures = 0;
+    if (uplink->attempt.state == SG_ATTEMPT_NONE)
         sg_attempt_schedule(uplink);
-    }
     sg_uplink_arm(uplink, now_ms);
 }
 
@@ -199,6 +200,7 @@ void sg_uplink_got_channel(struct sg_uplink *uplink, struct sg_uplink_channel *c
     uplink->bound = attempt->bound;
     uplink->peer = attempt->peer;
     uplink->server = attempt->server;
+    uplink->channel_since_ms = now_ms;
     schedule_renewal(uplink, now_ms);
     if (uplink->channel)
         renew_session(uplink, channel, moved, now_ms);
