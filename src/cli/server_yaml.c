@@ -19,7 +19,8 @@ static void write_place(FILE *file, const struct sg_server_yaml *yaml)
 {
     static const char *const both[] = {"0.0.0.0:1443", "[::]:1443"};
     fputs("# Sealgram server. Every key is here; one in a comment shows its default or an example.\n"
-          "# `sealgram server -c FILE --check` checks this file; the server reads it when it starts.\n\n"
+          "# `sealgram server -c FILE --check` checks this file; `sealgram reload` makes a running server read it "
+          "again.\n\n"
           "# Where to listen, ADDRESS:PORT. One port number serves TCP and UDP.\nlisten:\n",
           file);
     write_list(file, yaml->listen_count > 0 ? yaml->listen : both, yaml->listen_count > 0 ? yaml->listen_count : 2);
@@ -34,8 +35,8 @@ static void write_place(FILE *file, const struct sg_server_yaml *yaml)
         "certificate: cert.pem\nkey: key.pem\nusers: users\n\n"
         "# Client certificates that this CA signed name their user by subject CN (sealgram invite --certificate).\n"
         "# client_ca: client_ca.pem\n\n"
-        "# Where `sealgram status` asks, if not in the run directory.\n"
-        "# status_socket: /run/sealgram/status.sock\n\n"
+        "# The control socket (`sealgram status`, `reload`, `kick`), if not in the run directory.\n"
+        "# status_socket: /run/sealgram/control.sock\n\n"
         "# Threads that carry the traffic; if not said, one for each CPU.\n"
         "# workers: 2\n\n",
         yaml->host);

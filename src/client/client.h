@@ -47,7 +47,7 @@ struct sg_client_options {
     const char *ca_file; /* for invites without a pin; NULL: the system's */
     const char *certificate;
     const char *key;
-    const char *status_socket; /* path, or NULL for none */
+    const char *status_socket; /* path of the control socket, or NULL for none */
     unsigned workers;          /* threads, each with a session; 0 is 1 */
 };
 

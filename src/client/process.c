@@ -14,11 +14,11 @@
 
 #include "client/client.h"
 #include "client/uplink.h"
+#include "net/control_socket.h"
 #include "net/finish.h"
 #include "net/json_add.h"
 #include "net/log.h"
 #include "net/loop.h"
-#include "net/status_socket.h"
 
 enum {
     SETTLE_MS = 3000,    /* for CLOSE and close_notify to leave: more than sg_finish takes */
@@ -34,7 +34,7 @@ struct sg_process {
     struct sg_client clients[SG_CLIENT_WORKERS_MAX];
     struct sg_endpoint *bound; /* of the listeners: SOCKS, then forwards */
     struct event *signals[2];
-    struct sg_status_socket *status;
+    struct sg_control_socket *control;
     unsigned ready_count, udp_count;
     bool ending;
     int exit_code;
@@ -136,15 +136,25 @@ static json_t *make_status(void *ctx)
     return status;
 }
 
-static bool open_status(struct sg_process *process)
+static char *answer_request(void *ctx, const char *request)
+{
+    if (strcmp(request, "status") != 0)
+        return strdup("error: a client answers to status only\n");
+    json_t *document = make_status(ctx);
+    char *text = document ? json_dumps(document, JSON_INDENT(2)) : NULL;
+    json_decref(document);
+    return text;
+}
+
+static bool open_control(struct sg_process *process)
 {
     const char *path = process->options->status_socket;
     if (!path)
         return true;
-    process->status = sg_status_socket_new(process->loops[0]->base, path, make_status, process);
-    if (!process->status)
+    process->control = sg_control_socket_new(process->loops[0]->base, path, answer_request, process);
+    if (!process->control)
         sg_log(SG_LOG_ERROR, "cannot listen on %s (--status-socket): %s", path, strerror(errno));
-    return process->status != NULL;
+    return process->control != NULL;
 }
 
 /* --- start --- */
@@ -230,7 +240,7 @@ static bool start(struct sg_process *process)
         sg_log(SG_LOG_ERROR, "cannot set up the event loops");
         return false;
     }
-    return open_clients(process) && open_status(process) && start_threads(process);
+    return open_clients(process) && open_control(process) && start_threads(process);
 }
 
 /* --- end --- */
@@ -238,7 +248,7 @@ static bool start(struct sg_process *process)
 static void end(struct sg_process *process)
 {
     process->ending = true;
-    sg_status_socket_free(process->status);
+    sg_control_socket_free(process->control);
     for (unsigned i = 0; i < process->count; i++)
         if (process->loops[i])
             sg_loop_stop(process->loops[i]);

@@ -30,6 +30,7 @@
     X(SUITE, 16, "suite", "no suite in common")                                                                        \
     X(NOT_OFFERED, 17, "not_offered", "not offered by this server")                                                    \
     X(RENEWAL, 18, "renewal", "the channel was not renewed in time")                                                   \
+    X(KICKED, 21, "kicked", "ended by the operator")                                                                   \
     X(JUNK, 32, "junk", "neither a sealed record nor a plain SOCKS datagram")                                          \
     X(LENGTH, 33, "length", "record too short or too long")                                                            \
     X(UNKNOWN_CHANNEL, 34, "unknown_channel", "no such channel")                                                       \

@@ -255,6 +255,13 @@ failed:
     return NULL;
 }
 
+void sg_auth_set_queue(struct sg_auth *auth, unsigned queue)
+{
+    pthread_mutex_lock(&auth->lock);
+    auth->queue_max = queue;
+    pthread_mutex_unlock(&auth->lock);
+}
+
 void sg_auth_free(struct sg_auth *auth)
 {
     if (!auth)

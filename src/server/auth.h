@@ -34,6 +34,8 @@ typedef void sg_auth_fn(void *ctx, bool good);
  * worked off once more.
  */
 struct sg_auth *sg_auth_new(unsigned threads, unsigned queue);
+/* Another length of the queue, at any time. */
+void sg_auth_set_queue(struct sg_auth *auth, unsigned queue);
 void sg_auth_free(struct sg_auth *auth);
 
 enum sg_auth_verdict {

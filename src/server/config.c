@@ -172,6 +172,7 @@ struct sg_config *sg_config_new(void)
     struct sg_config *config = calloc(1, sizeof *config);
     if (!config)
         return NULL;
+    atomic_init(&config->refs, 1);
     config->limits.sessions = 512;
     config->limits.sessions_per_user = 64;
     config->limits.associations = 16384;
@@ -222,9 +223,15 @@ struct sg_config *sg_config_load(const char *path, char error[static SG_CONFIG_E
     return NULL;
 }
 
+struct sg_config *sg_config_share(struct sg_config *config)
+{
+    atomic_fetch_add(&config->refs, 1);
+    return config;
+}
+
 void sg_config_free(struct sg_config *config)
 {
-    if (!config)
+    if (!config || atomic_fetch_sub(&config->refs, 1) > 1)
         return;
     free(config->file);
     free(config->host);

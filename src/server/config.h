@@ -5,6 +5,7 @@
 #ifndef SG_SERVER_CONFIG_H
 #define SG_SERVER_CONFIG_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -14,7 +15,13 @@
 
 enum { SG_CONFIG_LISTEN_MAX = 16, SG_CONFIG_NETS_MAX = SG_YAML_NETS_MAX, SG_CONFIG_ERROR_MAX = SG_YAML_ERROR_MAX };
 
+struct sg_timeouts {
+    uint64_t association_ms, dns_ms;
+    uint64_t renew_ms, grace_ms; /* of channels; of sessions without a stream, 0: none */
+};
+
 struct sg_config {
+    _Atomic unsigned refs;
     char *file; /* where it was read from */
     struct sg_endpoint listen[SG_CONFIG_LISTEN_MAX];
     unsigned listen_count;
@@ -43,10 +50,7 @@ struct sg_config {
         uint32_t handshake_seconds;
         uint32_t password_threads, password_queue;
     } limits;
-    struct {
-        uint64_t association_ms, dns_ms;
-        uint64_t renew_ms, grace_ms; /* of channels; of sessions without a stream, 0: none */
-    } timeouts;
+    struct sg_timeouts timeouts;
 };
 
 /* Every key at its default; what has none is empty. NULL: out of memory. */
@@ -54,7 +58,9 @@ struct sg_config *sg_config_new(void);
 
 /* Loads a file. NULL, and error has the line to show, when anything in it is wrong. */
 struct sg_config *sg_config_load(const char *path, char error[static SG_CONFIG_ERROR_MAX]);
-void sg_config_free(struct sg_config *config);
+/* The same once more, for another owner, who frees it too. What is shared does not change. */
+struct sg_config *sg_config_share(struct sg_config *config);
+void sg_config_free(struct sg_config *config); /* accepts NULL */
 
 /*
  * The UDP endpoint to tell a client that connected to this address of ours: the advertised one if it is of that family.

@@ -128,7 +128,7 @@ static bool hand_over(struct sg_conn *conn, struct sg_handover *out)
     struct sg_server *server = conn->worker->server;
     *out = (struct sg_handover){.bev = conn->bev, .peer = conn->peer, .local = conn->local};
     memcpy(out->user, conn->user, sizeof conn->user);
-    sg_users_digest(conn->worker->policy->users, conn->user, out->credential_digest);
+    sg_policy_credential(conn->worker->policy, conn->user, out->credential_digest);
     out->usage = sg_usage_acquire(server->usage, conn->user);
     if (!out->usage) {
         refuse_request(conn, SG_SOCKS5_REP_GENERAL);
@@ -142,7 +142,7 @@ static bool hand_over(struct sg_conn *conn, struct sg_handover *out)
 static void on_request(struct sg_conn *conn)
 {
     struct sg_worker *worker = conn->worker;
-    const struct sg_config *config = worker->server->config;
+    const struct sg_config *config = worker->policy->config;
     const struct sg_target *target = &conn->socks.target;
     bool sealgram = conn->is_tls && sg_tls_alpn(conn->bev) == SG_TLS_ALPN_SEALGRAM;
     bool udp_allowed = is_listed(config->plain_udp, config->plain_udp_count, &conn->peer.ip);
@@ -330,7 +330,7 @@ static void on_input(struct bufferevent *bev, void *ctx)
 /* The methods that this connection may use inside TLS. */
 static unsigned methods_in_tls(const struct sg_conn *conn)
 {
-    bool nobody_needed = conn->is_known || conn->worker->server->config->allow_anyone;
+    bool nobody_needed = conn->is_known || conn->worker->policy->config->allow_anyone;
     return SG_SOCKS5_MAY_PASSWORD | (nobody_needed ? SG_SOCKS5_MAY_NONE : 0);
 }
 
@@ -382,7 +382,7 @@ static void start_tls(struct sg_conn *conn)
     int fd = conn->fd;
     conn->fd = -1;
     conn->is_tls = true;
-    conn->bev = sg_tls_accept(conn->worker->base, conn->worker->server->tls, fd);
+    conn->bev = sg_tls_accept(conn->worker->base, conn->worker->policy->tls, fd);
     if (conn->bev)
         enable(conn);
     else
@@ -392,7 +392,7 @@ static void start_tls(struct sg_conn *conn)
 /* SOCKS5 in the clear: the upgrade is always offered, plain methods only where policy allows them. */
 static void start_plain(struct sg_conn *conn)
 {
-    const struct sg_config *config = conn->worker->server->config;
+    const struct sg_config *config = conn->worker->policy->config;
     int fd = conn->fd;
     unsigned may = SG_SOCKS5_MAY_TLS_PASSWORD;
     if (config->client_ca)
@@ -458,14 +458,14 @@ static void on_deadline(evutil_socket_t fd, short what, void *ctx)
 static bool may_begin(struct sg_worker *worker, const struct sg_ip *peer)
 {
     const struct sg_server *server = worker->server;
-    return sg_usage_total(server->usage, SG_USAGE_CONNECTION) < server->config->limits.connections &&
+    return sg_usage_total(server->usage, SG_USAGE_CONNECTION) < worker->policy->config->limits.connections &&
            sg_admission_enter(server->admission, peer);
 }
 
 /* Takes over fd, whose time is limited since it was accepted. */
 static void start_conn(struct sg_worker *worker, int fd, uint64_t accepted_ms)
 {
-    uint64_t limit_ms = (uint64_t)worker->server->config->limits.handshake_seconds * 1000;
+    uint64_t limit_ms = (uint64_t)worker->policy->config->limits.handshake_seconds * 1000;
     uint64_t gone_ms = sg_now_ms() - accepted_ms;
     uint64_t left_ms = gone_ms < limit_ms ? limit_ms - gone_ms : 0;
     struct timeval limit = {.tv_sec = (time_t)(left_ms / 1000), .tv_usec = (suseconds_t)(left_ms % 1000 * 1000)};
@@ -532,7 +532,7 @@ static void pass_fd(struct sg_worker *worker, int fd, uint64_t accepted_ms)
 
 void sg_conn_accept(struct sg_worker *worker, int fd)
 {
-    const struct sg_config *config = worker->server->config;
+    const struct sg_config *config = worker->policy->config;
     struct sg_endpoint peer = sg_socket_peer(fd);
     worker->accepted++;
     /* who may ask for a plain association must do so where its datagrams arrive */

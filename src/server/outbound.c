@@ -29,7 +29,7 @@ void sg_outbound_init(struct sg_outbound *outbound, struct sg_datapath *datapath
     memset(outbound, 0, sizeof *outbound);
     outbound->datapath = datapath;
     outbound->owner = owner;
-    outbound->contacts.filtering = datapath->worker->server->config->filtering;
+    outbound->contacts.filtering = datapath->worker->policy->config->filtering;
     outbound->legs[0].fd = outbound->legs[1].fd = -1;
 }
 

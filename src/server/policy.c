@@ -1,13 +1,15 @@
-/* References are counted: the last worker that turns away frees. */
+/* References are counted, of the policy and of each of its parts: the last worker that turns away frees. */
 #include "server/policy.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include <sodium.h>
 
 #include "server/users.h"
 
-struct sg_policy *sg_policy_new(struct sg_users *users, unsigned generation, const struct sg_guard *guard)
+/* Shares everything but the users, which are taken over. */
+static struct sg_policy *copy_but_users(const struct sg_policy *before, struct sg_users *users)
 {
     struct sg_policy *policy = calloc(1, sizeof *policy);
     if (!policy) {
@@ -15,9 +17,29 @@ struct sg_policy *sg_policy_new(struct sg_users *users, unsigned generation, con
         return NULL;
     }
     atomic_init(&policy->refs, 1);
-    policy->generation = generation;
+    policy->generation = before->generation;
+    policy->config = sg_config_share(before->config);
+    policy->tls = before->tls;
+    SSL_CTX_up_ref(policy->tls);
+    memcpy(policy->ca_digest, before->ca_digest, sizeof policy->ca_digest);
     policy->users = users;
-    policy->guard = *guard;
+    policy->guard = before->guard;
+    return policy;
+}
+
+struct sg_policy *sg_policy_with_users(const struct sg_policy *before, struct sg_users *users)
+{
+    struct sg_policy *policy = copy_but_users(before, users);
+    if (policy)
+        policy->generation++;
+    return policy;
+}
+
+struct sg_policy *sg_policy_with_guard(const struct sg_policy *before, const struct sg_guard *guard)
+{
+    struct sg_policy *policy = copy_but_users(before, sg_users_share(before->users));
+    if (policy)
+        policy->guard = *guard;
     return policy;
 }
 
@@ -31,15 +53,29 @@ void sg_policy_release(struct sg_policy *policy)
 {
     if (!policy || atomic_fetch_sub(&policy->refs, 1) > 1)
         return;
+    sg_config_free(policy->config);
+    SSL_CTX_free(policy->tls);
     sg_users_free(policy->users);
     free(policy);
+}
+
+void sg_policy_credential(const struct sg_policy *policy, const char *user, uint8_t out[static 32])
+{
+    crypto_hash_sha256_state state;
+    sg_users_digest(policy->users, user, out);
+    if (!sg_users_has_kind(policy->users, user, SG_USER_CERTIFICATE))
+        return;
+    crypto_hash_sha256_init(&state);
+    crypto_hash_sha256_update(&state, out, 32);
+    crypto_hash_sha256_update(&state, policy->ca_digest, sizeof policy->ca_digest);
+    crypto_hash_sha256_final(&state, out);
 }
 
 bool sg_policy_user_valid(const struct sg_policy *policy, const char *user, const uint8_t digest[static 32])
 {
     uint8_t now[32];
     if (user[0] == '\0')
-        return true; /* nobody had to authenticate */
-    sg_users_digest(policy->users, user, now);
+        return policy->config->allow_anyone; /* nobody had to authenticate */
+    sg_policy_credential(policy, user, now);
     return sg_users_has(policy->users, user) && sodium_memcmp(now, digest, sizeof now) == 0;
 }

@@ -1,45 +1,33 @@
 /*
- * The server's start and end: certificate, users and guard are loaded and checked, the worker listens, `ready` is
- * printed, and until a signal comes the user file is watched.
+ * The server's start and end: the first policy is built, the workers listen, `ready` is printed, and until a signal
+ * ends it all, worker 0 watches the files and answers to the control socket.
  */
 #include "server/server.h"
 
 #include <errno.h>
-#include <ifaddrs.h>
-#include <net/if.h>
-#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 
 #include <event2/event.h>
-#include <jansson.h>
-#include <sodium.h>
 
-#include "net/cert.h"
 #include "net/clock.h"
+#include "net/control_socket.h"
 #include "net/finish.h"
-#include "net/inbox.h"
-#include "net/json_add.h"
 #include "net/key_limits.h"
 #include "net/log.h"
 #include "net/loop.h"
-#include "net/rundir.h"
-#include "net/sockaddr.h"
-#include "net/status_socket.h"
-#include "net/tls.h"
 #include "server/admission.h"
 #include "server/auth.h"
+#include "server/control.h"
 #include "server/policy.h"
+#include "server/reload.h"
 #include "server/usage.h"
-#include "server/users.h"
 #include "server/worker.h"
 
-enum { WATCH_MS = 500, OWN_ADDRESSES_MS = 3000, SETTLE_MS = 300, EXIT_FAILED = 1, EXIT_CONFIG = 3 };
+enum { WATCH_MS = 500, SETTLE_MS = 300, SIGNALS = 3, EXIT_FAILED = 1, EXIT_CONFIG = 3 };
 
 /* What a process may lock unless somebody gave it more (RLIMIT_MEMLOCK); unused slots count, but cost no memory. */
 enum { LOCKED_BYTES = 8 << 20, FEWEST_SENDERS = 2 };
@@ -49,220 +37,46 @@ struct running {
     struct sg_server server;
     struct sg_loop *loops[SG_WORKERS_MAX]; /* one a worker */
     struct event_base *base;               /* of worker 0 */
-    struct event *signals[2];
+    struct event *signals[SIGNALS];
     struct event *watch;
-    struct sg_status_socket *status;
-    struct stat users_stat; /* of the user file as it was loaded */
-    uint64_t guard_ms;      /* when the guard was made */
+    struct sg_control_socket *control;
+    struct sg_reload reload;
 };
 
-/* --- loading --- */
-
-static struct sg_users *load_users(const struct sg_config *config)
+static bool load(struct sg_server *server, struct sg_config *config)
 {
-    char error[SG_USERS_ERROR_MAX];
-    struct sg_users *users = NULL;
-    if (sg_users_load(config->users, &users, error) != SG_OK) {
-        sg_log(SG_LOG_ERROR, "%s", error);
-        return NULL;
-    }
-    if (sg_users_count(users) == 0 && !config->allow_anyone && sg_config_is_exposed(config)) {
-        sg_log(
-            SG_LOG_ERROR,
-            "%s: there is no user, and the server would be reachable from other machines: `sealgram invite DIR USER` "
-            "adds one (or, for a server open to everyone, allow_anyone_without_authentication: true)",
-            config->users);
-        sg_users_free(users);
-        return NULL;
-    }
-    return users;
-}
-
-/* Special ones are refused anyway: room is only needed for the others. */
-static bool add_own(struct sg_guard *guard, const struct sg_ip *ip)
-{
-    struct sg_endpoint own = {.ip = *ip};
-    return sg_guard_class(ip) != NULL || sg_guard_add_own(guard, &own) != SG_ERR_FULL;
-}
-
-/*
- * The server's own addresses are no targets, unless --allow covers them; associations reach each other there all the
- * same (sg_outbound_permits).
- */
-static bool add_own_addresses(struct sg_guard *guard, const struct sg_ip *advertised)
-{
-    struct ifaddrs *list = NULL;
-    if (getifaddrs(&list) != 0)
-        return false;
-    guard->outside = *advertised;
-    for (const struct ifaddrs *i = list; i; i = i->ifa_next) {
-        struct sockaddr_storage ss = {0};
-        if (!i->ifa_addr || (i->ifa_addr->sa_family != AF_INET && i->ifa_addr->sa_family != AF_INET6))
-            continue;
-        memcpy(&ss, i->ifa_addr,
-               i->ifa_addr->sa_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6));
-        struct sg_ip ip = sg_sockaddr_endpoint(&ss).ip;
-        if (sg_ip_equal(&ip, advertised))
-            guard->outside = (struct sg_ip){0};
-        if (!add_own(guard, &ip))
-            sg_log(SG_LOG_WARN, "more own addresses than %d: the others are not guarded", SG_GUARD_OWN_MAX);
-    }
-    freeifaddrs(list);
-    return true;
-}
-
-static bool make_guard(const struct sg_config *config, struct sg_guard *guard)
-{
-    memset(guard, 0, sizeof *guard);
-    for (unsigned i = 0; i < config->allow_count; i++)
-        if (sg_guard_allow(guard, &config->allow[i]) != SG_OK)
-            return false;
-    for (unsigned i = 0; i < config->listen_count; i++)
-        if (!add_own(guard, &config->listen[i].ip))
-            return false;
-    /* behind a NAT no interface has it, and what is sent there comes back to this machine */
-    return add_own(guard, &config->advertise.ip) && add_own_addresses(guard, &config->advertise.ip);
-}
-
-/* Everything that files can get wrong. */
-static bool load(struct sg_server *server)
-{
-    const struct sg_config *config = server->config;
-    char error[SG_CERT_ERROR_MAX];
-    char text[SG_TLS_TEXT_MAX];
-    struct sg_guard guard;
-    if (sg_cert_check(config->key, config->certificate, error) != SG_OK) {
-        sg_log(SG_LOG_ERROR, "%s", error);
-        return false;
-    }
-    server->tls = sg_tls_server_ctx(config->certificate, config->key, config->client_ca, text);
-    if (!server->tls) {
-        sg_log(SG_LOG_ERROR, "%s", text);
-        return false;
-    }
-    if (!make_guard(config, &guard)) {
-        sg_log(SG_LOG_ERROR, "cannot list the own addresses: %s", strerror(errno));
-        return false;
-    }
-    struct sg_users *users = load_users(config);
-    if (!users)
-        return false;
-    server->policy = sg_policy_new(users, 0, &guard);
+    char error[SG_POLICY_ERROR_MAX];
+    server->policy = sg_policy_build(config, NULL, error);
     if (!server->policy)
-        sg_log(SG_LOG_ERROR, "out of memory for the users");
+        sg_log(SG_LOG_ERROR, "%s", error);
     return server->policy != NULL;
 }
 
-static void unload(struct sg_server *server)
-{
-    SSL_CTX_free(server->tls);
-    sg_policy_release(server->policy);
-}
-
-int sg_server_check(const struct sg_config *config)
+int sg_server_check(struct sg_config *config)
 {
     struct sg_server server = {.config = config};
-    bool good = load(&server);
-    unload(&server);
+    bool good = load(&server, config);
+    sg_policy_release(server.policy);
     return good ? 0 : EXIT_CONFIG;
 }
 
 /* --- while it runs --- */
 
-static bool stat_differs(const struct stat *a, const struct stat *b)
-{
-    return a->st_ino != b->st_ino || a->st_size != b->st_size || a->st_mtim.tv_sec != b->st_mtim.tv_sec ||
-           a->st_mtim.tv_nsec != b->st_mtim.tv_nsec;
-}
-
-struct turn {
-    struct sg_letter letter;
-    struct sg_worker *worker;
-    struct sg_policy *policy;
-};
-
-static void turn_to(void *ctx)
-{
-    struct turn turn = *(struct turn *)ctx;
-    free(ctx);
-    if (!turn.worker->closed)
-        sg_worker_turn_to(turn.worker, turn.policy);
-    sg_policy_release(turn.policy);
-}
-
-/* Makes a policy of these users the one that all workers turn to. Takes over users. */
-static bool announce(struct sg_server *server, struct sg_users *users, unsigned generation,
-                     const struct sg_guard *guard)
-{
-    struct turn *turns[SG_WORKERS_MAX] = {0};
-    struct sg_policy *fresh = sg_policy_new(users, generation, guard);
-    bool room = fresh != NULL;
-    for (unsigned i = 0; i < server->worker_count && room; i++)
-        room = (turns[i] = malloc(sizeof *turns[i])) != NULL;
-    for (unsigned i = 0; i < server->worker_count; i++) {
-        if (!room) {
-            free(turns[i]);
-            continue;
-        }
-        *turns[i] = (struct turn){
-            .letter = {.fn = turn_to, .ctx = turns[i]}, .worker = server->workers[i], .policy = sg_policy_ref(fresh)};
-        sg_inbox_post(server->workers[i]->inbox, &turns[i]->letter);
-    }
-    if (room) {
-        sg_policy_release(server->policy);
-        server->policy = fresh;
-    } else {
-        sg_log(SG_LOG_ERROR, "out of memory: users and own addresses stay as they were");
-        sg_policy_release(fresh);
-    }
-    return room;
-}
-
-static void reload_users(struct sg_server *server)
-{
-    char error[SG_USERS_ERROR_MAX];
-    struct sg_users *fresh = NULL;
-    if (sg_users_load(server->config->users, &fresh, error) != SG_OK) {
-        sg_log(SG_LOG_ERROR, "%s: the users stay as they were", error);
-        return;
-    }
-    size_t count = sg_users_count(fresh);
-    if (announce(server, fresh, server->policy->generation + 1, &server->policy->guard))
-        sg_log(SG_LOG_INFO, "user file read again: %zu users", count);
-}
-
-static bool same_own(const struct sg_guard *a, const struct sg_guard *b)
-{
-    bool same = a->own_count == b->own_count && sg_ip_equal(&a->outside, &b->outside);
-    for (unsigned i = 0; i < a->own_count && same; i++)
-        same = sg_endpoint_equal(&a->own[i], &b->own[i]);
-    return same;
-}
-
-/* Addresses come and go: DHCP, temporary ones of IPv6. */
-static void look_up_addresses(struct sg_server *server)
-{
-    struct sg_guard guard;
-    const struct sg_policy *now = server->policy;
-    if (make_guard(server->config, &guard) && !same_own(&guard, &now->guard))
-        (void)announce(server, sg_users_share(now->users), now->generation, &guard);
-}
-
 static void on_watch(evutil_socket_t fd, short what, void *ctx)
 {
     struct running *running = ctx;
-    struct stat st;
-    uint64_t now_ms = sg_now_ms();
     (void)fd;
     (void)what;
-    if (now_ms >= running->guard_ms + OWN_ADDRESSES_MS) {
-        running->guard_ms = now_ms;
-        look_up_addresses(&running->server);
-    }
-    if (stat(running->server.config->users, &st) != 0 || !stat_differs(&st, &running->users_stat))
-        return;
-    running->users_stat = st;
-    reload_users(&running->server);
+    sg_reload_watch(&running->reload);
+}
+
+static void on_reload(evutil_socket_t number, short what, void *ctx)
+{
+    struct running *running = ctx;
+    char error[SG_POLICY_ERROR_MAX];
+    (void)number;
+    (void)what;
+    (void)sg_reload_config(&running->reload, error);
 }
 
 static void on_signal(evutil_socket_t number, short what, void *ctx)
@@ -271,53 +85,6 @@ static void on_signal(evutil_socket_t number, short what, void *ctx)
     (void)what;
     sg_log(SG_LOG_INFO, "%s: ending", number == SIGINT ? "SIGINT" : "SIGTERM");
     event_base_loopbreak(running->base);
-}
-
-/* --- the status document --- */
-
-struct question {
-    struct sg_worker *worker;
-    json_t *answer;
-};
-
-static void answer_status(void *ctx)
-{
-    struct question *question = ctx;
-    sg_worker_status(question->worker, question->answer);
-}
-
-static json_t *ask_worker(struct sg_worker *worker)
-{
-    struct question question = {.worker = worker, .answer = json_object()};
-    if (worker->index == 0)
-        answer_status(&question);
-    else
-        sg_inbox_call(worker->inbox, answer_status, &question);
-    return question.answer;
-}
-
-static json_t *make_status(void *ctx)
-{
-    struct running *running = ctx;
-    struct sg_server *server = &running->server;
-    json_t *status = json_object();
-    json_t *workers = json_array();
-    json_object_set_new(status, "role", json_string("server"));
-    json_object_set_new(status, "version", json_string(SG_VERSION));
-    json_object_set_new(status, "uptime_seconds",
-                        json_integer((json_int_t)((sg_now_ms() - server->started_ms) / 1000)));
-    json_object_set_new(status, "users", json_integer((json_int_t)sg_users_count(server->policy->users)));
-    for (unsigned i = 0; i < server->worker_count; i++) {
-        json_t *part = ask_worker(server->workers[i]);
-        sg_json_add(status, part);
-        json_array_append_new(workers,
-                              json_pack("{s:O?, s:O?, s:O?}", "sessions", json_object_get(part, "sessions"),
-                                        "handshakes", json_object_get(part, "tls_handshakes"), "datagrams_received",
-                                        json_object_get(json_object_get(part, "up"), "received")));
-        json_decref(part);
-    }
-    json_object_set_new(status, "workers", workers);
-    return status;
 }
 
 /* --- start and end --- */
@@ -333,30 +100,18 @@ static void raise_file_limit(void)
 
 static bool start_events(struct running *running)
 {
-    static const int numbers[] = {SIGTERM, SIGINT};
+    static const struct {
+        int number;
+        event_callback_fn fn;
+    } signals[SIGNALS] = {{SIGTERM, on_signal}, {SIGINT, on_signal}, {SIGHUP, on_reload}};
     static const struct timeval watch = {.tv_usec = WATCH_MS * 1000};
-    for (unsigned i = 0; i < 2; i++) {
-        running->signals[i] = evsignal_new(running->base, numbers[i], on_signal, running);
+    for (unsigned i = 0; i < SIGNALS; i++) {
+        running->signals[i] = evsignal_new(running->base, signals[i].number, signals[i].fn, running);
         if (!running->signals[i] || event_add(running->signals[i], NULL) != 0)
             return false;
     }
     running->watch = event_new(running->base, -1, EV_PERSIST, on_watch, running);
     return running->watch && event_add(running->watch, &watch) == 0;
-}
-
-static bool start_status(struct running *running)
-{
-    char path[SG_RUNDIR_PATH_MAX];
-    const char *chosen = running->server.config->status_socket;
-    if (!chosen && !sg_rundir_status_path("server", path)) {
-        sg_rundir_path(path);
-        sg_log(SG_LOG_WARN, "no status socket: %s: %s", path, strerror(errno));
-        return true;
-    }
-    running->status = sg_status_socket_new(running->base, chosen ? chosen : path, make_status, running);
-    if (!running->status)
-        sg_log(SG_LOG_ERROR, "cannot listen on %s (status_socket): %s", chosen ? chosen : path, strerror(errno));
-    return running->status != NULL;
 }
 
 static unsigned count_workers(const struct sg_config *config)
@@ -407,25 +162,43 @@ static bool make_arena(struct sg_server *server)
     return server->arena != NULL;
 }
 
+struct usage_limits {
+    uint32_t user[SG_USAGE_KINDS], all[SG_USAGE_KINDS];
+};
+
+static struct usage_limits usage_limits(const struct sg_config *config)
+{
+    return (struct usage_limits){
+        .user = {[SG_USAGE_SESSION] = config->limits.sessions_per_user,
+                 [SG_USAGE_ASSOCIATION] = config->limits.associations_per_user,
+                 [SG_USAGE_CONNECTION] = config->limits.connections_per_user,
+                 [SG_USAGE_RENEWAL] = renewals_per_user(config->limits.sessions)},
+        .all = {[SG_USAGE_SESSION] = config->limits.sessions,
+                [SG_USAGE_ASSOCIATION] = config->limits.associations,
+                [SG_USAGE_CONNECTION] = config->limits.connections,
+                [SG_USAGE_RENEWAL] = renewals(config->limits.sessions)},
+    };
+}
+
 static bool make_shared(struct sg_server *server)
 {
     const struct sg_config *config = server->config;
-    const uint32_t user[SG_USAGE_KINDS] = {
-        [SG_USAGE_SESSION] = config->limits.sessions_per_user,
-        [SG_USAGE_ASSOCIATION] = config->limits.associations_per_user,
-        [SG_USAGE_CONNECTION] = config->limits.connections_per_user,
-        [SG_USAGE_RENEWAL] = renewals_per_user(config->limits.sessions),
-    };
-    const uint32_t all[SG_USAGE_KINDS] = {
-        [SG_USAGE_SESSION] = config->limits.sessions,
-        [SG_USAGE_ASSOCIATION] = config->limits.associations,
-        [SG_USAGE_CONNECTION] = config->limits.connections,
-        [SG_USAGE_RENEWAL] = renewals(config->limits.sessions),
-    };
-    server->usage = sg_usage_table_new(user, all);
+    struct usage_limits limits = usage_limits(config);
+    server->usage = sg_usage_table_new(limits.user, limits.all);
     server->admission = sg_admission_new(config->limits.unauthenticated, config->limits.unauthenticated_per_address);
     server->auth = sg_auth_new(config->limits.password_threads, config->limits.password_queue);
     return server->usage && server->admission && server->auth && make_arena(server);
+}
+
+bool sg_server_set_limits(struct sg_server *server, const struct sg_config *config)
+{
+    struct usage_limits limits = usage_limits(config);
+    if (!sg_admission_turn_to(server->admission, config->limits.unauthenticated,
+                              config->limits.unauthenticated_per_address))
+        return false;
+    sg_usage_table_turn_to(server->usage, limits.user, limits.all);
+    sg_auth_set_queue(server->auth, config->limits.password_queue);
+    return true;
 }
 
 static bool make_loops(struct running *running)
@@ -464,7 +237,8 @@ static bool start(struct running *running)
         sg_log(SG_LOG_ERROR, "cannot set up the event loops");
         return false;
     }
-    return make_workers(running) && start_status(running) && start_threads(running);
+    return make_workers(running) && sg_control_open(running->base, &running->reload, &running->control) &&
+           start_threads(running);
 }
 
 static void print_ready(const struct sg_config *config)
@@ -483,14 +257,14 @@ static void print_ready(const struct sg_config *config)
 static void stop(struct running *running)
 {
     struct sg_server *server = &running->server;
-    sg_status_socket_free(running->status);
+    sg_control_socket_free(running->control);
     for (unsigned i = 0; i < server->worker_count; i++)
         if (running->loops[i])
             sg_loop_stop(running->loops[i]);
     for (unsigned i = 0; i < server->worker_count; i++)
         sg_worker_close(server->workers[i]);
     sg_auth_free(server->auth); /* what it still had to say is in the inboxes now */
-    for (unsigned i = 0; i < 2; i++)
+    for (unsigned i = 0; i < SIGNALS; i++)
         if (running->signals[i])
             event_free(running->signals[i]);
     if (running->watch)
@@ -506,10 +280,10 @@ static void stop(struct running *running)
     sg_usage_table_free(server->usage);
     sg_admission_free(server->admission);
     sg_arena_free(server->arena);
-    unload(server);
+    sg_policy_release(server->policy);
 }
 
-int sg_server_run(const struct sg_config *config)
+int sg_server_run(struct sg_config *config)
 {
     struct running running = {.server.config = config};
     running.server.ports.first = config->udp_ports.first;
@@ -518,9 +292,9 @@ int sg_server_run(const struct sg_config *config)
     int code = EXIT_CONFIG;
     raise_file_limit();
     (void)sigaction(SIGPIPE, &ignore, NULL);
-    running.server.started_ms = running.guard_ms = sg_now_ms();
-    (void)stat(config->users, &running.users_stat);
-    if (load(&running.server)) {
+    running.server.started_ms = sg_now_ms();
+    sg_reload_init(&running.reload, &running.server, config);
+    if (load(&running.server, config)) {
         code = EXIT_FAILED;
         if (start(&running)) {
             print_ready(config);

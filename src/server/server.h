@@ -1,13 +1,12 @@
 /*
  * The server as a whole: configuration, policy, what its workers share, and the workers. Worker 0 runs on the thread of
- * the process, with signals, the status socket and the watch of the user file; the others on threads of their own.
+ * the process, with signals, the control socket and the watch of the user file; the others on threads of their own.
  */
 #ifndef SG_SERVER_SERVER_H
 #define SG_SERVER_SERVER_H
 
+#include <stdbool.h>
 #include <stdint.h>
-
-#include <openssl/ssl.h>
 
 #include "core/arena.h"
 #include "core/datagram.h"
@@ -23,9 +22,8 @@ struct sg_worker;
 enum { SG_WORKERS_MAX = 256 };
 
 struct sg_server {
-    const struct sg_config *config;
-    SSL_CTX *tls;
-    struct sg_policy *policy; /* the newest: workers have their own reference */
+    const struct sg_config *config; /* as it was at the start; the one in use is the policy's */
+    struct sg_policy *policy;       /* the newest: workers have their own reference */
     struct sg_auth *auth;
     struct sg_usage_table *usage;
     struct sg_admission *admission;
@@ -41,9 +39,12 @@ struct sg_server {
  * Runs until SIGTERM or SIGINT: prints `ready ADDR:PORT...` on standard output once it serves. Returns the exit code:
  * 0 after a signal, 1 if it could not start, 3 if certificates or users are unusable (logged).
  */
-int sg_server_run(const struct sg_config *config);
+int sg_server_run(struct sg_config *config);
 
 /* Checks what sg_server_run would load, certificates and users too: 0, or 3 after logging why. */
-int sg_server_check(const struct sg_config *config);
+int sg_server_check(struct sg_config *config);
+
+/* The limits of a configuration hold from now on. False when memory is short, and nothing has changed. */
+bool sg_server_set_limits(struct sg_server *server, const struct sg_config *config);
 
 #endif

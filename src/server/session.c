@@ -484,7 +484,7 @@ static void free_session(struct sg_server_session *session)
 enum sg_reason sg_server_session_open(struct sg_datapath *datapath, const struct sg_handover *who, uint16_t suite,
                                       struct sg_server_session **out)
 {
-    const struct sg_config *config = datapath->worker->server->config;
+    const struct sg_config *config = datapath->worker->policy->config;
     uint64_t now_ms = sg_now_ms();
     *out = NULL;
     if (!sg_usage_take(who->usage, SG_USAGE_SESSION))

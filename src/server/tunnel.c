@@ -2,6 +2,7 @@
 #include "server/tunnel.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
@@ -134,6 +135,19 @@ void sg_tunnels_users_changed(struct sg_worker *worker)
         if (!sg_policy_user_valid(worker->policy, t->who.user, t->who.credential_digest))
             end_tunnel(t);
     }
+}
+
+unsigned sg_tunnels_kick(struct sg_worker *worker, const char *user)
+{
+    unsigned count = 0;
+    for (struct sg_tunnel *t = worker->tunnels, *next; t; t = next) {
+        next = t->next;
+        if (strcmp(t->who.user, user) != 0)
+            continue;
+        end_tunnel(t);
+        count++;
+    }
+    return count;
 }
 
 void sg_tunnels_free_all(struct sg_worker *worker)

@@ -45,8 +45,9 @@ void sg_tunnel_fail(struct sg_tunnel *tunnel, uint8_t rep);
 /* The connected socket of the other leg (taken over): relays until the end. */
 void sg_tunnel_join(struct sg_tunnel *tunnel, int fd);
 
-/* Ends the tunnels of users who are not valid any more; of all. */
+/* Ends the tunnels of users who are not valid any more; of one user, telling how many; of all. */
 void sg_tunnels_users_changed(struct sg_worker *worker);
+unsigned sg_tunnels_kick(struct sg_worker *worker, const char *user);
 void sg_tunnels_free_all(struct sg_worker *worker);
 
 #endif

@@ -20,7 +20,7 @@ struct sg_usage {
 
 struct sg_usage_table {
     pthread_mutex_t lock;
-    uint32_t user_limits[SG_USAGE_KINDS], all_limits[SG_USAGE_KINDS];
+    _Atomic uint32_t user_limits[SG_USAGE_KINDS], all_limits[SG_USAGE_KINDS];
     _Atomic uint32_t totals[SG_USAGE_KINDS];
     struct sg_usage *first;
 };
@@ -31,10 +31,18 @@ struct sg_usage_table *sg_usage_table_new(const uint32_t user[static SG_USAGE_KI
     struct sg_usage_table *table = calloc(1, sizeof *table);
     if (!table)
         return NULL;
-    memcpy(table->user_limits, user, sizeof table->user_limits);
-    memcpy(table->all_limits, all, sizeof table->all_limits);
+    sg_usage_table_turn_to(table, user, all);
     pthread_mutex_init(&table->lock, NULL);
     return table;
+}
+
+void sg_usage_table_turn_to(struct sg_usage_table *table, const uint32_t user[static SG_USAGE_KINDS],
+                            const uint32_t all[static SG_USAGE_KINDS])
+{
+    for (unsigned kind = 0; kind < SG_USAGE_KINDS; kind++) {
+        atomic_store(&table->user_limits[kind], user[kind]);
+        atomic_store(&table->all_limits[kind], all[kind]);
+    }
 }
 
 void sg_usage_table_free(struct sg_usage_table *table)

@@ -18,6 +18,10 @@ struct sg_usage_table *sg_usage_table_new(const uint32_t user[static SG_USAGE_KI
                                           const uint32_t all[static SG_USAGE_KINDS]);
 void sg_usage_table_free(struct sg_usage_table *table);
 
+/* Other limits, at any time: what is open stays open, and nothing more is given until it is below them. */
+void sg_usage_table_turn_to(struct sg_usage_table *table, const uint32_t user[static SG_USAGE_KINDS],
+                            const uint32_t all[static SG_USAGE_KINDS]);
+
 /* The record of a user, made if it is the first; NULL when memory is short. Each acquire needs a release. */
 struct sg_usage *sg_usage_acquire(struct sg_usage_table *table, const char *user);
 void sg_usage_release(struct sg_usage *usage);

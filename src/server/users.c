@@ -342,6 +342,15 @@ void sg_users_digest(const struct sg_users *users, const char *name, uint8_t out
     crypto_hash_sha256_final(&state, out);
 }
 
+bool sg_users_equal(const struct sg_users *a, const struct sg_users *b)
+{
+    bool same = a->count == b->count;
+    for (size_t i = 0; same && i < a->count; i++)
+        same = strcmp(a->list[i].name, b->list[i].name) == 0 && a->list[i].kind == b->list[i].kind &&
+               strcmp(a->list[i].value, b->list[i].value) == 0;
+    return same;
+}
+
 void sg_users_each(const struct sg_users *users,
                    void (*fn)(void *ctx, const char *name, enum sg_user_kind kind, const char *created), void *ctx)
 {

@@ -50,6 +50,9 @@ const char *sg_users_password_hash(const struct sg_users *users, const char *nam
 /* SHA-256 over all credentials of the user (all 0 for none): equal as long as none changed. */
 void sg_users_digest(const struct sg_users *users, const char *name, uint8_t out[static 32]);
 
+/* True if both have the same users with the same credentials. */
+bool sg_users_equal(const struct sg_users *a, const struct sg_users *b);
+
 /* Each credential, by name and kind. */
 void sg_users_each(const struct sg_users *users,
                    void (*fn)(void *ctx, const char *name, enum sg_user_kind kind, const char *created), void *ctx);

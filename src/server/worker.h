@@ -65,6 +65,14 @@ void sg_worker_free(struct sg_worker *worker);
 /* On the worker's loop: there is a new policy (a reference is taken). Ends what the users in it may not have. */
 void sg_worker_turn_to(struct sg_worker *worker, struct sg_policy *policy);
 
+/* What a user had open. */
+struct sg_kicked {
+    unsigned sessions, relays, plain; /* plain: associations */
+};
+
+/* On the worker's loop: ends it, and adds to *kicked. */
+void sg_worker_kick(struct sg_worker *worker, const char *user, struct sg_kicked *kicked);
+
 /* On the worker's loop. */
 void sg_worker_status(const struct sg_worker *worker, struct json_t *status);
 

@@ -1,0 +1,199 @@
+/* A new policy is announced by a letter to each worker: all of them, or none when memory is short. */
+#include "server/reload.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "net/clock.h"
+#include "net/inbox.h"
+#include "net/log.h"
+#include "server/server.h"
+#include "server/users.h"
+#include "server/worker.h"
+
+enum { OWN_ADDRESSES_MS = 3000, NAMES_MAX = 256 };
+
+/* --- to all workers --- */
+
+struct turn {
+    struct sg_letter letter;
+    struct sg_worker *worker;
+    struct sg_policy *policy;
+};
+
+static void turn_to(void *ctx)
+{
+    struct turn turn = *(struct turn *)ctx;
+    free(ctx);
+    if (!turn.worker->closed)
+        sg_worker_turn_to(turn.worker, turn.policy);
+    sg_policy_release(turn.policy);
+}
+
+/* Makes a policy the one that all workers turn to. Takes it over; NULL, as when memory is short, changes nothing. */
+static bool announce(struct sg_server *server, struct sg_policy *fresh)
+{
+    struct turn *turns[SG_WORKERS_MAX] = {0};
+    bool room = fresh != NULL;
+    for (unsigned i = 0; i < server->worker_count && room; i++)
+        room = (turns[i] = malloc(sizeof *turns[i])) != NULL;
+    for (unsigned i = 0; i < server->worker_count; i++) {
+        if (!room) {
+            free(turns[i]);
+            continue;
+        }
+        *turns[i] = (struct turn){
+            .letter = {.fn = turn_to, .ctx = turns[i]}, .worker = server->workers[i], .policy = sg_policy_ref(fresh)};
+        sg_inbox_post(server->workers[i]->inbox, &turns[i]->letter);
+    }
+    if (room) {
+        sg_policy_release(server->policy);
+        server->policy = fresh;
+    } else {
+        sg_policy_release(fresh);
+    }
+    return room;
+}
+
+/* --- the configuration --- */
+
+static bool same_listen(const struct sg_config *a, const struct sg_config *b)
+{
+    bool same = a->listen_count == b->listen_count;
+    for (unsigned i = 0; same && i < a->listen_count; i++)
+        same = sg_endpoint_equal(&a->listen[i], &b->listen[i]);
+    return same;
+}
+
+static bool same_text(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+static void add_name(char names[static NAMES_MAX], bool differs, const char *name)
+{
+    size_t len = strlen(names);
+    if (differs)
+        snprintf(names + len, NAMES_MAX - len, "%s%s", len > 0 ? ", " : "", name);
+}
+
+/* What sockets, threads and tables were made of. Other values are named, and the old ones put back. */
+static void keep_what_stays(const struct sg_server *server, struct sg_config *fresh, char names[static NAMES_MAX])
+{
+    const struct sg_config *now = server->policy->config;
+    names[0] = '\0';
+    add_name(names, !same_listen(now, fresh), "listen");
+    add_name(names, now->workers != fresh->workers, "workers");
+    add_name(names, now->udp_ports.first != fresh->udp_ports.first || now->udp_ports.last != fresh->udp_ports.last,
+             "udp_ports");
+    add_name(names, !same_text(now->status_socket, fresh->status_socket), "status_socket");
+    add_name(names, now->limits.password_threads != fresh->limits.password_threads, "limits: password_threads");
+    memcpy(fresh->listen, now->listen, sizeof fresh->listen);
+    fresh->listen_count = now->listen_count;
+    fresh->workers = now->workers;
+    fresh->udp_ports = now->udp_ports;
+    free(fresh->status_socket);
+    fresh->status_socket = now->status_socket ? strdup(now->status_socket) : NULL;
+    fresh->limits.password_threads = now->limits.password_threads;
+    /* the tables have room for as many as there were to be at the start */
+    bool too_many = fresh->limits.sessions > server->config->limits.sessions;
+    add_name(names, too_many, "limits: sessions");
+    if (too_many)
+        fresh->limits.sessions = now->limits.sessions;
+}
+
+static bool load_config(struct sg_reload *reload, char error[static SG_POLICY_ERROR_MAX])
+{
+    struct sg_server *server = reload->server;
+    char names[NAMES_MAX];
+    struct stat users_stat = {0};
+    struct sg_config *config = sg_config_load(server->config->file, error);
+    if (!config)
+        return false;
+    keep_what_stays(server, config, names);
+    (void)stat(config->users, &users_stat);
+    struct sg_policy *fresh = sg_policy_build(config, server->policy, error);
+    sg_config_free(config);
+    if (!fresh)
+        return false;
+    if (!sg_server_set_limits(server, fresh->config) || !announce(server, fresh)) {
+        snprintf(error, SG_POLICY_ERROR_MAX, "out of memory");
+        return false;
+    }
+    reload->users_stat = users_stat;
+    reload->guard_ms = sg_now_ms();
+    if (names[0])
+        sg_log(SG_LOG_WARN, "%s: these are as they were until a restart: %s", server->config->file, names);
+    sg_log(SG_LOG_INFO, "configuration read again: %zu users", sg_users_count(server->policy->users));
+    return true;
+}
+
+bool sg_reload_config(struct sg_reload *reload, char error[static SG_POLICY_ERROR_MAX])
+{
+    bool good = load_config(reload, error);
+    if (!good)
+        sg_log(SG_LOG_ERROR, "%s: the configuration stays as it was", error);
+    return good;
+}
+
+/* --- the user file, and the addresses --- */
+
+static bool stat_differs(const struct stat *a, const struct stat *b)
+{
+    return a->st_ino != b->st_ino || a->st_size != b->st_size || a->st_mtim.tv_sec != b->st_mtim.tv_sec ||
+           a->st_mtim.tv_nsec != b->st_mtim.tv_nsec;
+}
+
+static void reload_users(struct sg_server *server)
+{
+    char error[SG_USERS_ERROR_MAX];
+    struct sg_users *fresh = NULL;
+    if (sg_users_load(server->policy->config->users, &fresh, error) != SG_OK) {
+        sg_log(SG_LOG_ERROR, "%s: the users stay as they were", error);
+        return;
+    }
+    size_t count = sg_users_count(fresh);
+    if (announce(server, sg_policy_with_users(server->policy, fresh)))
+        sg_log(SG_LOG_INFO, "user file read again: %zu users", count);
+    else
+        sg_log(SG_LOG_ERROR, "out of memory: the users stay as they were");
+}
+
+static bool same_own(const struct sg_guard *a, const struct sg_guard *b)
+{
+    bool same = a->own_count == b->own_count && sg_ip_equal(&a->outside, &b->outside);
+    for (unsigned i = 0; i < a->own_count && same; i++)
+        same = sg_endpoint_equal(&a->own[i], &b->own[i]);
+    return same;
+}
+
+/* Addresses come and go: DHCP, temporary ones of IPv6. */
+static void look_up_addresses(struct sg_server *server)
+{
+    struct sg_guard guard;
+    const struct sg_policy *now = server->policy;
+    if (sg_policy_make_guard(now->config, &guard) && !same_own(&guard, &now->guard) &&
+        !announce(server, sg_policy_with_guard(now, &guard)))
+        sg_log(SG_LOG_ERROR, "out of memory: own addresses stay as they were");
+}
+
+void sg_reload_init(struct sg_reload *reload, struct sg_server *server, const struct sg_config *config)
+{
+    *reload = (struct sg_reload){.server = server, .guard_ms = sg_now_ms()};
+    (void)stat(config->users, &reload->users_stat);
+}
+
+void sg_reload_watch(struct sg_reload *reload)
+{
+    struct stat st;
+    uint64_t now_ms = sg_now_ms();
+    if (now_ms >= reload->guard_ms + OWN_ADDRESSES_MS) {
+        reload->guard_ms = now_ms;
+        look_up_addresses(reload->server);
+    }
+    if (stat(reload->server->policy->config->users, &st) != 0 || !stat_differs(&st, &reload->users_stat))
+        return;
+    reload->users_stat = st;
+    reload_users(reload->server);
+}
