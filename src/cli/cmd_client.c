@@ -11,6 +11,7 @@
 #include <sodium.h>
 
 #include "client/client.h"
+#include "net/dscp.h"
 #include "net/invite.h"
 #include "net/log.h"
 #include "net/rundir.h"
@@ -26,6 +27,7 @@ enum key {
     KEY_SOCKS_USER,
     KEY_SOCKS_PASSWORD,
     KEY_WORKERS,
+    KEY_DSCP,
 };
 
 struct arguments {
@@ -208,6 +210,7 @@ static const struct argp_option option_list[] = {
     {"socks-password-file", KEY_SOCKS_PASSWORD, "FILE", 0, "with the password in the first line of FILE", 0},
     {"forward", 'f', "PROTO:LISTEN=TARGET", 0,
      "udp: or tcp: carry what comes to LISTEN (ADDR:PORT) to TARGET (HOST:PORT); may be given several times", 0},
+    {"dscp", KEY_DSCP, "LIST", 0, "copy these code points from datagrams to the records, as in ef,af41 (none)", 0},
     {"workers", KEY_WORKERS, "N", 0, "carry the traffic with N threads, each with a session of its own (1)", 0},
     {"ca", KEY_CA, "FILE", 0, "CA certificates that know a server whose invite has no pin (the system's)", 0},
     {"cert", KEY_CERT, "FILE", 0, "own certificate, for servers that ask for one", 0},
@@ -292,6 +295,10 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         return 0;
     case KEY_WORKERS:
         args->options.workers = parse_workers(state, value);
+        return 0;
+    case KEY_DSCP:
+        if (!sg_dscp_parse(value, &args->options.dscp))
+            argp_error(state, "--dscp %s: not a list of code points, as in ef,af41,cs5 or 46,34", value);
         return 0;
     case KEY_CA:
         args->options.ca_file = value;

@@ -49,6 +49,7 @@ struct sg_client_options {
     const char *key;
     const char *status_socket; /* path, or NULL for none */
     unsigned workers;          /* threads, each with a session; 0 is 1 */
+    uint64_t dscp;             /* code points that are copied to the records (net/dscp.h) */
 };
 
 enum { SG_CLIENT_WORKERS_MAX = 64 };

@@ -17,6 +17,7 @@
 #include "core/plaintext.h"
 #include "net/clock.h"
 #include "net/control_stream.h"
+#include "net/dscp.h"
 #include "net/log.h"
 #include "net/sockaddr.h"
 
@@ -26,11 +27,12 @@ void sg_uplink_random(void *ctx, uint8_t *out, size_t len)
     randombytes_buf(out, len);
 }
 
-void sg_uplink_send(struct sg_uplink *uplink, struct sg_record *plaintexts, const size_t *data_len, unsigned count,
-                    uint64_t now_ms)
+void sg_uplink_send(struct sg_uplink *uplink, struct sg_record *plaintexts, const size_t *data_len, const uint8_t *dscp,
+                    unsigned count, uint64_t now_ms)
 {
     SG_UNCLEARED struct sg_record records[SG_UDP_BATCH];
     size_t bytes[SG_UDP_BATCH] = {0};
+    uint8_t outer[SG_UDP_BATCH] = {0};
     unsigned run = 0;
     if (count == 0)
         return;
@@ -42,12 +44,16 @@ void sg_uplink_send(struct sg_uplink *uplink, struct sg_record *plaintexts, cons
             continue;
         }
         records[run] = plaintexts[i];
+        outer[run] = sg_dscp_copied(uplink->client->options->dscp, dscp[i]);
         bytes[run++] = data_len[i];
     }
     size_t sealed = run > 0 ? sg_seal_batch(&uplink->channel->sender, records, run) : 0;
-    for (size_t i = 0; i < sealed; i++)
+    for (size_t i = 0; i < sealed; i++) {
+        uplink->out.dscp = outer[i];
         sg_udp_tx_add(&uplink->out, uplink->udp_fd, NULL, NULL, records[i].bytes, records[i].len, &uplink->up,
                       bytes[i]);
+    }
+    uplink->out.dscp = 0;
     for (size_t i = sealed; i < run; i++) /* the key is at its limit: what cannot be sealed goes inside TLS */
         sg_control_stream_queue(&uplink->waiting, &uplink->up, records[i].bytes + SG_RECORD_HEADER_BYTES,
                                 records[i].len, now_ms);

@@ -62,6 +62,7 @@ static enum sg_reason ensure_number(struct sg_flow *flow, uint64_t now_ms)
 struct outgoing {
     struct sg_record records[SG_UDP_BATCH];
     size_t data_len[SG_UDP_BATCH];
+    uint8_t dscp[SG_UDP_BATCH];
     unsigned count;
     uint8_t *room;
 };
@@ -78,20 +79,21 @@ static void make_room(struct sg_uplink *uplink, struct outgoing *out, unsigned c
 
 /* The plaintext of a flow's datagram: its number, the address, the data. */
 static void add_plaintext(struct outgoing *out, const struct sg_flow *flow, const uint8_t *address, size_t address_len,
-                          const uint8_t *data, size_t data_len)
+                          const uint8_t *data, size_t data_len, uint8_t dscp)
 {
     struct sg_wbuf w = sg_wbuf_init(out->room + SG_RECORD_HEADER_BYTES, SG_ASSOC_BYTES + address_len + data_len);
     sg_wbuf_u32(&w, flow->node.number);
     sg_wbuf_bytes(&w, address, address_len);
     sg_wbuf_bytes(&w, data, data_len);
     out->records[out->count] = (struct sg_record){.bytes = out->room, .len = sg_wbuf_len(&w)};
+    out->dscp[out->count] = dscp;
     out->data_len[out->count++] = data_len;
     out->room += SG_RECORD_OVERHEAD + sg_wbuf_len(&w);
 }
 
 static void send_batch(struct sg_uplink *uplink, struct outgoing *out, uint64_t now_ms)
 {
-    sg_uplink_send(uplink, out->records, out->data_len, out->count, now_ms);
+    sg_uplink_send(uplink, out->records, out->data_len, out->dscp, out->count, now_ms);
 }
 
 /* Counts a datagram of an application as received and, if there is a reason, as dropped. */
@@ -122,7 +124,7 @@ static enum sg_reason take_socks(struct sg_flow *flow, const struct sg_udp_packe
         return reason;
     sg_assoc_touch_up(&flow->uplink->assocs, &flow->node, header.target.port, now_ms);
     add_plaintext(out, flow, packet->bytes + SOCKS_RSV_FRAG, header.data_offset - SOCKS_RSV_FRAG,
-                  packet->bytes + header.data_offset, packet->len - header.data_offset);
+                  packet->bytes + header.data_offset, packet->len - header.data_offset, packet->dscp);
     return SG_REASON_NONE;
 }
 
@@ -212,7 +214,7 @@ static enum sg_reason take_forward(struct sg_forward *forward, const struct sg_u
     if (!flow)
         return reason;
     sg_assoc_touch_up(&forward->uplink->assocs, &flow->node, forward->target_port, now_ms);
-    add_plaintext(out, flow, forward->target, forward->target_len, packet->bytes, packet->len);
+    add_plaintext(out, flow, forward->target, forward->target_len, packet->bytes, packet->len, packet->dscp);
     return SG_REASON_NONE;
 }
 
@@ -338,6 +340,12 @@ void sg_flow_send_alive(struct sg_uplink *uplink, uint64_t now_ms)
 
 /* --- making and ending --- */
 
+/* Asking for what is never used would cost on each datagram. */
+static unsigned dscp_flag(const struct sg_uplink *uplink)
+{
+    return uplink->client->options->dscp != 0 ? SG_UDP_DSCP : 0;
+}
+
 enum sg_err sg_flow_associate(struct sg_uplink *uplink, const struct sg_endpoint *local, const struct sg_endpoint *peer,
                               const struct sg_target *request, struct sg_flow **out, struct sg_endpoint *bound)
 {
@@ -345,7 +353,7 @@ enum sg_err sg_flow_associate(struct sg_uplink *uplink, const struct sg_endpoint
     struct sg_flow *flow = calloc(1, sizeof *flow);
     if (!flow)
         return SG_ERR_NOMEM;
-    flow->fd = sg_udp_open(&bind_to, SG_UDP_BIG | SG_UDP_GRO);
+    flow->fd = sg_udp_open(&bind_to, SG_UDP_BIG | SG_UDP_GRO | dscp_flag(uplink));
     if (flow->fd < 0) {
         free(flow);
         return SG_ERR_SYSTEM;
@@ -376,7 +384,8 @@ enum sg_err sg_uplink_add_forward(struct sg_uplink *uplink, const struct sg_endp
     struct sg_forward *forward = calloc(1, sizeof *forward);
     if (!forward)
         return SG_ERR_NOMEM;
-    forward->fd = sg_udp_open_shared(listen, SG_UDP_PKTINFO | SG_UDP_BIG | SG_UDP_GRO, uplink->client->share);
+    forward->fd =
+        sg_udp_open_shared(listen, SG_UDP_PKTINFO | SG_UDP_BIG | SG_UDP_GRO | dscp_flag(uplink), uplink->client->share);
     if (forward->fd < 0) {
         int error = errno;
         free(forward);

@@ -166,10 +166,10 @@ void sg_uplink_tell_ready(struct sg_uplink *uplink, const char *path);
 void sg_uplink_write(struct sg_uplink *uplink, const struct sg_msg *msg);
 /*
  * datapath.c: plaintexts go up, sealed in one batch, or by the stream. Each record has its plaintext at bytes + 25,
- * len its length.
+ * len its length, and dscp the code point of the datagram.
  */
-void sg_uplink_send(struct sg_uplink *uplink, struct sg_record *plaintexts, const size_t *data_len, unsigned count,
-                    uint64_t now_ms);
+void sg_uplink_send(struct sg_uplink *uplink, struct sg_record *plaintexts, const size_t *data_len, const uint8_t *dscp,
+                    unsigned count, uint64_t now_ms);
 void sg_uplink_arm(struct sg_uplink *uplink, uint64_t now_ms);
 /* Datagrams want to go: a waiting reconnect is brought forward. */
 void sg_uplink_wake(struct sg_uplink *uplink, uint64_t now_ms);
