@@ -58,28 +58,20 @@ static enum sg_reason ensure_number(struct sg_flow *flow, uint64_t now_ms)
 
 /* --- up: from the application --- */
 
-/* Plaintexts that are to be sent together, in memory of the uplink's out. */
-struct outgoing {
-    struct sg_record records[SG_UDP_BATCH];
-    size_t data_len[SG_UDP_BATCH];
-    uint8_t dscp[SG_UDP_BATCH];
-    unsigned count;
-    uint8_t *room;
-};
-
 /* For plaintexts whose headers are at most header_len longer than the packets. */
-static void make_room(struct sg_uplink *uplink, struct outgoing *out, unsigned count, size_t header_len)
+static void make_room(struct sg_uplink *uplink, struct sg_outgoing *out, unsigned count, size_t header_len)
 {
     size_t len = 0;
     for (unsigned i = 0; i < count; i++)
         len += SG_RECORD_OVERHEAD + header_len + uplink->rx.packets[i].len;
     out->count = 0;
+    out->datagram_only = false;
     out->room = sg_udp_tx_room(&uplink->out, len);
 }
 
 /* The plaintext of a flow's datagram: its number, the address, the data. */
-static void add_plaintext(struct outgoing *out, const struct sg_flow *flow, const uint8_t *address, size_t address_len,
-                          const uint8_t *data, size_t data_len, uint8_t dscp)
+static void add_plaintext(struct sg_outgoing *out, const struct sg_flow *flow, const uint8_t *address,
+                          size_t address_len, const uint8_t *data, size_t data_len, uint8_t dscp)
 {
     struct sg_wbuf w = sg_wbuf_init(out->room + SG_RECORD_HEADER_BYTES, SG_ASSOC_BYTES + address_len + data_len);
     sg_wbuf_u32(&w, flow->node.number);
@@ -89,11 +81,6 @@ static void add_plaintext(struct outgoing *out, const struct sg_flow *flow, cons
     out->dscp[out->count] = dscp;
     out->data_len[out->count++] = data_len;
     out->room += SG_RECORD_OVERHEAD + sg_wbuf_len(&w);
-}
-
-static void send_batch(struct sg_uplink *uplink, struct outgoing *out, uint64_t now_ms)
-{
-    sg_uplink_send(uplink, out->records, out->data_len, out->dscp, out->count, now_ms);
 }
 
 /* Counts a datagram of an application as received and, if there is a reason, as dropped. */
@@ -109,7 +96,7 @@ static void count_datagram(struct sg_uplink *uplink, const struct sg_udp_packet 
 }
 
 /* A datagram of a UDP ASSOCIATE: the address of its SOCKS header becomes the plaintext's as it stands. */
-static enum sg_reason take_socks(struct sg_flow *flow, const struct sg_udp_packet *packet, struct outgoing *out,
+static enum sg_reason take_socks(struct sg_flow *flow, const struct sg_udp_packet *packet, struct sg_outgoing *out,
                                  uint64_t now_ms)
 {
     struct sg_socks5_udp header;
@@ -132,7 +119,7 @@ static void on_socks_readable(evutil_socket_t fd, short what, void *ctx)
 {
     struct sg_flow *flow = ctx;
     struct sg_uplink *uplink = flow->uplink;
-    SG_UNCLEARED struct outgoing out;
+    SG_UNCLEARED struct sg_outgoing out;
     uint64_t now_ms = sg_now_ms();
     unsigned count = 0;
     (void)what;
@@ -143,7 +130,7 @@ static void on_socks_readable(evutil_socket_t fd, short what, void *ctx)
             const struct sg_udp_packet *packet = &uplink->rx.packets[i];
             count_datagram(uplink, packet, take_socks(flow, packet, &out, now_ms), now_ms);
         }
-        send_batch(uplink, &out, now_ms);
+        sg_uplink_send(uplink, &out, now_ms);
     }
 }
 
@@ -206,8 +193,8 @@ static struct sg_flow *forward_flow(struct sg_forward *forward, const struct sg_
     return NULL;
 }
 
-static enum sg_reason take_forward(struct sg_forward *forward, const struct sg_udp_packet *packet, struct outgoing *out,
-                                   uint64_t now_ms)
+static enum sg_reason take_forward(struct sg_forward *forward, const struct sg_udp_packet *packet,
+                                   struct sg_outgoing *out, uint64_t now_ms)
 {
     enum sg_reason reason = SG_REASON_NONE;
     struct sg_flow *flow = forward_flow(forward, packet, &reason, now_ms);
@@ -222,18 +209,19 @@ static void on_forward_readable(evutil_socket_t fd, short what, void *ctx)
 {
     struct sg_forward *forward = ctx;
     struct sg_uplink *uplink = forward->uplink;
-    SG_UNCLEARED struct outgoing out;
+    SG_UNCLEARED struct sg_outgoing out;
     uint64_t now_ms = sg_now_ms();
     unsigned count = 0;
     (void)what;
     (void)sg_udp_recv(&uplink->rx, fd);
     while ((count = sg_udp_next(&uplink->rx)) > 0) {
         make_room(uplink, &out, count, SG_PLAINTEXT_HEADER_MAX);
+        out.datagram_only = forward->datagram_only;
         for (unsigned i = 0; i < count; i++) {
             const struct sg_udp_packet *packet = &uplink->rx.packets[i];
             count_datagram(uplink, packet, take_forward(forward, packet, &out, now_ms), now_ms);
         }
-        send_batch(uplink, &out, now_ms);
+        sg_uplink_send(uplink, &out, now_ms);
     }
 }
 
@@ -379,7 +367,7 @@ void sg_flow_release(struct sg_flow *flow)
 }
 
 enum sg_err sg_uplink_add_forward(struct sg_uplink *uplink, const struct sg_endpoint *listen,
-                                  const struct sg_target *target, struct sg_endpoint *bound)
+                                  const struct sg_target *target, bool datagram_only, struct sg_endpoint *bound)
 {
     struct sg_forward *forward = calloc(1, sizeof *forward);
     if (!forward)
@@ -396,6 +384,7 @@ enum sg_err sg_uplink_add_forward(struct sg_uplink *uplink, const struct sg_endp
     sg_target_encode(&w, target);
     forward->target_len = sg_wbuf_len(&w);
     forward->target_port = target->port;
+    forward->datagram_only = datagram_only;
     forward->uplink = uplink;
     forward->next = uplink->forwards;
     uplink->forwards = forward;
