@@ -1,6 +1,7 @@
 /*
- * Who may, and where to, at one moment: the users of the user file, and the guard of targets. A policy does not change;
- * when the file or the machine's addresses do, a new one takes its place, and each worker turns to it in its own time.
+ * Who may, and where to, at one moment: the users of the user file, the guard of targets, and the rules. A policy does
+ * not change; when a file or the machine's addresses do, a new one takes its place, and each worker turns to it in its
+ * own time.
  */
 #ifndef SG_SERVER_POLICY_H
 #define SG_SERVER_POLICY_H
@@ -8,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "core/guard.h"
+#include "server/rules.h"
 
 struct sg_users;
 
@@ -15,15 +17,41 @@ struct sg_policy {
     _Atomic unsigned refs;
     unsigned generation; /* of the user file: another number, other users */
     struct sg_users *users;
-    struct sg_guard guard;
+    struct sg_guard guard; /* comes before the rules */
+    struct sg_rules *rules;
 };
 
-/* Takes over users. One reference is the caller's. NULL when memory is short: users are freed then. */
-struct sg_policy *sg_policy_new(struct sg_users *users, unsigned generation, const struct sg_guard *guard);
+/*
+ * Takes over users, and takes a reference of rules. One reference is the caller's. NULL when memory is short: users are
+ * freed then.
+ */
+struct sg_policy *sg_policy_new(struct sg_users *users, unsigned generation, const struct sg_guard *guard,
+                                struct sg_rules *rules);
 struct sg_policy *sg_policy_ref(struct sg_policy *policy);
 void sg_policy_release(struct sg_policy *policy); /* accepts NULL */
 
 /* What a session, relay or association belongs to must still be so: the user exists with the same credential. */
 bool sg_policy_user_valid(const struct sg_policy *policy, const char *user, const uint8_t digest[static 32]);
+
+/* What policy says to a request. */
+struct sg_verdict {
+    enum sg_rules_outcome outcome;
+    const char *special; /* the class of the address, which the guard refuses (sg_guard_check); NULL: it does not */
+    const struct sg_rule *rule; /* as in struct sg_rules_verdict */
+};
+
+/*
+ * The guard's word on an address that is known (not with BIND, whose peers come to us), then that of the rules. Pointers
+ * in the verdict live as long as the policy.
+ */
+struct sg_verdict sg_policy_judge(const struct sg_policy *policy, const struct sg_rule_asker *asker,
+                                  const struct sg_rule_target *target);
+
+/* The SOCKS reply code of a verdict that is not ALLOW. */
+uint8_t sg_verdict_reply(const struct sg_verdict *verdict);
+
+/* Logs a decision of a rule that wants it; NULL is no rule. */
+void sg_policy_tell(const struct sg_rule *rule, const char *user, const struct sg_endpoint *client,
+                    enum sg_rule_command command, const struct sg_target *target);
 
 #endif
