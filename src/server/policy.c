@@ -58,7 +58,7 @@ struct sg_verdict sg_policy_judge(const struct sg_policy *policy, const struct s
         return (struct sg_verdict){.outcome = SG_RULES_DENY, .special = special};
     sg_rules_select(policy->rules, asker, &selection);
     struct sg_rules_verdict verdict = sg_rules_judge(policy->rules, &selection, target);
-    return (struct sg_verdict){.outcome = verdict.outcome, .rule = verdict.rule};
+    return (struct sg_verdict){.outcome = verdict.outcome, .rule = verdict.rule, .needs_from = verdict.needs_from};
 }
 
 uint8_t sg_verdict_reply(const struct sg_verdict *verdict)

@@ -37,7 +37,7 @@ bool sg_policy_user_valid(const struct sg_policy *policy, const char *user, cons
 struct sg_verdict {
     enum sg_rules_outcome outcome;
     const char *special; /* the class of the address, which the guard refuses (sg_guard_check); NULL: it does not */
-    const struct sg_rule *rule; /* as in struct sg_rules_verdict */
+    const struct sg_rule *rule, *needs_from; /* as in struct sg_rules_verdict */
 };
 
 /*
