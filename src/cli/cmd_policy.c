@@ -13,9 +13,9 @@
 #include "net/sockaddr.h"
 #include "server/config.h"
 #include "server/policy.h"
-#include "server/rules.h"
 #include "server/server.h"
 #include "server/users.h"
+#include "server/verdict.h"
 
 enum { KEY_USER = 256, KEY_FROM, KEY_JSON, ADDRESSES_MAX = 16 };
 
@@ -126,7 +126,7 @@ static struct sg_verdict judge(const struct arguments *args, const struct sg_pol
         .user = args->user, .from = sg_ip_unmap(&args->from), .command = (enum sg_rule_command)args->command};
     const struct sg_rule_target target = {
         .name = args->target.name, .name_len = args->target.name_len, .ip = sg_ip_unmap(ip), .port = args->target.port};
-    return sg_policy_judge(policy, &asker, &target);
+    return sg_verdict_of(policy, &asker, &target);
 }
 
 static void add_verdict(const struct arguments *args, const struct sg_policy *policy, const struct sg_ip *ip,

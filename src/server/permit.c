@@ -11,8 +11,8 @@
 #include "server/channel_conn.h"
 #include "server/policy.h"
 #include "server/ports.h"
-#include "server/rules.h"
 #include "server/server.h"
+#include "server/verdict.h"
 #include "server/worker.h"
 
 enum { PLACE_BITS = 8, PLACES = 1 << PLACE_BITS };
@@ -83,7 +83,7 @@ static struct sg_rules_verdict judge(struct sg_permits *permits, const struct sg
 
 static void tell(const struct sg_permits *permits, const struct sg_rule *rule, const struct sg_target *target)
 {
-    sg_policy_tell(rule, permits->who->user, &permits->who->peer, SG_RULE_UDP, target);
+    sg_verdict_tell(rule, permits->who->user, &permits->who->peer, SG_RULE_UDP, target);
 }
 
 /* --- by address --- */

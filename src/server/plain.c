@@ -26,6 +26,7 @@
 #include "server/policy.h"
 #include "server/server.h"
 #include "server/usage.h"
+#include "server/verdict.h"
 #include "server/worker.h"
 
 enum { LATCH_MS = 60000, RESOLVES_MAX = 16 };
@@ -443,10 +444,10 @@ static uint8_t refuse_all(const struct sg_worker *worker, const struct sg_handov
     const struct sg_rule_asker asker = {.user = who->user, .from = who->peer.ip, .command = SG_RULE_UDP};
     const struct sg_rule_target anything = {.name_unknown = true};
     struct sg_target shown = {.atyp = SG_ATYP_IPV4};
-    struct sg_verdict verdict = sg_policy_judge(worker->policy, &asker, &anything);
+    struct sg_verdict verdict = sg_verdict_of(worker->policy, &asker, &anything);
     if (verdict.outcome != SG_RULES_DENY)
         return SG_SOCKS5_REP_SUCCEEDED;
-    sg_policy_tell(verdict.rule, who->user, &who->peer, SG_RULE_UDP, &shown);
+    sg_verdict_tell(verdict.rule, who->user, &who->peer, SG_RULE_UDP, &shown);
     return sg_verdict_reply(&verdict);
 }
 

@@ -126,7 +126,7 @@ struct sg_verdict sg_tunnel_judge(const struct sg_tunnel *tunnel, const struct s
                                           .name_len = tunnel->name_len,
                                           .ip = at->ip,
                                           .port = at->port};
-    return sg_policy_judge(tunnel->worker->policy, &asker, &target);
+    return sg_verdict_of(tunnel->worker->policy, &asker, &target);
 }
 
 void sg_tunnel_tell(const struct sg_tunnel *tunnel, const struct sg_verdict *verdict, const struct sg_endpoint *at)
@@ -135,7 +135,7 @@ void sg_tunnel_tell(const struct sg_tunnel *tunnel, const struct sg_verdict *ver
     if (tunnel->name_len > 0)
         target = (struct sg_target){
             .atyp = SG_ATYP_NAME, .name_len = tunnel->name_len, .name = tunnel->name, .port = at->port};
-    sg_policy_tell(verdict->rule, tunnel->who.user, &tunnel->who.peer, tunnel->setup->command, &target);
+    sg_verdict_tell(verdict->rule, tunnel->who.user, &tunnel->who.peer, tunnel->setup->command, &target);
 }
 
 void sg_tunnel_refuse(struct sg_tunnel *tunnel, const struct sg_verdict *verdict, const struct sg_endpoint *at)

@@ -9,7 +9,7 @@
 
 #include "core/addr.h"
 #include "server/channel_conn.h"
-#include "server/policy.h"
+#include "server/verdict.h"
 
 struct bufferevent;
 struct sg_relay;
