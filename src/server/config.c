@@ -7,7 +7,10 @@
 
 #include <libfyaml.h>
 
+#include "net/dscp.h"
 #include "net/invite.h"
+#include "server/rules.h"
+#include "server/rules_yaml.h"
 #include "server/yaml_read.h"
 
 static bool read_host(struct sg_yaml_reader *reader, struct fy_node *node, const struct sg_yaml_key *key)
@@ -53,6 +56,15 @@ static bool read_ports(struct sg_yaml_reader *reader, struct fy_node *node, cons
     config->udp_ports.first = (uint16_t)first;
     config->udp_ports.last = (uint16_t)last;
     return true;
+}
+
+static bool read_dscp(struct sg_yaml_reader *reader, struct fy_node *node, const struct sg_yaml_key *key)
+{
+    const char *text = sg_yaml_scalar_of(node);
+    if (text && sg_dscp_parse(text, sg_yaml_value_at(reader, key->offset)))
+        return true;
+    return sg_yaml_refuse(reader, sg_yaml_first_line(node), key->name,
+                          "must be a list of code points, as in ef,af41,cs5 or 46,34");
 }
 
 static bool parse_endpoint(const char *text, struct sg_endpoint *out)
@@ -156,11 +168,14 @@ static const struct sg_yaml_key top_keys[] = {
     {.name = "client_ca", .read = sg_yaml_read_file, .offset = AT(client_ca)},
     {.name = "status_socket", .read = sg_yaml_read_path, .offset = AT(status_socket)},
     {.name = "allow", .read = sg_yaml_read_nets, .offset = AT(allow), .count_offset = AT(allow_count)},
+    {.name = "groups", .read = sg_yaml_read_groups, .offset = AT(rules)},
+    {.name = "rules", .read = sg_yaml_read_rules, .offset = AT(rules)},
     {.name = "plain_socks", .read = sg_yaml_read_mapping, .keys = plain_socks_keys},
     {.name = "plain_udp", .read = sg_yaml_read_mapping, .keys = plain_udp_keys},
     {.name = "udp_ports", .read = read_ports},
     {.name = "filtering", .read = read_filtering, .offset = AT(filtering)},
     {.name = "allow_anyone_without_authentication", .read = sg_yaml_read_bool, .offset = AT(allow_anyone)},
+    {.name = "dscp", .read = read_dscp, .offset = AT(dscp)},
     NUMBER("workers", workers, 1, 256),
     {.name = "limits", .read = sg_yaml_read_mapping, .keys = limit_keys},
     {.name = "timeouts", .read = sg_yaml_read_mapping, .keys = timeout_keys},
@@ -189,9 +204,10 @@ struct sg_config *sg_config_new(void)
     config->timeouts.renew_ms = 900000;
     config->timeouts.grace_ms = 60000;
     config->plain_udp_count = 2;
-    if (sg_cidr_parse("127.0.0.0/8", &config->plain_udp[0]) != SG_OK ||
+    config->rules = sg_rules_new();
+    if (!config->rules || sg_cidr_parse("127.0.0.0/8", &config->plain_udp[0]) != SG_OK ||
         sg_cidr_parse("::1/128", &config->plain_udp[1]) != SG_OK) {
-        free(config);
+        sg_config_free(config);
         return NULL;
     }
     return config;
@@ -217,7 +233,8 @@ struct sg_config *sg_config_load(const char *path, char error[static SG_CONFIG_E
         config->file = strdup(path);
     if (!config || !config->file)
         snprintf(error, SG_CONFIG_ERROR_MAX, "%s: out of memory", path);
-    else if (sg_yaml_load(path, top_keys, config, error) && check_whole(config, path, error))
+    else if (sg_yaml_load(path, top_keys, config, error) && check_whole(config, path, error) &&
+             sg_rules_check(config->rules, path, error))
         return config;
     sg_config_free(config);
     return NULL;
@@ -240,6 +257,7 @@ void sg_config_free(struct sg_config *config)
     free(config->users);
     free(config->client_ca);
     free(config->status_socket);
+    sg_rules_release(config->rules);
     free(config);
 }
 

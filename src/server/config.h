@@ -20,6 +20,8 @@ struct sg_timeouts {
     uint64_t renew_ms, grace_ms; /* of channels; of sessions without a stream, 0: none */
 };
 
+struct sg_rules;
+
 struct sg_config {
     _Atomic unsigned refs;
     char *file; /* where it was read from */
@@ -32,6 +34,7 @@ struct sg_config {
     char *status_socket;                      /* or NULL: the default */
     struct sg_cidr allow[SG_CONFIG_NETS_MAX]; /* targets that are refused otherwise */
     unsigned allow_count;
+    struct sg_rules *rules;                         /* and groups; one reference */
     struct sg_cidr plain_socks[SG_CONFIG_NETS_MAX]; /* clients that may speak SOCKS5 in the clear */
     unsigned plain_socks_count;
     struct sg_cidr plain_udp[SG_CONFIG_NETS_MAX]; /* clients that may have plain UDP associations */
@@ -42,6 +45,7 @@ struct sg_config {
     enum sg_filtering filtering; /* who may send to an association */
     bool allow_anyone;           /* nobody needs to authenticate */
     uint32_t workers;            /* 0: as many as there are CPUs */
+    uint64_t dscp;               /* code points that are copied to the records (net/dscp.h) */
     struct {
         uint32_t sessions, sessions_per_user;
         uint32_t associations, associations_per_user;

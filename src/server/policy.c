@@ -6,6 +6,7 @@
 
 #include <sodium.h>
 
+#include "server/rules.h"
 #include "server/users.h"
 
 /* Shares everything but the users, which are taken over. */
@@ -24,6 +25,7 @@ static struct sg_policy *copy_but_users(const struct sg_policy *before, struct s
     memcpy(policy->ca_digest, before->ca_digest, sizeof policy->ca_digest);
     policy->users = users;
     policy->guard = before->guard;
+    policy->rules = sg_rules_ref(before->rules);
     return policy;
 }
 
@@ -56,6 +58,7 @@ void sg_policy_release(struct sg_policy *policy)
     sg_config_free(policy->config);
     SSL_CTX_free(policy->tls);
     sg_users_free(policy->users);
+    sg_rules_release(policy->rules);
     free(policy);
 }
 

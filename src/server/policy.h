@@ -1,7 +1,7 @@
 /*
  * What holds at one moment: the configuration, the server's TLS identity, the users of the user file, the guard of
- * targets. A policy does not change; when a file or the machine's addresses do, a new one takes its place, and each
- * worker turns to it in its own time.
+ * targets, and the rules. A policy does not change; when a file or the machine's addresses do, a new one takes its
+ * place, and each worker turns to it in its own time.
  */
 #ifndef SG_SERVER_POLICY_H
 #define SG_SERVER_POLICY_H
@@ -13,6 +13,7 @@
 #include "core/guard.h"
 #include "server/config.h"
 
+struct sg_rules;
 struct sg_users;
 
 enum { SG_POLICY_ERROR_MAX = SG_YAML_ERROR_MAX };
@@ -24,7 +25,8 @@ struct sg_policy {
     SSL_CTX *tls;
     uint8_t ca_digest[32]; /* of what client certificates are checked against */
     struct sg_users *users;
-    struct sg_guard guard;
+    struct sg_guard guard; /* comes before the rules */
+    struct sg_rules *rules;
 };
 
 /*

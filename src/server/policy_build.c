@@ -15,6 +15,7 @@
 #include "net/sockaddr.h"
 #include "net/tls.h"
 #include "server/policy.h"
+#include "server/rules.h"
 #include "server/users.h"
 
 /* --- the guard --- */
@@ -28,7 +29,7 @@ static bool add_own(struct sg_guard *guard, const struct sg_ip *ip)
 
 /*
  * The server's own addresses are no targets, unless --allow covers them; associations reach each other there all the
- * same (sg_outbound_permits).
+ * same (sg_permits_target).
  */
 static bool add_own_addresses(struct sg_guard *guard, const struct sg_ip *advertised)
 {
@@ -139,6 +140,7 @@ struct sg_policy *sg_policy_build(struct sg_config *config, const struct sg_poli
     }
     atomic_init(&policy->refs, 1);
     policy->config = sg_config_share(config);
+    policy->rules = sg_rules_ref(config->rules);
     if (!load_tls(policy, error))
         goto failed;
     if (!sg_policy_make_guard(config, &policy->guard)) {

@@ -15,6 +15,7 @@
 
 struct sg_admission;
 struct sg_auth;
+struct sg_guard;
 struct sg_policy;
 struct sg_usage_table;
 struct sg_worker;
