@@ -49,6 +49,7 @@ struct sg_client_options {
     const char *certificate;
     const char *key;
     const char *status_socket; /* path of the control socket, or NULL for none */
+    bool no_sandbox;           /* files and system calls are not restricted */
     unsigned workers;          /* threads, each with a session; 0 is 1 */
     uint64_t dscp;             /* code points that are copied to the records (net/dscp.h) */
 };

@@ -19,6 +19,7 @@
 #include "net/json_add.h"
 #include "net/log.h"
 #include "net/loop.h"
+#include "net/sandbox.h"
 
 enum {
     SETTLE_MS = 3000,    /* for CLOSE and close_notify to leave: more than sg_finish takes */
@@ -233,6 +234,24 @@ static bool start_threads(struct sg_process *process)
     return true;
 }
 
+typedef bool sandbox_fn(const struct sg_sandbox *sandbox, char error[static SG_SANDBOX_ERROR_MAX]);
+
+/* A step into the sandbox: a client reads nothing again but what its libraries do. */
+static bool confine(struct sg_process *process, sandbox_fn *step)
+{
+    char error[SG_SANDBOX_ERROR_MAX];
+    struct sg_sandbox sandbox = {.count = 0};
+    if (process->options->no_sandbox)
+        return true;
+    sg_sandbox_add_system(&sandbox);
+    sg_sandbox_add_dir_of(&sandbox, SG_SANDBOX_REMOVE, process->options->status_socket);
+    bool good = (step != sg_sandbox_confine || sg_sandbox_drop(NULL, error)) && step(&sandbox, error);
+    sg_sandbox_dispose(&sandbox);
+    if (!good)
+        sg_log(SG_LOG_ERROR, "%s", error);
+    return good;
+}
+
 static bool start(struct sg_process *process)
 {
     process->count = process->options->workers > 0 ? process->options->workers : 1;
@@ -240,7 +259,8 @@ static bool start(struct sg_process *process)
         sg_log(SG_LOG_ERROR, "cannot set up the event loops");
         return false;
     }
-    return open_clients(process) && open_control(process) && start_threads(process);
+    return open_clients(process) && open_control(process) && confine(process, sg_sandbox_confine) &&
+           start_threads(process) && confine(process, sg_sandbox_filter);
 }
 
 /* --- end --- */

@@ -44,6 +44,9 @@ struct sg_config {
     } udp_ports;                 /* of associations */
     enum sg_filtering filtering; /* who may send to an association */
     bool allow_anyone;           /* nobody needs to authenticate */
+    char *user;                  /* to become after the start, or NULL */
+    bool sandbox;                /* files and system calls are restricted */
+    bool require_locked_memory;  /* no start without */
     uint32_t workers;            /* 0: as many as there are CPUs */
     uint64_t dscp;               /* code points that are copied to the records (net/dscp.h) */
     struct {

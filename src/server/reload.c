@@ -89,6 +89,8 @@ static void keep_what_stays(const struct sg_server *server, struct sg_config *fr
              "udp_ports");
     add_name(names, !same_text(now->status_socket, fresh->status_socket), "status_socket");
     add_name(names, now->limits.password_threads != fresh->limits.password_threads, "limits: password_threads");
+    add_name(names, !same_text(now->user, fresh->user), "user");
+    add_name(names, now->sandbox != fresh->sandbox, "sandbox");
     memcpy(fresh->listen, now->listen, sizeof fresh->listen);
     fresh->listen_count = now->listen_count;
     fresh->workers = now->workers;

@@ -21,6 +21,7 @@
 #include "net/loop.h"
 #include "server/admission.h"
 #include "server/auth.h"
+#include "server/confine.h"
 #include "server/control.h"
 #include "server/policy.h"
 #include "server/reload.h"
@@ -157,9 +158,12 @@ static bool make_arena(struct sg_server *server)
     uint32_t channels = sessions + renewals(sessions);
     server->key_limits = fair_limits(channels);
     server->arena = sg_arena_new(sg_arena_slots(channels, server->key_limits.max_senders), &locked);
-    if (server->arena && !locked)
-        sg_log(SG_LOG_WARN, "keys cannot be locked in memory: raise the limit of locked memory (ulimit -l)");
-    return server->arena != NULL;
+    if (!server->arena)
+        sg_log(SG_LOG_ERROR, "out of memory for the keys of %u sessions", sessions);
+    else if (!locked)
+        sg_log(server->config->require_locked_memory ? SG_LOG_ERROR : SG_LOG_WARN,
+               "keys cannot be locked in memory: raise the limit of locked memory (ulimit -l)");
+    return server->arena != NULL && (locked || !server->config->require_locked_memory);
 }
 
 struct usage_limits {
@@ -186,8 +190,8 @@ static bool make_shared(struct sg_server *server)
     struct usage_limits limits = usage_limits(config);
     server->usage = sg_usage_table_new(limits.user, limits.all);
     server->admission = sg_admission_new(config->limits.unauthenticated, config->limits.unauthenticated_per_address);
-    server->auth = sg_auth_new(config->limits.password_threads, config->limits.password_queue);
-    return server->usage && server->admission && server->auth && make_arena(server);
+    server->auth = sg_auth_new(config->limits.password_queue);
+    return server->usage && server->admission && server->auth;
 }
 
 bool sg_server_set_limits(struct sg_server *server, const struct sg_config *config)
@@ -221,13 +225,13 @@ static bool make_workers(struct running *running)
 
 static bool start_threads(struct running *running)
 {
-    for (unsigned i = 1; i < running->server.worker_count; i++) {
-        if (!sg_loop_start(running->loops[i])) {
-            sg_log(SG_LOG_ERROR, "cannot start a thread: %s", strerror(errno));
-            return false;
-        }
-    }
-    return true;
+    const struct sg_server *server = &running->server;
+    bool good = sg_auth_start(server->auth, server->config->limits.password_threads);
+    for (unsigned i = 1; i < server->worker_count && good; i++)
+        good = sg_loop_start(running->loops[i]);
+    if (!good)
+        sg_log(SG_LOG_ERROR, "cannot start a thread: %s", strerror(errno));
+    return good;
 }
 
 static bool start(struct running *running)
@@ -237,8 +241,10 @@ static bool start(struct running *running)
         sg_log(SG_LOG_ERROR, "cannot set up the event loops");
         return false;
     }
-    return make_workers(running) && sg_control_open(running->base, &running->reload, &running->control) &&
-           start_threads(running);
+    const struct sg_config *config = running->server.config;
+    return make_arena(&running->server) && make_workers(running) && sg_confine_drop(config) &&
+           sg_control_open(running->base, &running->reload, &running->control) && sg_confine_files(config) &&
+           start_threads(running) && sg_confine_calls(config);
 }
 
 static void print_ready(const struct sg_config *config)

@@ -1,5 +1,4 @@
 """A running server reads its files again: what changes at once, what takes a restart, and what a fault changes: nothing."""
-import os
 import signal
 import socket
 import ssl
@@ -8,7 +7,7 @@ import threading
 
 import pytest
 
-from harness import CONNECT, SocksUdp, free_port, run, socks_request, sum_ledger, wait_for
+from harness import CONNECT, SocksUdp, free_port, open_files, run, socks_request, sum_ledger, wait_for
 
 
 def control_of(lab, server):
@@ -211,10 +210,10 @@ def test_a_reload_without_a_server(lab):
     assert done.returncode == 2 and "'now': this command takes options only" in done.stderr and server
 
 
-def footprint(process):
+def footprint(program):
     """Open descriptors, and resident memory in KiB."""
-    status = dict(line.split(':', 1) for line in open(f'/proc/{process.pid}/status', encoding='ascii'))
-    return len(os.listdir(f'/proc/{process.pid}/fd')), int(status['VmRSS'].split()[0])
+    status = dict(line.split(':', 1) for line in open(f'/proc/{program.process.pid}/status', encoding='ascii'))
+    return open_files(program), int(status['VmRSS'].split()[0])
 
 
 class Load:
@@ -259,12 +258,13 @@ def test_a_thousand_reloads_under_load_cost_nothing(lab, echo, tcp_echo):
             sock.connect(path)
             sock.sendall(b'reload\n')
             assert sock.recv(100) == b'ok: reloaded\n'
+            assert sock.recv(1) == b''
     for _ in range(50):  # what the first ones leave in the allocator is there to stay
         order()
-    before = footprint(server.process)
+    before = footprint(server)
     for _ in range(1000):
         order()
-    after = footprint(server.process)
+    after = footprint(server)
     answered = [load.answered for load in loads]
     wait_for(lambda: all(load.answered > count + 50 for load, count in zip(loads, answered)), 10, 'the load goes on')
     for load in loads:
