@@ -75,19 +75,19 @@ static int allow_some(scmp_filter_ctx filter, bool replaces)
     static const unsigned long ioctls[] = {FIONBIO, FIONREAD, TCGETS, SIOCOUTQ};
     int rc = 0;
     for (size_t i = 0; i < sizeof families / sizeof *families && rc == 0; i++)
-        rc = allow_one(filter, "socket", SCMP_A0_32(SCMP_CMP_EQ, (uint32_t)families[i]));
+        rc = allow_one(filter, "socket", SCMP_A0_32(SCMP_CMP_EQ, (uint32_t)families[i], 0));
     for (size_t i = 0; i < sizeof ioctls / sizeof *ioctls && rc == 0; i++)
-        rc = allow_one(filter, "ioctl", SCMP_A1_32(SCMP_CMP_EQ, (uint32_t)ioctls[i]));
+        rc = allow_one(filter, "ioctl", SCMP_A1_32(SCMP_CMP_EQ, (uint32_t)ioctls[i], 0));
     if (rc == 0)
         rc = allow_one(filter, "mmap", SCMP_A2_32(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
     if (rc == 0)
         rc = allow_one(filter, "mprotect", SCMP_A2_32(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
     if (rc == 0)
-        rc = allow_one(filter, "tgkill", SCMP_A0_32(SCMP_CMP_EQ, (uint32_t)getpid())); /* abort() */
+        rc = allow_one(filter, "tgkill", SCMP_A0_32(SCMP_CMP_EQ, (uint32_t)getpid(), 0)); /* abort() */
     if (rc == 0)
-        rc = allow_one(filter, "prctl", SCMP_A0_32(SCMP_CMP_EQ, SET_VMA));
+        rc = allow_one(filter, "prctl", SCMP_A0_32(SCMP_CMP_EQ, SET_VMA, 0));
     if (rc == 0)
-        rc = allow_one(filter, "prlimit64", SCMP_A2_64(SCMP_CMP_EQ, 0)); /* asks */
+        rc = allow_one(filter, "prlimit64", SCMP_A2_64(SCMP_CMP_EQ, 0, 0)); /* asks */
     if (rc == 0 && replaces)
         return allow(filter, "openat", 0, NULL);
     if (rc == 0)
