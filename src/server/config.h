@@ -10,6 +10,7 @@
 
 #include "core/addr.h"
 #include "core/contacts.h"
+#include "server/config_seeing.h"
 #include "server/yaml_read.h"
 
 enum { SG_CONFIG_LISTEN_MAX = 16, SG_CONFIG_NETS_MAX = SG_YAML_NETS_MAX, SG_CONFIG_ERROR_MAX = SG_YAML_ERROR_MAX };
@@ -46,6 +47,8 @@ struct sg_config {
     struct {
         uint64_t association_ms, dns_ms;
     } timeouts;
+    struct sg_config_log log;
+    struct sg_config_metrics metrics;
 };
 
 /* Every key at its default; what has none is empty. NULL: out of memory. */
