@@ -33,8 +33,8 @@ void sg_channel_conn_start(struct sg_worker *worker, const struct sg_handover *h
 void sg_channel_conns_free_all(struct sg_worker *worker);
 
 /*
- * Ends the connection of a session that is gone: flushed first, unless reason is NONE (the stream is broken).
- * Releases usage.
+ * Ends a connection that does not become a session's: flushed first, unless reason is NONE (it is broken). Releases
+ * usage.
  */
 void sg_channel_conn_end(struct sg_handover *who, enum sg_reason reason);
 

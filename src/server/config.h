@@ -46,6 +46,7 @@ struct sg_config {
     } limits;
     struct {
         uint64_t association_ms, dns_ms;
+        uint64_t renew_ms, grace_ms; /* of channels; of sessions without a stream, 0: none */
     } timeouts;
     struct sg_config_log log;
     struct sg_config_metrics metrics;

@@ -11,7 +11,7 @@
 struct sg_usage;
 struct sg_usage_table;
 
-enum sg_usage_kind { SG_USAGE_SESSION, SG_USAGE_ASSOCIATION, SG_USAGE_CONNECTION, SG_USAGE_KINDS };
+enum sg_usage_kind { SG_USAGE_SESSION, SG_USAGE_ASSOCIATION, SG_USAGE_CONNECTION, SG_USAGE_RENEWAL, SG_USAGE_KINDS };
 
 /* user, all: the most that one user, and all together, may have of each kind. */
 struct sg_usage_table *sg_usage_table_new(const uint32_t user[static SG_USAGE_KINDS],
