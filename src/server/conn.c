@@ -20,6 +20,7 @@
 #include "net/finish.h"
 #include "net/inbox.h"
 #include "net/log.h"
+#include "net/log_text.h"
 #include "net/sockaddr.h"
 #include "net/tls.h"
 #include "server/admission.h"
@@ -203,8 +204,9 @@ static void on_verdict(void *ctx, bool good)
         return;
     }
     char text[SG_ENDPOINT_TEXT_MAX];
-    sg_endpoint_format(&conn->peer, text);
-    sg_log(SG_LOG_WARN, "credentials refused from %s", text);
+    sg_log_endpoint(&conn->peer, text);
+    sg_log_event(SG_LOG_WARN, "auth_failed", SG_LOG_FIELDS(sg_log_word("client", text)), "credentials refused from %s",
+                 text);
     conn->worker->refused_auth++;
     finish_conn(conn);
 }
@@ -363,9 +365,11 @@ static void on_event(struct bufferevent *bev, short what, void *ctx)
     if (conn->is_tls && !(what & BEV_EVENT_EOF)) {
         char text[SG_TLS_TEXT_MAX];
         char peer[SG_ENDPOINT_TEXT_MAX];
-        sg_endpoint_format(&conn->peer, peer);
+        sg_log_endpoint(&conn->peer, peer);
         (void)sg_tls_error_text(bev, what, text);
-        sg_log(SG_LOG_DEBUG, "connection from %s ended: %s", peer, text);
+        sg_log_event(SG_LOG_DEBUG, "connection_end",
+                     SG_LOG_FIELDS(sg_log_word("client", peer), sg_log_word("cause", text)),
+                     "connection from %s ended: %s", peer, text);
     }
     free_conn(conn);
 }

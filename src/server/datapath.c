@@ -94,6 +94,7 @@ static void finish_run(struct sg_datapath *datapath, struct run *run, uint64_t n
             act(run, i, now_ms);
         else
             sg_ledger_drop(&datapath->up, sg_reason_of_open(run->records[i].err));
+        session->counts.dropped += run->records[i].err != SG_OK;
     }
     sg_udp_tx_flush(&datapath->out);
     sg_server_session_arm(session, now_ms);
@@ -208,13 +209,14 @@ static bool open_port(struct sg_datapath *datapath, const struct sg_endpoint *li
     char text[SG_ENDPOINT_TEXT_MAX];
     sg_endpoint_format(listen, text);
     if (datapath->port_count == SG_DATAPATH_PORTS) {
-        sg_log(SG_LOG_ERROR, "more than %d listen addresses", SG_DATAPATH_PORTS);
+        sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "more than %d listen addresses", SG_DATAPATH_PORTS);
         return false;
     }
     struct sg_port *port = &datapath->ports[datapath->port_count];
     port->fd = open_socket(datapath->worker, listen);
     if (port->fd < 0) {
-        sg_log(SG_LOG_ERROR, "cannot listen on udp %s (listen): %s", text, strerror(errno));
+        sg_log_event(SG_LOG_ERROR, "listen_failed", SG_LOG_FIELDS(sg_log_word("address", text)),
+                     "cannot listen on udp %s (listen): %s", text, strerror(errno));
         return false;
     }
     port->datapath = datapath;
@@ -240,7 +242,7 @@ struct sg_datapath *sg_datapath_new(struct sg_worker *worker)
     event_assign(&datapath->send_back, datapath->base, -1, 0, on_send_back, datapath);
     if (!datapath->sessions || !datapath->slots || !datapath->aead || sg_udp_rx_init(&datapath->rx) != SG_OK ||
         sg_udp_tx_init(&datapath->out) != SG_OK || sg_udp_tx_init(&datapath->back) != SG_OK) {
-        sg_log(SG_LOG_ERROR, "out of memory for %u sessions", datapath->session_max);
+        sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "out of memory for %u sessions", datapath->session_max);
         goto failed;
     }
     for (unsigned i = 0; i < config->listen_count; i++)

@@ -11,7 +11,6 @@
 #include "core/plaintext.h"
 #include "net/clock.h"
 #include "net/control_stream.h"
-#include "net/log.h"
 #include "net/sockaddr.h"
 #include "server/config.h"
 #include "server/datapath.h"
@@ -65,11 +64,8 @@ static size_t op_kernel_max(void *ctx, const struct sg_path_addr *addr)
 static void op_on_route(void *ctx)
 {
     struct sg_server_session *session = ctx;
-    if (!sg_session_on_udp(&session->core))
-        return;
-    char text[SG_ENDPOINT_TEXT_MAX];
-    sg_endpoint_format(&session->core.server_path.current.remote, text);
-    sg_log(SG_LOG_DEBUG, "session of %s: path udp %s", session->who.user, text);
+    if (sg_session_on_udp(&session->core))
+        sg_session_log_path(session);
 }
 
 static const struct sg_session_ops session_ops = {
@@ -166,6 +162,22 @@ void sg_server_session_refuse(struct sg_server_session *session, uint32_t number
     write_message(session, &msg);
 }
 
+/* Drops a datagram up. */
+static void drop_up(struct sg_server_session *session, enum sg_reason reason)
+{
+    sg_ledger_drop(&session->datapath->up, reason);
+    session->counts.dropped++;
+}
+
+/* Into the queue for the stream, where it may displace others. */
+static void queue_down(struct sg_server_session *session, const uint8_t *plaintext, size_t len, uint64_t now_ms)
+{
+    struct sg_ledger *down = &session->datapath->down;
+    uint64_t before = down->drops[SG_REASON_STREAM_FULL];
+    sg_control_stream_queue(&session->waiting, down, plaintext, len, now_ms);
+    session->counts.dropped += down->drops[SG_REASON_STREAM_FULL] - before;
+}
+
 /* Seals a run of records of one association and hands it to the batch; what cannot be sealed goes by the stream. */
 static void send_records(struct sg_server_session *session, struct sg_record *records, const size_t *data_len,
                          unsigned count, uint64_t now_ms)
@@ -177,8 +189,7 @@ static void send_records(struct sg_server_session *session, struct sg_record *re
         sg_udp_tx_add(&datapath->back, datapath->ports[to->port_index].fd, &to->remote, &to->local, records[i].bytes,
                       records[i].len, &datapath->down, data_len[i]);
     for (size_t i = sealed; i < count; i++)
-        sg_control_stream_queue(&session->waiting, &session->datapath->down, records[i].bytes + SG_RECORD_HEADER_BYTES,
-                                records[i].len, now_ms);
+        queue_down(session, records[i].bytes + SG_RECORD_HEADER_BYTES, records[i].len, now_ms);
     sg_datapath_send_back(datapath);
 }
 
@@ -205,13 +216,15 @@ static void on_packets(struct sg_outbound *outbound, struct sg_udp_packet *packe
     for (unsigned i = 0; i < count; i++) {
         if (!packets[i].bytes)
             continue;
+        session->counts.down++;
+        session->counts.down_bytes += packets[i].len;
         uint8_t *data = room + SG_RECORD_HEADER_BYTES + SG_PLAINTEXT_HEADER_IP_MAX;
         memcpy(data, packets[i].bytes, packets[i].len);
         room = data + packets[i].len + SG_RECORD_TAG_BYTES;
         uint8_t *plaintext = sg_plaintext_prepend(data, assoc->node.number, &packets[i].peer);
         size_t len = (size_t)(data - plaintext) + packets[i].len;
         if (sg_session_route(&session->core, len + SG_RECORD_OVERHEAD, now_ms) == SG_ROUTE_STREAM) {
-            sg_control_stream_queue(&session->waiting, &session->datapath->down, plaintext, len, now_ms);
+            queue_down(session, plaintext, len, now_ms);
             continue;
         }
         records[run] = (struct sg_record){.bytes = plaintext - SG_RECORD_HEADER_BYTES, .len = len};
@@ -263,7 +276,7 @@ refused:
 static void refuse_datagram(struct sg_server_session *session, uint32_t number, enum sg_refused_scope scope,
                             enum sg_reason reason, const struct sg_target *target, uint64_t now_ms)
 {
-    sg_ledger_drop(&session->datapath->up, reason);
+    drop_up(session, reason);
     sg_server_session_refuse(session, number, scope, reason, target, now_ms);
 }
 
@@ -282,7 +295,7 @@ void sg_server_session_forward(struct sg_server_session *session, uint32_t numbe
     }
     struct sg_server_assoc *assoc = (struct sg_server_assoc *)sg_assoc_find(&session->assocs, number);
     if (!assoc && sg_assoc_state(&session->assocs, number) == SG_ASSOC_IS_USED) {
-        sg_ledger_drop(&session->datapath->up, SG_REASON_ASSOC_CLOSED);
+        drop_up(session, SG_REASON_ASSOC_CLOSED);
         note_closed(session, number);
         return;
     }
@@ -305,11 +318,12 @@ void sg_server_session_forward(struct sg_server_session *session, uint32_t numbe
 void sg_server_session_up(struct sg_server_session *session, uint8_t *plaintext, size_t len, uint64_t now_ms)
 {
     struct sg_datagram d;
-    struct sg_ledger *up = &session->datapath->up;
     if (sg_plaintext_decode(plaintext, len, &d) != SG_OK) {
-        sg_ledger_drop(up, SG_REASON_MALFORMED);
+        drop_up(session, SG_REASON_MALFORMED);
         return;
     }
+    session->counts.up++;
+    session->counts.up_bytes += d.data_len;
     struct sg_endpoint target = sg_target_endpoint(&d.address);
     if (d.address.atyp != SG_ATYP_NAME) {
         sg_server_session_forward(session, d.association, NULL, &target, d.data, d.data_len, now_ms);
@@ -322,7 +336,7 @@ void sg_server_session_up(struct sg_server_session *session, uint8_t *plaintext,
         target.ip = *known;
         sg_server_session_forward(session, d.association, &d.address, &target, d.data, d.data_len, now_ms);
     } else if (!assoc && sg_assoc_state(&session->assocs, d.association) == SG_ASSOC_IS_USED) {
-        sg_ledger_drop(up, SG_REASON_ASSOC_CLOSED);
+        drop_up(session, SG_REASON_ASSOC_CLOSED);
         note_closed(session, d.association);
     } else {
         sg_names_wait(session, d.association, &d.address, d.data, d.data_len);
@@ -338,7 +352,7 @@ static void take_datagram(struct sg_server_session *session, const struct sg_msg
     datapath->up.streamed++;
     datapath->up.received_bytes += msg->datagram.len;
     if (msg->datagram.len > SG_UDP_PAYLOAD_MAX + SG_PLAINTEXT_HEADER_MAX) {
-        sg_ledger_drop(&datapath->up, SG_REASON_TOO_BIG);
+        drop_up(session, SG_REASON_TOO_BIG);
         return;
     }
     uint8_t *room = sg_udp_tx_room(&datapath->out, msg->datagram.len);
@@ -393,7 +407,10 @@ enum sg_reason sg_server_session_message(struct sg_server_session *session, cons
 
 void sg_server_session_pump(struct sg_server_session *session, uint64_t now_ms)
 {
-    sg_control_stream_pump(session->current->bev, &session->waiting, &session->datapath->down, now_ms);
+    struct sg_ledger *down = &session->datapath->down;
+    uint64_t before = down->drops[SG_REASON_STREAM_FULL];
+    sg_control_stream_pump(session->current->bev, &session->waiting, down, now_ms);
+    session->counts.dropped += down->drops[SG_REASON_STREAM_FULL] - before;
 }
 
 /* --- time --- */
@@ -516,6 +533,7 @@ enum sg_reason sg_server_session_open(struct sg_datapath *datapath, const struct
         return SG_REASON_LIMIT;
     }
     datapath->sessions_opened++;
+    session->counts.since_ms = now_ms;
     *out = session;
     return SG_REASON_NONE;
 }
@@ -528,7 +546,8 @@ void sg_server_session_close(struct sg_server_session *session, enum sg_reason r
         msg.reason = (uint16_t)reason;
         write_message(session, &msg);
     }
-    sg_log(SG_LOG_INFO, "session of %s ended: %s", session->who.user, sg_reason_text(reason));
+    sg_names_cancel(session); /* the line counts what waited there */
+    sg_session_log_end(session, reason);
     sg_server_renewal_end_other(session);
     sg_server_channel_free(session->current, reason);
     free_session(session);
