@@ -42,6 +42,7 @@ struct sg_conn {
     struct sg_endpoint peer, local;
     int fd; /* until bev has it */
     uint64_t accepted_ms;
+    uint64_t tls_began_us;
     struct event *first_byte;
     struct event *deadline;
     struct bufferevent *bev;
@@ -340,6 +341,7 @@ static void on_handshake(struct sg_conn *conn)
 {
     char name[SG_TLS_NAME_MAX + 1];
     conn->worker->tls_handshakes++;
+    sg_histogram_add(&conn->worker->handshake_us, sg_now_us() - conn->tls_began_us);
     if (sg_tls_client_name(conn->bev, name) &&
         sg_users_has_kind(conn->worker->policy->users, name, SG_USER_CERTIFICATE)) {
         memcpy(conn->user, name, sizeof conn->user);
@@ -386,6 +388,7 @@ static void start_tls(struct sg_conn *conn)
     int fd = conn->fd;
     conn->fd = -1;
     conn->is_tls = true;
+    conn->tls_began_us = sg_now_us();
     conn->bev = sg_tls_accept(conn->worker->base, conn->worker->server->tls, fd);
     if (conn->bev)
         enable(conn);

@@ -25,6 +25,7 @@
 #include "server/policy.h"
 #include "server/server.h"
 #include "server/session.h"
+#include "server/traffic.h"
 #include "server/users.h"
 #include "server/worker.h"
 
@@ -164,12 +165,16 @@ static void on_port_readable(evutil_socket_t fd, short what, void *ctx)
     struct sg_port *port = ctx;
     struct sg_datapath *datapath = port->datapath;
     uint64_t now_ms = sg_now_ms();
-    unsigned count = 0;
+    unsigned count = 0, brought = 0;
     (void)what;
     (void)sg_udp_recv(&datapath->rx, fd); /* an error was an ICMP message about a client */
     count_overflow(port);
-    while ((count = sg_udp_next(&datapath->rx)) > 0)
+    while ((count = sg_udp_next(&datapath->rx)) > 0) {
+        brought += count;
         work_on_batch(port, count, now_ms);
+    }
+    if (brought > 0)
+        sg_histogram_add(&datapath->up_batches, brought);
 }
 
 static void on_send_back(evutil_socket_t fd, short what, void *ctx)
@@ -272,6 +277,7 @@ void sg_datapath_free(struct sg_datapath *datapath)
     sg_udp_tx_dispose(&datapath->out);
     sg_udp_tx_dispose(&datapath->back);
     sg_aead_ctx_free(datapath->aead);
+    sg_traffic_free(datapath->traffic);
     free(datapath->sessions);
     free(datapath->slots);
     free(datapath);
@@ -311,4 +317,18 @@ void sg_datapath_status(const struct sg_datapath *datapath, struct json_t *statu
     json_object_set_new(status, "suites", suites);
     json_object_set_new(status, "up", sg_ledger_json(&datapath->up));
     json_object_set_new(status, "down", sg_ledger_json(&datapath->down));
+}
+
+void sg_datapath_metrics(const struct sg_datapath *datapath, struct json_t *metrics)
+{
+    json_object_set_new(metrics, "up_batches", sg_histogram_json(&datapath->up_batches));
+    json_object_set_new(metrics, "down_batches", sg_histogram_json(&datapath->down_batches));
+    if (!datapath->worker->server->config->metrics.per_user)
+        return;
+    json_t *users = json_object();
+    sg_traffic_json(datapath->traffic, users);
+    for (uint32_t i = 0; i < datapath->session_max; i++)
+        if (datapath->sessions[i])
+            sg_traffic_json_one(users, sg_session_user(datapath->sessions[i]), &datapath->sessions[i]->counts);
+    json_object_set_new(metrics, "user_traffic", users);
 }

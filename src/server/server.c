@@ -24,7 +24,6 @@
 #include "net/clock.h"
 #include "net/finish.h"
 #include "net/inbox.h"
-#include "net/json_add.h"
 #include "net/key_limits.h"
 #include "net/log.h"
 #include "net/loop.h"
@@ -34,6 +33,8 @@
 #include "net/tls.h"
 #include "server/admission.h"
 #include "server/auth.h"
+#include "server/gather.h"
+#include "server/metrics.h"
 #include "server/policy.h"
 #include "server/usage.h"
 #include "server/users.h"
@@ -52,8 +53,9 @@ struct running {
     struct event *signals[2];
     struct event *watch;
     struct sg_status_socket *status;
-    struct stat users_stat; /* of the user file as it was loaded */
-    uint64_t guard_ms;      /* when the guard was made */
+    struct sg_metrics *metrics; /* NULL: none are configured */
+    struct stat users_stat;     /* of the user file as it was loaded */
+    uint64_t guard_ms;          /* when the guard was made */
 };
 
 /* --- loading --- */
@@ -275,53 +277,6 @@ static void on_signal(evutil_socket_t number, short what, void *ctx)
     event_base_loopbreak(running->base);
 }
 
-/* --- the status document --- */
-
-struct question {
-    struct sg_worker *worker;
-    json_t *answer;
-};
-
-static void answer_status(void *ctx)
-{
-    struct question *question = ctx;
-    sg_worker_status(question->worker, question->answer);
-}
-
-static json_t *ask_worker(struct sg_worker *worker)
-{
-    struct question question = {.worker = worker, .answer = json_object()};
-    if (worker->index == 0)
-        answer_status(&question);
-    else
-        sg_inbox_call(worker->inbox, answer_status, &question);
-    return question.answer;
-}
-
-static json_t *make_status(void *ctx)
-{
-    struct running *running = ctx;
-    struct sg_server *server = &running->server;
-    json_t *status = json_object();
-    json_t *workers = json_array();
-    json_object_set_new(status, "role", json_string("server"));
-    json_object_set_new(status, "version", json_string(SG_VERSION));
-    json_object_set_new(status, "uptime_seconds",
-                        json_integer((json_int_t)((sg_now_ms() - server->started_ms) / 1000)));
-    json_object_set_new(status, "users", json_integer((json_int_t)sg_users_count(server->policy->users)));
-    for (unsigned i = 0; i < server->worker_count; i++) {
-        json_t *part = ask_worker(server->workers[i]);
-        sg_json_add(status, part);
-        json_array_append_new(workers,
-                              json_pack("{s:O?, s:O?, s:O?}", "sessions", json_object_get(part, "sessions"),
-                                        "handshakes", json_object_get(part, "tls_handshakes"), "datagrams_received",
-                                        json_object_get(json_object_get(part, "up"), "received")));
-        json_decref(part);
-    }
-    json_object_set_new(status, "workers", workers);
-    return status;
-}
-
 /* --- start and end --- */
 
 static void raise_file_limit(void)
@@ -346,6 +301,12 @@ static bool start_events(struct running *running)
     return running->watch && event_add(running->watch, &watch) == 0;
 }
 
+static json_t *make_status(void *ctx)
+{
+    struct running *running = ctx;
+    return sg_gather_status(&running->server);
+}
+
 static bool start_status(struct running *running)
 {
     char path[SG_RUNDIR_PATH_MAX];
@@ -360,6 +321,13 @@ static bool start_status(struct running *running)
         sg_log_event(SG_LOG_ERROR, "listen_failed", NULL, "cannot listen on %s (status_socket): %s",
                      chosen ? chosen : path, strerror(errno));
     return running->status != NULL;
+}
+
+static bool start_metrics(struct running *running)
+{
+    if (running->server.config->metrics.listen.ip.family != 0)
+        running->metrics = sg_metrics_new(&running->server, running->base);
+    return running->metrics || running->server.config->metrics.listen.ip.family == 0;
 }
 
 static unsigned count_workers(const struct sg_config *config)
@@ -468,7 +436,7 @@ static bool start(struct running *running)
         sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "cannot set up the event loops");
         return false;
     }
-    return make_workers(running) && start_status(running) && start_threads(running);
+    return make_workers(running) && start_status(running) && start_metrics(running) && start_threads(running);
 }
 
 static void print_ready(const struct sg_config *config)
@@ -489,6 +457,7 @@ static void stop(struct running *running)
 {
     struct sg_server *server = &running->server;
     sg_status_socket_free(running->status);
+    sg_metrics_free(running->metrics);
     for (unsigned i = 0; i < server->worker_count; i++)
         if (running->loops[i])
             sg_loop_stop(running->loops[i]);

@@ -17,6 +17,7 @@
 #include "server/names.h"
 #include "server/policy.h"
 #include "server/server.h"
+#include "server/traffic.h"
 #include "server/usage.h"
 #include "server/worker.h"
 
@@ -546,8 +547,11 @@ void sg_server_session_close(struct sg_server_session *session, enum sg_reason r
         msg.reason = (uint16_t)reason;
         write_message(session, &msg);
     }
-    sg_names_cancel(session); /* the line counts what waited there */
+    sg_names_cancel(session);                          /* the line counts what waited there */
+    session->counts.dropped += session->waiting.count; /* for the stream, which ends */
     sg_session_log_end(session, reason);
+    if (session->datapath->worker->server->config->metrics.per_user)
+        sg_traffic_add(&session->datapath->traffic, sg_session_user(session), &session->counts);
     sg_server_renewal_end_other(session);
     sg_server_channel_free(session->current, reason);
     free_session(session);

@@ -14,6 +14,11 @@ static const char *name_of(const struct sg_handover *who)
     return who->user[0] ? who->user : "-";
 }
 
+const char *sg_session_user(const struct sg_server_session *session)
+{
+    return name_of(&session->who);
+}
+
 void sg_session_log_start(const struct sg_server_session *session)
 {
     char client[SG_ENDPOINT_TEXT_MAX];
@@ -32,19 +37,18 @@ void sg_session_log_end(const struct sg_server_session *session, enum sg_reason 
     const char *user = name_of(&session->who);
     const char *suite = session->current->suite->name;
     uint64_t duration_ms = sg_now_ms() - counts->since_ms;
-    uint64_t dropped = counts->dropped + session->waiting.count; /* what waits for the stream ends with it */
     sg_log_endpoint(&session->who.peer, client);
-    sg_log_event(SG_LOG_INFO, "session_end",
-                 SG_LOG_FIELDS(sg_log_word("user", user), sg_log_word("client", client), sg_log_word("suite", suite),
-                               sg_log_number("duration_ms", duration_ms), sg_log_number("up_datagrams", counts->up),
-                               sg_log_number("up_bytes", counts->up_bytes),
-                               sg_log_number("down_datagrams", counts->down),
-                               sg_log_number("down_bytes", counts->down_bytes), sg_log_number("dropped", dropped),
-                               sg_log_word("reason", sg_reason_name(reason))),
-                 "session of %s ended: %s; from %s, %s, %" PRIu64 ".%03u s, up %" PRIu64 " datagrams %" PRIu64
-                 " bytes, down %" PRIu64 " datagrams %" PRIu64 " bytes, %" PRIu64 " dropped",
-                 user, sg_reason_text(reason), client, suite, duration_ms / 1000, (unsigned)(duration_ms % 1000),
-                 counts->up, counts->up_bytes, counts->down, counts->down_bytes, dropped);
+    sg_log_event(
+        SG_LOG_INFO, "session_end",
+        SG_LOG_FIELDS(sg_log_word("user", user), sg_log_word("client", client), sg_log_word("suite", suite),
+                      sg_log_number("duration_ms", duration_ms), sg_log_number("up_datagrams", counts->up),
+                      sg_log_number("up_bytes", counts->up_bytes), sg_log_number("down_datagrams", counts->down),
+                      sg_log_number("down_bytes", counts->down_bytes), sg_log_number("dropped", counts->dropped),
+                      sg_log_word("reason", sg_reason_name(reason))),
+        "session of %s ended: %s; from %s, %s, %" PRIu64 ".%03u s, up %" PRIu64 " datagrams %" PRIu64
+        " bytes, down %" PRIu64 " datagrams %" PRIu64 " bytes, %" PRIu64 " dropped",
+        user, sg_reason_text(reason), client, suite, duration_ms / 1000, (unsigned)(duration_ms % 1000), counts->up,
+        counts->up_bytes, counts->down, counts->down_bytes, counts->dropped);
 }
 
 void sg_session_log_refused(const struct sg_handover *who, enum sg_reason reason)

@@ -22,6 +22,9 @@ struct sg_session_counts {
     uint64_t dropped;
 };
 
+/* The user's name, "-" for who needed none. */
+const char *sg_session_user(const struct sg_server_session *session);
+
 void sg_session_log_start(const struct sg_server_session *session);
 void sg_session_log_end(const struct sg_server_session *session, enum sg_reason reason);
 /* It has a channel anew: renewed beside the old connection, or resumed after the loss of it. */

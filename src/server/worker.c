@@ -7,6 +7,7 @@
 
 #include <jansson.h>
 
+#include "net/ledger_json.h"
 #include "net/listener.h"
 #include "net/log.h"
 #include "net/loop.h"
@@ -119,4 +120,10 @@ void sg_worker_status(const struct sg_worker *worker, struct json_t *status)
     json_object_set_new(status, "tls_handshakes", json_integer((json_int_t)worker->tls_handshakes));
     json_object_set_new(status, "tcp", tcp);
     sg_datapath_status(worker->datapath, status);
+}
+
+void sg_worker_metrics(const struct sg_worker *worker, struct json_t *metrics)
+{
+    json_object_set_new(metrics, "handshake_us", sg_histogram_json(&worker->handshake_us));
+    sg_datapath_metrics(worker->datapath, metrics);
 }
