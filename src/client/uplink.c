@@ -25,8 +25,9 @@
 #include "net/sockaddr.h"
 
 enum {
-    STEADY_MS = 10000,  /* a session that lasted so long was a success */
-    ASSOC_IDLE_S = 120, /* where the server does not say */
+    STEADY_MS = 10000,       /* a session that lasted so long was a success */
+    STEADY_STREAM_MS = 3000, /* and so was a connection */
+    ASSOC_IDLE_S = 120,      /* where the server does not say */
     DNS_IDLE_S = 17,
     UDP_PATIENCE_MS = 3000,
     ALIVE_MS = 60000,
@@ -116,10 +117,10 @@ void sg_uplink_stream_ended(struct sg_uplink_channel *channel, const char *why)
     sg_uplink_channel_end_stream(channel, SG_REASON_NONE);
     sg_session_stream_lost(&uplink->session, now_ms);
     uplink->grace_ends_ms = now_ms + (uint64_t)uplink->limits.grace_s * 1000;
-    if (uplink->attempt.state == SG_ATTEMPT_NONE) {
+    if (now_ms - uplink->channel_since_ms >= STEADY_STREAM_MS)
         uplink->attempt.failures = 0;
+    if (uplink->attempt.state == SG_ATTEMPT_NONE)
         sg_attempt_schedule(uplink);
-    }
     sg_uplink_arm(uplink, now_ms);
 }
 
@@ -202,6 +203,7 @@ void sg_uplink_got_channel(struct sg_uplink *uplink, struct sg_uplink_channel *c
     uplink->bound = attempt->bound;
     uplink->peer = attempt->peer;
     uplink->server = attempt->server;
+    uplink->channel_since_ms = now_ms;
     schedule_renewal(uplink, now_ms);
     if (uplink->channel)
         renew_session(uplink, channel, moved, now_ms);
@@ -349,6 +351,15 @@ void sg_uplink_arm(struct sg_uplink *uplink, uint64_t now_ms)
 
 /* --- another network --- */
 
+/* Whether the address that the stream goes out by is not ours any more. */
+static bool has_left(const struct sg_uplink_channel *channel)
+{
+    struct sg_endpoint local = {0};
+    if (channel->bev)
+        local = sg_socket_local(bufferevent_getfd(channel->bev));
+    return local.ip.family != 0 && !sg_addr_is_own(&local.ip);
+}
+
 /*
  * The UDP socket keeps the address that it was connected from, so it is made anew; the server learns of it by a probe.
  * A stream whose address is gone would be noticed only when the server has not answered for a minute.
@@ -358,16 +369,10 @@ static void on_addresses(void *ctx)
     struct sg_uplink *uplink = ctx;
     uint64_t now_ms = sg_now_ms();
     sg_uplink_wake(uplink, now_ms);
+    if (uplink->channel && has_left(uplink->channel))
+        sg_uplink_stream_ended(uplink->channel, "this machine has left the network that it went through");
     if (!uplink->channel)
         return;
-    struct sg_endpoint local = {0};
-    if (uplink->channel->bev)
-        local = sg_socket_local(bufferevent_getfd(uplink->channel->bev));
-    if (local.ip.family != 0 && !sg_addr_is_own(&local.ip)) {
-        sg_uplink_stream_ended(uplink->channel, "this machine has left the network that it went through");
-        if (!uplink->channel)
-            return;
-    }
     if (uplink->udp_fd >= 0 && !sg_uplink_udp_has_moved(uplink))
         return;
     sg_uplink_close_udp(uplink);

@@ -95,7 +95,7 @@ struct sg_uplink {
     struct sg_squeue waiting;
     int udp_fd;
     struct event udp_readable;
-    uint64_t up_since_ms;
+    uint64_t up_since_ms, channel_since_ms;
     uint64_t alive_ms; /* next ALIVE */
     bool warned_udp;
     struct sg_addr_watch *addresses; /* or NULL: the system does not tell of changes */

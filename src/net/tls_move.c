@@ -1,7 +1,7 @@
 /*
  * libevent frees a bufferevent later than it is asked to, closes the socket that the SSL has then, and lets go of the
- * SSL. So the SSL gets its new descriptor only after that: a byte of the old input that is owned by us tells, when it is
- * given back, that the rest is gone.
+ * SSL. So the SSL gets its new descriptor only after that: a byte of the old input that is owned by us tells, when it
+ * is given back, that the rest is gone.
  */
 #include "net/tls_move.h"
 

@@ -1,231 +1,8 @@
 /*
- * The session's own traffic, docs/protocol.md sections 7 and 8: pulse of the stream, choice of the path, what an
- * address may get before it responded, sizes and keepalive. What the session sends is caught in a list.
+ * The session's own traffic, docs/protocol.md section 8: choice of the path, what an address may get before it
+ * responded, sizes and keepalive.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#include "core/datagram.h"
-#include "core/session.h"
-
-enum { T = 5000, SENT_MAX = 64, S = 1000 };
-
-struct sent {
-    bool on_udp;
-    uint16_t port; /* server on UDP: where to */
-    struct sg_msg msg;
-    size_t record_bytes; /* as the session asked for it */
-    size_t real_bytes;   /* of the record that comes of it */
-};
-
-struct world {
-    struct sg_session session;
-    struct sent sent[SENT_MAX];
-    unsigned count;
-    unsigned routes;
-    size_t kernel_max;
-    uint8_t next_random;
-};
-
-static void op_send_stream(void *ctx, const struct sg_msg *msg)
-{
-    struct world *world = ctx;
-    assert_true(world->count < SENT_MAX);
-    world->sent[world->count++] = (struct sent){.msg = *msg};
-}
-
-static void op_send_udp(void *ctx, const struct sg_path_addr *addr, const struct sg_msg *msg, size_t record_bytes)
-{
-    struct world *world = ctx;
-    uint8_t bytes[SG_CONTROL_SMALL_MAX];
-    struct sg_wbuf w = sg_wbuf_init(bytes, sizeof bytes);
-    assert_true(world->count < SENT_MAX);
-    assert_int_equal(addr != NULL, world->session.role == SG_ROLE_SERVER);
-    sg_session_message_encode(&w, msg);
-    assert_true(sg_wbuf_ok(&w));
-    size_t real = sg_wbuf_len(&w) + SG_RECORD_OVERHEAD;
-    world->sent[world->count++] = (struct sent){.on_udp = true,
-                                                .port = addr ? addr->remote.port : 0,
-                                                .msg = *msg,
-                                                .record_bytes = record_bytes,
-                                                .real_bytes = record_bytes > real ? record_bytes : real};
-}
-
-static size_t op_kernel_max(void *ctx, const struct sg_path_addr *addr)
-{
-    (void)addr;
-    return ((struct world *)ctx)->kernel_max;
-}
-
-static void op_on_doubt(void *ctx)
-{
-    (void)ctx;
-}
-
-static void op_on_route(void *ctx)
-{
-    ((struct world *)ctx)->routes++;
-}
-
-static void op_random(void *ctx, uint8_t *out, size_t len)
-{
-    memset(out, ((struct world *)ctx)->next_random++, len);
-}
-
-static const struct sg_session_ops ops = {
-    .send_stream = op_send_stream,
-    .send_udp = op_send_udp,
-    .kernel_max = op_kernel_max,
-    .on_route = op_on_route,
-    .on_doubt = op_on_doubt,
-    .random = op_random,
-};
-
-static void start(struct world *world, enum sg_role role)
-{
-    *world = (struct world){.kernel_max = 1472, .next_random = 1};
-    sg_session_init(&world->session, role, &ops, world, T);
-    if (role == SG_ROLE_CLIENT)
-        sg_session_start_path(&world->session, T);
-}
-
-static enum sg_reason tick(struct world *world, uint64_t now_ms)
-{
-    world->count = 0;
-    return sg_session_tick(&world->session, now_ms);
-}
-
-static struct sg_path_addr addr_of(uint16_t port)
-{
-    return (struct sg_path_addr){.remote = {.ip = {.family = 4, .bytes = {192, 0, 2, 7}}, .port = port}};
-}
-
-/* A session message arrives in a record of that length; what is sent because of it is in world->sent. */
-static enum sg_reason arrive_as(struct world *world, const struct sg_msg *msg, uint16_t port, size_t record_bytes,
-                                bool newest, uint64_t now_ms)
-{
-    uint8_t bytes[SG_RECORD_PLAINTEXT_MAX] = {0};
-    struct sg_path_addr addr = addr_of(port);
-    bool is_server = world->session.role == SG_ROLE_SERVER;
-    struct sg_arrival arrival = {.addr = is_server ? &addr : NULL, .record_bytes = record_bytes, .newest = newest};
-    struct sg_wbuf w = sg_wbuf_init(bytes, sizeof bytes);
-    sg_session_message_encode(&w, msg);
-    assert_true(record_bytes >= sg_wbuf_len(&w) + SG_RECORD_OVERHEAD);
-    world->count = 0;
-    enum sg_reason reason =
-        sg_session_on_message(&world->session, bytes, record_bytes - SG_RECORD_OVERHEAD, &arrival, now_ms);
-    sg_session_on_record(&world->session, &arrival, now_ms);
-    return reason;
-}
-
-static enum sg_reason arrive(struct world *world, const struct sg_msg *msg, uint16_t port, uint64_t now_ms)
-{
-    return arrive_as(world, msg, port, 100, true, now_ms);
-}
-
-static bool stream(struct world *world, const struct sg_msg *msg)
-{
-    world->count = 0;
-    return sg_session_on_stream(&world->session, msg, T);
-}
-
-static struct sg_msg path_msg(enum sg_msg_type type, uint32_t n, uint8_t choice, uint32_t id, uint16_t size)
-{
-    return (struct sg_msg){.type = type, .path = {.n = n, .choice = choice, .id = id, .size = size}};
-}
-
-/* Takes the server through challenge and response for that address. */
-static void validate(struct world *world, uint16_t port, uint64_t now_ms)
-{
-    struct sg_msg probe = path_msg(SG_MSG_PROBE, 0, SG_PATH_STREAM, 1, 0);
-    assert_int_equal(arrive(world, &probe, port, now_ms), SG_REASON_NONE);
-    assert_int_equal(world->count, 1);
-    struct sg_msg response = world->sent[0].msg;
-    assert_int_equal(response.type, SG_MSG_CHALLENGE);
-    response.type = SG_MSG_RESPONSE;
-    assert_int_equal(arrive(world, &response, port, now_ms), SG_REASON_NONE);
-    assert_int_equal(world->count, 0);
-    assert_true(world->session.server_path.validated);
-    assert_int_equal(world->session.server_path.current.remote.port, port);
-}
-
-static void answer_client(struct world *world, uint64_t now_ms)
-{
-    struct sg_msg answer = path_msg(SG_MSG_PROBE_ANSWER, 0, SG_PATH_STREAM, 0, 57);
-    assert_int_equal(arrive(world, &answer, 0, now_ms), SG_REASON_NONE);
-}
-
-/* --- the stream --- */
-
-static void silent_stream_is_pinged_three_times_then_given_up(void **state)
-{
-    (void)state;
-    for (enum sg_role role = SG_ROLE_CLIENT; role <= SG_ROLE_SERVER; role++) {
-        struct world world;
-        start(&world, role);
-        world.session.client_path.state = SG_PATH_OFF;
-        for (unsigned i = 1; i <= 3; i++) {
-            assert_int_equal(sg_session_next_timeout(&world.session), T + 15 * S * i);
-            assert_int_equal(tick(&world, T + 15 * S * i - 1), SG_REASON_NONE);
-            assert_int_equal(world.count, 0);
-            assert_int_equal(tick(&world, T + 15 * S * i), SG_REASON_NONE);
-            assert_int_equal(world.count, 1);
-            assert_false(world.sent[0].on_udp);
-            assert_int_equal(world.sent[0].msg.type, SG_MSG_PING);
-        }
-        assert_int_equal(tick(&world, T + 60 * S - 1), SG_REASON_NONE);
-        assert_int_equal(tick(&world, T + 60 * S), SG_REASON_TIMEOUT);
-        assert_int_equal(world.count, 0);
-    }
-}
-
-static void any_byte_restarts_the_pulse(void **state)
-{
-    (void)state;
-    struct world world;
-    start(&world, SG_ROLE_SERVER);
-    for (unsigned i = 1; i <= 3; i++)
-        assert_int_equal(tick(&world, T + 15 * S * i), SG_REASON_NONE);
-    sg_session_stream_alive(&world.session, T + 59 * S);
-    assert_int_equal(tick(&world, T + 60 * S), SG_REASON_NONE);
-    assert_int_equal(world.count, 0);
-    assert_int_equal(sg_session_next_timeout(&world.session), T + 74 * S);
-    assert_int_equal(tick(&world, T + 74 * S), SG_REASON_NONE);
-    assert_int_equal(world.count, 1);
-}
-
-static void ping_is_answered_with_its_bytes(void **state)
-{
-    (void)state;
-    struct world world;
-    struct sg_msg ping = {.type = SG_MSG_PING, .token = {1, 2, 3, 4, 5, 6, 7, 8}};
-    struct sg_msg pong = ping;
-    pong.type = SG_MSG_PONG;
-    start(&world, SG_ROLE_SERVER);
-    assert_true(stream(&world, &ping));
-    assert_int_equal(world.count, 1);
-    assert_int_equal(world.sent[0].msg.type, SG_MSG_PONG);
-    assert_memory_equal(world.sent[0].msg.token, ping.token, 8);
-    assert_true(stream(&world, &pong));
-    assert_int_equal(world.count, 0);
-}
-
-static void other_messages_are_the_callers(void **state)
-{
-    (void)state;
-    struct world world;
-    start(&world, SG_ROLE_SERVER);
-    for (unsigned type = SG_MSG_DATAGRAM; type <= SG_MSG_REFUSED; type++) {
-        struct sg_msg msg = {.type = (enum sg_msg_type)type};
-        bool is_own = type == SG_MSG_PATH || type == SG_MSG_PING || type == SG_MSG_PONG;
-        assert_int_equal(stream(&world, &msg), is_own);
-    }
-}
+#include "session_world.h"
 
 /* --- the choice --- */
 
@@ -429,6 +206,41 @@ static void validated_path_stays_until_another_responds(void **state)
     assert_int_equal(world.sent[0].port, 8);
 }
 
+static void datagrams_take_the_stream_while_another_address_is_challenged(void **state)
+{
+    (void)state;
+    struct world world;
+    struct sg_msg probe = path_msg(SG_MSG_PROBE, 1, SG_PATH_UDP, 2, 0);
+    start(&world, SG_ROLE_SERVER);
+    validate(&world, 1000, T);
+    assert_int_equal(arrive(&world, &probe, 1000, T), SG_REASON_NONE);
+    assert_int_equal(sg_session_route(&world.session, 100, T), SG_ROUTE_UDP);
+
+    /* until it responds */
+    assert_int_equal(arrive(&world, &probe, 2000, T + S), SG_REASON_NONE);
+    struct sg_msg response = world.sent[0].msg;
+    assert_int_equal(response.type, SG_MSG_CHALLENGE);
+    assert_int_equal(sg_session_route(&world.session, 100, T + S), SG_ROUTE_STREAM);
+    response.type = SG_MSG_RESPONSE;
+    assert_int_equal(arrive(&world, &response, 2000, T + S + 1), SG_REASON_NONE);
+    assert_int_equal(sg_session_route(&world.session, 100, T + S + 1), SG_ROUTE_UDP);
+
+    /* or a newer record comes from the address that is validated; an older one tells nothing */
+    assert_int_equal(arrive(&world, &probe, 3000, T + 2 * S), SG_REASON_NONE);
+    assert_int_equal(arrive_as(&world, &probe, 2000, 100, false, T + 2 * S), SG_REASON_NONE);
+    assert_int_equal(sg_session_route(&world.session, 100, T + 2 * S), SG_ROUTE_STREAM);
+    assert_int_equal(arrive(&world, &probe, 2000, T + 2 * S), SG_REASON_NONE);
+    assert_int_equal(sg_session_route(&world.session, 100, T + 2 * S), SG_ROUTE_UDP);
+
+    /* or half a second is over; without a stream there is nothing to turn to */
+    assert_int_equal(arrive(&world, &probe, 4000, T + 3 * S), SG_REASON_NONE);
+    assert_int_equal(sg_session_route(&world.session, 100, T + 3 * S + 499), SG_ROUTE_STREAM);
+    assert_int_equal(sg_session_route(&world.session, 100, T + 3 * S + 500), SG_ROUTE_UDP);
+    assert_int_equal(arrive(&world, &probe, 5000, T + 4 * S), SG_REASON_NONE);
+    sg_session_stream_lost(&world.session, T + 4 * S);
+    assert_int_equal(sg_session_route(&world.session, 100, T + 4 * S), SG_ROUTE_UDP);
+}
+
 static void what_may_not_come_is_malformed(void **state)
 {
     (void)state;
@@ -579,10 +391,6 @@ static void who_is_not_on_udp_keeps_nothing_alive(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(silent_stream_is_pinged_three_times_then_given_up),
-        cmocka_unit_test(any_byte_restarts_the_pulse),
-        cmocka_unit_test(ping_is_answered_with_its_bytes),
-        cmocka_unit_test(other_messages_are_the_callers),
         cmocka_unit_test(servers_choice_follows_the_highest_n),
         cmocka_unit_test(server_uses_udp_only_when_told_and_validated),
         cmocka_unit_test(client_probes_then_chooses_udp_on_both_ways),
@@ -592,6 +400,7 @@ int main(void)
         cmocka_unit_test(unvalidated_address_gets_only_its_challenge),
         cmocka_unit_test(record_that_is_not_the_newest_makes_no_candidate),
         cmocka_unit_test(validated_path_stays_until_another_responds),
+        cmocka_unit_test(datagrams_take_the_stream_while_another_address_is_challenged),
         cmocka_unit_test(what_may_not_come_is_malformed),
         cmocka_unit_test(sizes_are_tried_when_the_path_stands),
         cmocka_unit_test(client_falls_back_and_comes_back),
