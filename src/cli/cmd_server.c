@@ -59,8 +59,9 @@ static const struct argp_option options[] = {
     {"check", KEY_CHECK, NULL, 0, "check configuration, certificate and users, then end", 0},
     {"verbose", 'v', NULL, 0, "log more", 0},
     {"quiet", 'q', NULL, 0, "log errors only", 0},
-    {"log-format", KEY_LOG_FORMAT, "FORMAT", 0, "log lines as text or json; this and the next go before the configuration", 0},
-    {"log-addresses", KEY_LOG_ADDRESSES, "HOW", 0, "addresses in log lines: masked or full", 0},
+    {"log-format", KEY_LOG_FORMAT, "FORMAT", 0, "log lines as text or json", 0},
+    {"log-addresses", KEY_LOG_ADDRESSES, "HOW", 0,
+     "addresses in log lines: masked or full; both options go before the configuration", 0},
     {0},
 };
 

@@ -1,4 +1,4 @@
-/* A histogram of whole numbers with buckets that double: bucket i counts what is at most 2^i and no less than needed. */
+/* A histogram of whole numbers with buckets that double: bucket i counts what is at most 2^i, and more than 2^(i-1). */
 #ifndef SG_CORE_HISTOGRAM_H
 #define SG_CORE_HISTOGRAM_H
 

@@ -180,8 +180,10 @@ void sg_http_text_free(struct sg_http_text *http)
 {
     if (!http)
         return;
-    while (http->readers)
-        free_reader(http->readers);
+    for (struct reader *reader = http->readers, *next = NULL; reader; reader = next) {
+        next = reader->next;
+        free_reader(reader);
+    }
     sg_listener_free(http->listener);
     free(http);
 }

@@ -3,8 +3,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -63,14 +61,13 @@ struct sg_process_stats sg_process_watch_read(struct sg_process_watch *watch)
 {
     struct sg_process_stats stats = {.start_seconds = watch->start_seconds, .open_fds = count_fds(watch->fds)};
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-    uint64_t size = 0, resident = 0;
     char text[256] = {0};
     struct rusage usage;
     struct rlimit limit;
-    if (pread(watch->statm, text, sizeof text - 1, 0) > 0 &&
-        sscanf(text, "%" SCNu64 " %" SCNu64, &size, &resident) == 2) {
-        stats.virtual_bytes = size * page;
-        stats.resident_bytes = resident * page;
+    if (pread(watch->statm, text, sizeof text - 1, 0) > 0) {
+        char *at = text; /* pages: all, resident, and what we do not tell */
+        stats.virtual_bytes = strtoull(at, &at, 10) * page;
+        stats.resident_bytes = strtoull(at, &at, 10) * page;
     }
     if (getrusage(RUSAGE_SELF, &usage) == 0)
         stats.cpu_seconds = seconds_of(&usage.ru_utime) + seconds_of(&usage.ru_stime);

@@ -48,9 +48,10 @@ static json_t *gather(struct sg_server *server, bool metrics)
     for (unsigned i = 0; i < server->worker_count; i++) {
         json_t *part = ask_worker(server->workers[i], metrics);
         sg_json_add(status, part);
-        json_array_append_new(workers, json_pack("{s:O?, s:O?}", "sessions", json_object_get(part, "sessions"),
-                                                 "datagrams_received",
-                                                 json_object_get(json_object_get(part, "up"), "received")));
+        json_array_append_new(workers,
+                              json_pack("{s:O?, s:O?, s:O?}", "sessions", json_object_get(part, "sessions"),
+                                        "handshakes", json_object_get(part, "tls_handshakes"), "datagrams_received",
+                                        json_object_get(json_object_get(part, "up"), "received")));
         json_decref(part);
     }
     json_object_set_new(status, "workers", workers);

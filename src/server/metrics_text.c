@@ -1,6 +1,6 @@
 /*
- * One table of metrics: name, type, help, where the figures stand in the document, and the writer of their shape. What the
- * document does not have is left out, but for the two lines that say that the metric exists.
+ * One table of metrics: name, type, help, where the figures stand in the document, and the writer of their shape. What
+ * the document does not have is left out, but for the two lines that say that the metric exists.
  */
 #include "server/metrics_text.h"
 
@@ -263,6 +263,8 @@ static const struct metric metrics[] = {
     {"sealgram_build_info", GAUGE, "Always 1; the version is a label.", write_build, "", 0, 0, 0},
     {"sealgram_workers", GAUGE, "Threads that carry the traffic.", write_worker_count, "", 0, 0, 0},
     {"sealgram_worker_sessions", GAUGE, "Sessions of a worker.", write_workers, "sessions", 0, 0, 0},
+    {"sealgram_worker_tls_handshakes_total", COUNTER, "TLS handshakes of a worker.", write_workers, "handshakes", 0, 0,
+     0},
     {"sealgram_worker_received_datagrams_total", COUNTER, "Datagrams from clients that a worker received.",
      write_workers, "datagrams_received", 0, 0, 0},
     {"sealgram_users", GAUGE, "Users in the user file.", write_value, "users", 0, 0, 0},

@@ -1,4 +1,4 @@
-/* What the log says of sessions: one line when one begins and one, with its counts, when it ends; and what each carried. */
+/* What each session carried, and what the log says of it: a line when it begins, one with the counts at its end. */
 #ifndef SG_SERVER_SESSION_LOG_H
 #define SG_SERVER_SESSION_LOG_H
 

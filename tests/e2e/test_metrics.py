@@ -133,6 +133,7 @@ def test_the_metrics_equal_the_status_document(used):
     for number, worker in enumerate(status['workers']):
         assert samples['sealgram_worker_sessions', str(number)] == worker['sessions']
         assert samples['sealgram_worker_received_datagrams_total', str(number)] == worker['datagrams_received']
+        assert samples['sealgram_worker_tls_handshakes_total', str(number)] == worker['handshakes']
 
 
 def test_nothing_in_the_status_document_is_missing_in_the_metrics(used):
