@@ -223,6 +223,7 @@ def test_a_machine_that_changes_its_addresses(lab, network, change):
         except TimeoutError:
             assert time.monotonic() - start < 3, client.err
     wait_for(lambda: client.status()['path'] == 'udp', 5, 'UDP')
+    wait_for(lambda: client.status()['stream'] == 'up', 5, 'a stream')
     status = client.status()
     assert (status['sessions_opened'], status['sessions_resumed']) == (1, change == 'another network')
     assert ('this machine has left the network' in client.err) == (change == 'another network')
