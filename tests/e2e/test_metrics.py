@@ -130,6 +130,7 @@ def test_the_metrics_equal_the_status_document(used):
     assert samples['sealgram_tcp_refused_total', 'first_byte'] == status['tcp']['refused_first_byte'] == 1
     assert samples['sealgram_tls_handshakes_total',] == status['tls_handshakes'] == 2
     assert samples['sealgram_build_info', status['version']] == 1
+    assert sum(worker['handshakes'] for worker in status['workers']) == 2
     for number, worker in enumerate(status['workers']):
         assert samples['sealgram_worker_sessions', str(number)] == worker['sessions']
         assert samples['sealgram_worker_received_datagrams_total', str(number)] == worker['datagrams_received']
@@ -254,6 +255,7 @@ def test_who_holds_connections_does_not_hold_them_for_long(lab):
     for sock in refused:
         assert sock.recv(1) == b''
         sock.close()
+    assert time.monotonic() - start < READER_SECONDS - 1, 'there was a place for them'
     slow.settimeout(0.2)
     ended = False
     while not ended and time.monotonic() - start < READER_SECONDS + 3:
