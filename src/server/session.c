@@ -210,15 +210,16 @@ static void on_packets(struct sg_outbound *outbound, struct sg_udp_packet *packe
     struct sg_server_session *session = assoc->session;
     SG_UNCLEARED struct sg_record records[SG_UDP_BATCH];
     size_t data_len[SG_UDP_BATCH] = {0};
-    unsigned run = 0;
+    unsigned run = 0, passed = 0;
+    size_t passed_bytes = 0;
     uint64_t now_ms = sg_now_ms();
     uint8_t *room = make_room(session->datapath, packets, count);
 
     for (unsigned i = 0; i < count; i++) {
         if (!packets[i].bytes)
             continue;
-        session->counts.down++;
-        session->counts.down_bytes += packets[i].len;
+        passed++;
+        passed_bytes += packets[i].len;
         uint8_t *data = room + SG_RECORD_HEADER_BYTES + SG_PLAINTEXT_HEADER_IP_MAX;
         memcpy(data, packets[i].bytes, packets[i].len);
         room = data + packets[i].len + SG_RECORD_TAG_BYTES;
@@ -231,6 +232,8 @@ static void on_packets(struct sg_outbound *outbound, struct sg_udp_packet *packe
         records[run] = (struct sg_record){.bytes = plaintext - SG_RECORD_HEADER_BYTES, .len = len};
         data_len[run++] = packets[i].len;
     }
+    session->counts.down += passed;
+    session->counts.down_bytes += passed_bytes;
     send_records(session, records, data_len, run, now_ms);
     sg_assoc_touch_down(&session->assocs, &assoc->node, now_ms);
     sg_server_session_pump(session, now_ms);

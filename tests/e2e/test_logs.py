@@ -169,3 +169,20 @@ def test_tcp_requests_leave_no_target_in_the_log(lab, tcp_echo):
     sock.close()
     assert code == 0
     assert f':{tcp_echo.address[1]}' not in server.err + client.err
+
+
+@pytest.mark.parametrize('form', ['text', 'json'])
+def test_no_secret_is_logged(lab, echo, form):
+    """The token of the invite, on both sides at the highest level, in a good login and a wrong one."""
+    folder, _, invite = lab.init()
+    server = lab.server(folder, '--log-format', form, '--log-addresses', 'full')
+    client = lab.client(invite, '-v', '--log-format', form)
+    carry(client, echo, 1, 10)
+    secret = re.search(r'sgt1_([^@]+)@', invite)[1]
+    wrong = lab.client(invite.replace(secret, secret[::-1]), '-v', '--log-format', form, ready=False)
+    assert wrong.process.wait(15) == 1
+    lab.programs.remove(wrong)
+    wait_for(lambda: 'credentials refused from 127.0.0.1:' in server.err, 5, 'the refusal')
+    for program in server, client, wrong:
+        assert program.err and secret not in program.err and secret[::-1] not in program.err
+        assert not re.search(r'x{10}', program.err)  # contents
