@@ -11,6 +11,7 @@
 #include "core/plaintext.h"
 #include "net/clock.h"
 #include "net/control_stream.h"
+#include "net/dscp.h"
 #include "net/sockaddr.h"
 #include "server/config.h"
 #include "server/datapath.h"
@@ -181,14 +182,17 @@ static void queue_down(struct sg_server_session *session, const uint8_t *plainte
 
 /* Seals a run of records of one association and hands it to the batch; what cannot be sealed goes by the stream. */
 static void send_records(struct sg_server_session *session, struct sg_record *records, const size_t *data_len,
-                         unsigned count, uint64_t now_ms)
+                         const uint8_t *dscp, unsigned count, uint64_t now_ms)
 {
     struct sg_datapath *datapath = session->datapath;
     const struct sg_path_addr *to = &session->core.server_path.current;
     size_t sealed = sg_seal_batch(&session->current->sender, records, count);
-    for (size_t i = 0; i < sealed; i++)
+    for (size_t i = 0; i < sealed; i++) {
+        datapath->back.dscp = dscp[i];
         sg_udp_tx_add(&datapath->back, datapath->ports[to->port_index].fd, &to->remote, &to->local, records[i].bytes,
                       records[i].len, &datapath->down, data_len[i]);
+    }
+    datapath->back.dscp = 0;
     for (size_t i = sealed; i < count; i++)
         queue_down(session, records[i].bytes + SG_RECORD_HEADER_BYTES, records[i].len, now_ms);
     sg_datapath_send_back(datapath);
@@ -210,6 +214,8 @@ static void on_packets(struct sg_outbound *outbound, struct sg_udp_packet *packe
     struct sg_server_session *session = assoc->session;
     SG_UNCLEARED struct sg_record records[SG_UDP_BATCH];
     size_t data_len[SG_UDP_BATCH] = {0};
+    uint8_t dscp[SG_UDP_BATCH] = {0};
+    uint64_t copied = session->datapath->worker->server->config->dscp;
     unsigned run = 0, passed = 0;
     size_t passed_bytes = 0;
     uint64_t now_ms = sg_now_ms();
@@ -230,11 +236,12 @@ static void on_packets(struct sg_outbound *outbound, struct sg_udp_packet *packe
             continue;
         }
         records[run] = (struct sg_record){.bytes = plaintext - SG_RECORD_HEADER_BYTES, .len = len};
+        dscp[run] = sg_dscp_copied(copied, packets[i].dscp);
         data_len[run++] = packets[i].len;
     }
     session->counts.down += passed;
     session->counts.down_bytes += passed_bytes;
-    send_records(session, records, data_len, run, now_ms);
+    send_records(session, records, data_len, dscp, run, now_ms);
     sg_assoc_touch_down(&session->assocs, &assoc->node, now_ms);
     sg_server_session_pump(session, now_ms);
 }
