@@ -1,6 +1,6 @@
 /*
- * Text for the log, from anybody: what comes out is UTF-8 (by jansson, which looks for itself) without a control character,
- * fits its room whatever that is, and says exactly what went in: undone, the escapes give the bytes again.
+ * Text for the log, from anybody: what comes out is UTF-8 (by jansson, which looks for itself) without a control
+ * character, fits its room whatever that is, and says exactly what went in: undone, the escapes give the bytes again.
  */
 #include <string.h>
 
