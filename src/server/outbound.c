@@ -8,12 +8,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/guard.h"
 #include "net/sockaddr.h"
 #include "net/udp.h"
 #include "server/config.h"
 #include "server/datapath.h"
-#include "server/policy.h"
 #include "server/server.h"
 #include "server/worker.h"
 
@@ -24,11 +22,13 @@ static struct sg_ports *ports_of(const struct sg_outbound *outbound)
     return &outbound->datapath->worker->server->ports;
 }
 
-void sg_outbound_init(struct sg_outbound *outbound, struct sg_datapath *datapath, const struct sg_outbound_owner *owner)
+void sg_outbound_init(struct sg_outbound *outbound, struct sg_datapath *datapath, struct sg_permits *permits,
+                      const struct sg_outbound_owner *owner)
 {
     memset(outbound, 0, sizeof *outbound);
     outbound->datapath = datapath;
     outbound->owner = owner;
+    outbound->permits = permits;
     outbound->contacts.filtering = datapath->worker->server->config->filtering;
     outbound->legs[0].fd = outbound->legs[1].fd = -1;
 }
@@ -58,7 +58,19 @@ static void drain_errors(struct sg_outbound *outbound, int fd)
         outbound->owner->on_error(outbound, &error.target, error.reason);
 }
 
-/* Takes out what nobody asked for. */
+/* Whether rules let pass what comes from there: for its address, or as one of the names that were sent to. */
+static bool may_answer(const struct sg_outbound *outbound, const struct sg_endpoint *source)
+{
+    if (sg_permits_source(outbound->permits, source))
+        return true;
+    for (struct sg_outbound_name *n = outbound->names; n; n = n->next)
+        if (sg_ip_equal(&n->ip, &source->ip) &&
+            sg_permits_source_named(outbound->permits, (const uint8_t *)n->name, n->len, source, &n->answer))
+            return true;
+    return false;
+}
+
+/* Takes out what nobody asked for, and what rules refuse. */
 static void filter(const struct sg_outbound *outbound, unsigned count)
 {
     struct sg_datapath *datapath = outbound->datapath;
@@ -66,9 +78,10 @@ static void filter(const struct sg_outbound *outbound, unsigned count)
         struct sg_udp_packet *packet = &datapath->rx.packets[i];
         datapath->down.received++;
         datapath->down.received_bytes += packet->len;
-        if (sg_contacts_has(&outbound->contacts, &packet->peer))
+        bool asked_for = sg_contacts_has(&outbound->contacts, &packet->peer);
+        if (asked_for && may_answer(outbound, &packet->peer))
             continue;
-        sg_ledger_drop(&datapath->down, SG_REASON_FILTERED);
+        sg_ledger_drop(&datapath->down, asked_for ? SG_REASON_POLICY : SG_REASON_FILTERED);
         packet->bytes = NULL;
         packet->len = 0;
     }
@@ -92,15 +105,6 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
     }
     if (brought > 0)
         sg_histogram_add(&datapath->down_batches, brought);
-}
-
-bool sg_outbound_permits(const struct sg_datapath *datapath, const struct sg_endpoint *target)
-{
-    const struct sg_guard *guard = &datapath->worker->policy->guard;
-    if (sg_guard_check(guard, target, NULL) == SG_OK)
-        return true;
-    return sg_guard_is_here(guard, &target->ip) &&
-           sg_ports_is_taken(&datapath->worker->server->ports, target->ip.family, target->port);
 }
 
 static enum sg_reason open_leg(struct sg_outbound *outbound, uint8_t family)
@@ -138,15 +142,16 @@ enum sg_reason sg_outbound_send(struct sg_outbound *outbound, const struct sg_en
     return SG_REASON_NONE;
 }
 
-const struct sg_ip *sg_outbound_name_find(const struct sg_outbound *outbound, const uint8_t *name, size_t len)
+struct sg_outbound_name *sg_outbound_name_find(const struct sg_outbound *outbound, const uint8_t *name, size_t len)
 {
-    for (const struct sg_outbound_name *n = outbound->names; n; n = n->next)
+    for (struct sg_outbound_name *n = outbound->names; n; n = n->next)
         if (n->len == len && memcmp(n->name, name, len) == 0)
-            return &n->ip;
+            return n;
     return NULL;
 }
 
-void sg_outbound_name_add(struct sg_outbound *outbound, const uint8_t *name, size_t len, const struct sg_ip *ip)
+void sg_outbound_name_add(struct sg_outbound *outbound, const uint8_t *name, size_t len, const struct sg_ip *ip,
+                          const struct sg_permit_answer *answer)
 {
     unsigned count = 0;
     struct sg_outbound_name **link = &outbound->names;
@@ -157,7 +162,7 @@ void sg_outbound_name_add(struct sg_outbound *outbound, const uint8_t *name, siz
     struct sg_outbound_name *entry = malloc(sizeof *entry + len);
     if (!entry)
         return;
-    *entry = (struct sg_outbound_name){.ip = *ip, .len = (uint8_t)len};
+    *entry = (struct sg_outbound_name){.ip = *ip, .answer = *answer, .len = (uint8_t)len};
     memcpy(entry->name, name, len);
     *link = entry;
 }

@@ -5,9 +5,11 @@
 
 #include <sodium.h>
 
+#include "server/rules.h"
 #include "server/users.h"
 
-struct sg_policy *sg_policy_new(struct sg_users *users, unsigned generation, const struct sg_guard *guard)
+struct sg_policy *sg_policy_new(struct sg_users *users, unsigned generation, const struct sg_guard *guard,
+                                struct sg_rules *rules)
 {
     struct sg_policy *policy = calloc(1, sizeof *policy);
     if (!policy) {
@@ -18,6 +20,7 @@ struct sg_policy *sg_policy_new(struct sg_users *users, unsigned generation, con
     policy->generation = generation;
     policy->users = users;
     policy->guard = *guard;
+    policy->rules = sg_rules_ref(rules);
     return policy;
 }
 
@@ -32,6 +35,7 @@ void sg_policy_release(struct sg_policy *policy)
     if (!policy || atomic_fetch_sub(&policy->refs, 1) > 1)
         return;
     sg_users_free(policy->users);
+    sg_rules_release(policy->rules);
     free(policy);
 }
 

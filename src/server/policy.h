@@ -1,6 +1,7 @@
 /*
- * Who may, and where to, at one moment: the users of the user file, and the guard of targets. A policy does not change;
- * when the file or the machine's addresses do, a new one takes its place, and each worker turns to it in its own time.
+ * Who may, and where to, at one moment: the users of the user file, the guard of targets, and the rules. A policy does
+ * not change; when a file or the machine's addresses do, a new one takes its place, and each worker turns to it in its
+ * own time.
  */
 #ifndef SG_SERVER_POLICY_H
 #define SG_SERVER_POLICY_H
@@ -9,17 +10,23 @@
 
 #include "core/guard.h"
 
+struct sg_rules;
 struct sg_users;
 
 struct sg_policy {
     _Atomic unsigned refs;
     unsigned generation; /* of the user file: another number, other users */
     struct sg_users *users;
-    struct sg_guard guard;
+    struct sg_guard guard; /* comes before the rules */
+    struct sg_rules *rules;
 };
 
-/* Takes over users. One reference is the caller's. NULL when memory is short: users are freed then. */
-struct sg_policy *sg_policy_new(struct sg_users *users, unsigned generation, const struct sg_guard *guard);
+/*
+ * Takes over users, and takes a reference of rules. One reference is the caller's. NULL when memory is short: users are
+ * freed then.
+ */
+struct sg_policy *sg_policy_new(struct sg_users *users, unsigned generation, const struct sg_guard *guard,
+                                struct sg_rules *rules);
 struct sg_policy *sg_policy_ref(struct sg_policy *policy);
 void sg_policy_release(struct sg_policy *policy); /* accepts NULL */
 

@@ -89,7 +89,7 @@ static bool add_own(struct sg_guard *guard, const struct sg_ip *ip)
 
 /*
  * The server's own addresses are no targets, unless --allow covers them; associations reach each other there all the
- * same (sg_outbound_permits).
+ * same (sg_permits_target).
  */
 static bool add_own_addresses(struct sg_guard *guard, const struct sg_ip *advertised)
 {
@@ -113,7 +113,7 @@ static bool add_own_addresses(struct sg_guard *guard, const struct sg_ip *advert
     return true;
 }
 
-static bool make_guard(const struct sg_config *config, struct sg_guard *guard)
+bool sg_server_guard(const struct sg_config *config, struct sg_guard *guard)
 {
     memset(guard, 0, sizeof *guard);
     for (unsigned i = 0; i < config->allow_count; i++)
@@ -142,14 +142,14 @@ static bool load(struct sg_server *server)
         sg_log_event(SG_LOG_ERROR, "config_refused", NULL, "%s", text);
         return false;
     }
-    if (!make_guard(config, &guard)) {
+    if (!sg_server_guard(config, &guard)) {
         sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "cannot list the own addresses: %s", strerror(errno));
         return false;
     }
     struct sg_users *users = load_users(config);
     if (!users)
         return false;
-    server->policy = sg_policy_new(users, 0, &guard);
+    server->policy = sg_policy_new(users, 0, &guard, config->rules);
     if (!server->policy)
         sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "out of memory for the users");
     return server->policy != NULL;
@@ -197,7 +197,7 @@ static bool announce(struct sg_server *server, struct sg_users *users, unsigned 
                      const struct sg_guard *guard)
 {
     struct turn *turns[SG_WORKERS_MAX] = {0};
-    struct sg_policy *fresh = sg_policy_new(users, generation, guard);
+    struct sg_policy *fresh = sg_policy_new(users, generation, guard, server->config->rules);
     bool room = fresh != NULL;
     for (unsigned i = 0; i < server->worker_count && room; i++)
         room = (turns[i] = malloc(sizeof *turns[i])) != NULL;
@@ -248,7 +248,7 @@ static void look_up_addresses(struct sg_server *server)
 {
     struct sg_guard guard;
     const struct sg_policy *now = server->policy;
-    if (make_guard(server->config, &guard) && !same_own(&guard, &now->guard))
+    if (sg_server_guard(server->config, &guard) && !same_own(&guard, &now->guard))
         (void)announce(server, sg_users_share(now->users), now->generation, &guard);
 }
 

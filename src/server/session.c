@@ -275,7 +275,7 @@ static struct sg_server_assoc *create_assoc(struct sg_server_session *session, u
         goto refused;
     }
     assoc->session = session;
-    sg_outbound_init(&assoc->outbound, datapath, &outbound_owner);
+    sg_outbound_init(&assoc->outbound, datapath, &session->permits, &outbound_owner);
     datapath->association_count++;
     return assoc;
 refused:
@@ -296,7 +296,11 @@ void sg_server_session_forward(struct sg_server_session *session, uint32_t numbe
 {
     struct sg_target shown = name ? *name : sg_endpoint_target(target);
     enum sg_reason reason = SG_REASON_NONE;
-    if (!sg_outbound_permits(session->datapath, target)) {
+    struct sg_server_assoc *assoc = (struct sg_server_assoc *)sg_assoc_find(&session->assocs, number);
+    struct sg_outbound_name *known =
+        name && assoc ? sg_outbound_name_find(&assoc->outbound, name->name, name->name_len) : NULL;
+    struct sg_permit_answer fresh = {0};
+    if (!sg_permits_target(&session->permits, name, target, known ? &known->answer : &fresh)) {
         refuse_datagram(session, number, SG_REFUSED_TARGET, SG_REASON_POLICY, &shown, now_ms);
         return;
     }
@@ -304,7 +308,6 @@ void sg_server_session_forward(struct sg_server_session *session, uint32_t numbe
         refuse_datagram(session, number, SG_REFUSED_TARGET, SG_REASON_TOO_BIG, &shown, now_ms);
         return;
     }
-    struct sg_server_assoc *assoc = (struct sg_server_assoc *)sg_assoc_find(&session->assocs, number);
     if (!assoc && sg_assoc_state(&session->assocs, number) == SG_ASSOC_IS_USED) {
         drop_up(session, SG_REASON_ASSOC_CLOSED);
         note_closed(session, number);
@@ -322,8 +325,8 @@ void sg_server_session_forward(struct sg_server_session *session, uint32_t numbe
         return;
     }
     sg_assoc_touch_up(&session->assocs, &assoc->node, target->port, now_ms);
-    if (name && !sg_outbound_name_find(&assoc->outbound, name->name, name->name_len))
-        sg_outbound_name_add(&assoc->outbound, name->name, name->name_len, &target->ip);
+    if (name && !known)
+        sg_outbound_name_add(&assoc->outbound, name->name, name->name_len, &target->ip, &fresh);
 }
 
 void sg_server_session_up(struct sg_server_session *session, uint8_t *plaintext, size_t len, uint64_t now_ms)
@@ -341,14 +344,16 @@ void sg_server_session_up(struct sg_server_session *session, uint8_t *plaintext,
         return;
     }
     struct sg_server_assoc *assoc = (struct sg_server_assoc *)sg_assoc_find(&session->assocs, d.association);
-    const struct sg_ip *known =
+    const struct sg_outbound_name *known =
         assoc ? sg_outbound_name_find(&assoc->outbound, d.address.name, d.address.name_len) : NULL;
     if (known) {
-        target.ip = *known;
+        target.ip = known->ip;
         sg_server_session_forward(session, d.association, &d.address, &target, d.data, d.data_len, now_ms);
     } else if (!assoc && sg_assoc_state(&session->assocs, d.association) == SG_ASSOC_IS_USED) {
         drop_up(session, SG_REASON_ASSOC_CLOSED);
         note_closed(session, d.association);
+    } else if (!sg_permits_lookup(&session->permits, &d.address)) {
+        refuse_datagram(session, d.association, SG_REFUSED_TARGET, SG_REASON_POLICY, &d.address, now_ms);
     } else {
         sg_names_wait(session, d.association, &d.address, d.data, d.data_len);
     }
@@ -500,6 +505,7 @@ static void free_session(struct sg_server_session *session)
     sg_names_cancel(session);
     sg_assoc_each(&session->assocs, close_node, NULL);
     sg_assoc_table_dispose(&session->assocs);
+    sg_permits_dispose(&session->permits);
     sg_control_stream_discard(&session->waiting, &session->datapath->down);
     event_del(&session->timer);
     if (session->datapath->sessions[session->index] == session) {
@@ -529,6 +535,7 @@ enum sg_reason sg_server_session_open(struct sg_datapath *datapath, const struct
     session->datapath = datapath;
     session->who = *who;
     session->who.bev = NULL;
+    sg_permits_init(&session->permits, datapath->worker, &session->who);
     session->armed_ms = SG_NEVER;
     session->renewal = (struct sg_renewal){.other_ends_ms = SG_NEVER, .grace_ends_ms = SG_NEVER};
     sg_session_init(&session->core, SG_ROLE_SERVER, &session_ops, session, now_ms);
