@@ -57,7 +57,7 @@ static void write_policy(FILE *file, const struct sg_server_yaml *yaml)
           "# from (the client's network), command (udp, connect, bind), protocol (udp, tcp), to (the target's "
           "network), host\n"
           "# (a name, or \"*.example.org\"), port (N or FIRST-LAST). `sealgram policy test` tells which rule decides.\n"
-          "# groups:\n#   staff: [alice, bob]\n"
+          "# groups: {staff: [alice, bob]}\n"
           "# rules:\n"
           "#   - {name: dns, command: udp, to: 9.9.9.9, port: 53, action: allow}\n"
           "#   - {name: no-mail, port: [25, 465], action: deny, reply: 5, log: true}\n"
