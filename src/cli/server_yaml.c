@@ -50,6 +50,19 @@ static void write_policy(FILE *file, const struct sg_server_yaml *yaml)
           file);
     fputs(yaml->allow_count > 0 ? "allow:\n" : "# allow:\n#   - \"10.0.0.0/8\"\n", file);
     write_list(file, yaml->allow, yaml->allow_count);
+    fputs("\n# Who may send where: the first rule that matches decides. Without rules all is allowed that the list "
+          "above\n"
+          "# leaves open; with them, what no rule matches is refused. Conditions, each one value or a list: user, "
+          "group,\n"
+          "# from (the client's network), command (udp, connect, bind), protocol (udp, tcp), to (the target's "
+          "network), host\n"
+          "# (a name, or \"*.example.org\"), port (N or FIRST-LAST). `sealgram policy test` tells which rule decides.\n"
+          "# groups: {staff: [alice, bob]}\n"
+          "# rules:\n"
+          "#   - {name: dns, command: udp, to: 9.9.9.9, port: 53, action: allow}\n"
+          "#   - {name: no-mail, port: [25, 465], action: deny, reply: 5, log: true}\n"
+          "#   - {name: web, group: staff, protocol: tcp, port: [80, 443], action: allow}\n",
+          file);
     fputs(
         "\n# From where SOCKS5 is spoken without TLS, user names and passwords in the clear. Nowhere by default.\n"
         "# plain_socks:\n#   from: []\n\n"
