@@ -89,6 +89,14 @@ static void write_numbers(FILE *file, const struct sg_config *defaults)
         file);
     for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++)
         fprintf(file, "#   %s: %" PRIu32 "\n", limits[i].name, limits[i].value);
+    fputs("\n# What single users, or each user of a group, may have instead; and how much they may carry, payload of\n"
+          "# datagrams and streams together. Numbers may end in k, M, G or T. Datagrams over a rate are dropped, "
+          "streams\n"
+          "# wait. A day is one of UTC. The user's own setting comes first, then the largest of the user's groups.\n"
+          "# user_limits:\n#   alice:\n#     sessions: 4\n#     associations: 256\n#     connections: 64\n"
+          "#     up_bits_per_second: 20M\n#     down_bits_per_second: 100M\n#     datagrams_per_second: 10k\n"
+          "#     bytes_per_day: 50G\n# group_limits:\n#   guests:\n#     bytes_per_day: 1G\n",
+          file);
     fprintf(file,
             "\n# When an association without datagrams ends; dns_seconds is for one that only asked port 53.\n"
             "# timeouts:\n#   association_seconds: %" PRIu64 "\n#   dns_seconds: %" PRIu64 "\n",

@@ -41,7 +41,6 @@ static void free_opening(struct sg_opening *opening)
         opening->next->link = opening->link;
     if (opening->deadline)
         event_free(opening->deadline);
-    sg_usage_give(opening->who.usage, SG_USAGE_CONNECTION);
     free(opening);
 }
 
@@ -49,7 +48,7 @@ static void end_opening(struct sg_opening *opening, enum sg_reason reason)
 {
     struct sg_handover who = opening->who;
     free_opening(opening);
-    sg_channel_conn_end(&who, reason);
+    sg_handover_end(&who, SG_USAGE_CONNECTION, reason);
 }
 
 void sg_channel_conns_free_all(struct sg_worker *worker)
@@ -60,16 +59,52 @@ void sg_channel_conns_free_all(struct sg_worker *worker)
     }
 }
 
-void sg_channel_conn_end(struct sg_handover *who, enum sg_reason reason)
+/* A connection that is being finished, and still counts. */
+struct leaving {
+    struct sg_usage *usage;
+    enum sg_usage_kind slot;
+};
+
+static void leave(struct sg_usage *usage, enum sg_usage_kind slot)
 {
-    if (reason == SG_REASON_NONE)
+    sg_usage_give(usage, slot);
+    sg_usage_release(usage);
+}
+
+static void on_gone(void *ctx)
+{
+    struct leaving leaving = *(struct leaving *)ctx;
+    free(ctx);
+    leave(leaving.usage, leaving.slot);
+}
+
+/* True if the slot is given back later. */
+static bool finish_counted(const struct sg_handover *who, enum sg_usage_kind slot)
+{
+    struct leaving *leaving = malloc(sizeof *leaving);
+    if (!leaving) {
         bufferevent_free(who->bev);
-    else if (reason == SG_REASON_SHUTDOWN)
+        return false;
+    }
+    *leaving = (struct leaving){.usage = who->usage, .slot = slot};
+    if (sg_finish_then(who->bev, on_gone, leaving))
+        return true;
+    free(leaving);
+    return false;
+}
+
+void sg_handover_end(struct sg_handover *who, enum sg_usage_kind slot, enum sg_reason reason)
+{
+    bool later = false;
+    if (who->bev && reason == SG_REASON_NONE)
+        bufferevent_free(who->bev);
+    else if (who->bev && reason == SG_REASON_SHUTDOWN)
         sg_finish_now(who->bev);
-    else
-        sg_finish(who->bev);
+    else if (who->bev)
+        later = finish_counted(who, slot);
+    if (!later)
+        leave(who->usage, slot);
     who->bev = NULL;
-    sg_usage_release(who->usage);
     who->usage = NULL;
 }
 
@@ -127,16 +162,16 @@ static void write_reply(struct bufferevent *bev, uint8_t rep, const struct sg_en
     bufferevent_write(bev, bytes, sg_wbuf_len(&w));
 }
 
-static void write_refusal(const struct sg_handover *who, uint8_t rep, enum sg_reason reason)
+void sg_channel_conn_refuse(struct bufferevent *bev, const char *user, uint8_t rep, enum sg_reason reason)
 {
     struct sg_endpoint none = {0};
-    write_reply(who->bev, rep, &none, NULL, reason);
-    sg_log(SG_LOG_INFO, "session of %s refused: %s", who->user, sg_reason_text(reason));
+    write_reply(bev, rep, &none, NULL, reason);
+    sg_log(SG_LOG_INFO, "session of %s refused: %s", user, sg_reason_text(reason));
 }
 
 static void refuse_open(struct sg_opening *opening, uint8_t rep, enum sg_reason reason)
 {
-    write_refusal(&opening->who, rep, reason);
+    sg_channel_conn_refuse(opening->who.bev, opening->who.user, rep, reason);
     end_opening(opening, reason);
 }
 
@@ -166,7 +201,7 @@ static void accept_open(struct sg_opening *opening, const struct sg_open_request
     struct sg_open_reply reply = {
         .suite = suite,
         .max_senders = (uint16_t)worker->server->key_limits.max_senders,
-        .max_associations = config->limits.associations_per_user,
+        .max_associations = sg_usage_most(opening->who.usage, SG_USAGE_ASSOCIATION),
         .assoc_idle_s = (uint32_t)(config->timeouts.association_ms / 1000),
         .dns_idle_s = (uint32_t)(config->timeouts.dns_ms / 1000),
     };
@@ -176,6 +211,7 @@ static void accept_open(struct sg_opening *opening, const struct sg_open_request
     struct bufferevent *bev = opening->who.bev;
     write_reply(bev, SG_SOCKS5_REP_SUCCEEDED, &endpoint, &reply, SG_REASON_NONE);
     sg_log(SG_LOG_INFO, "session of %s opened: %s", session->who.user, session->suite->name);
+    sg_usage_give(opening->who.usage, SG_USAGE_CONNECTION); /* the session has a slot of its own kind */
     free_opening(opening);
 
     bufferevent_setcb(bev, on_stream, on_stream_written, on_stream_end, session);
@@ -222,13 +258,10 @@ void sg_channel_conn_start(struct sg_worker *worker, const struct sg_handover *h
 {
     const struct timeval limit = {.tv_sec = worker->server->config->limits.handshake_seconds};
     struct sg_handover who = *handover;
-    bool taken = sg_usage_take(who.usage, SG_USAGE_CONNECTION);
-    struct sg_opening *opening = taken ? calloc(1, sizeof *opening) : NULL;
+    struct sg_opening *opening = calloc(1, sizeof *opening);
     if (!opening) {
-        if (taken)
-            sg_usage_give(who.usage, SG_USAGE_CONNECTION);
-        write_refusal(&who, SG_SOCKS5_REP_GENERAL, SG_REASON_LIMIT);
-        sg_channel_conn_end(&who, SG_REASON_LIMIT);
+        sg_channel_conn_refuse(who.bev, who.user, SG_SOCKS5_REP_GENERAL, SG_REASON_BUSY);
+        sg_handover_end(&who, SG_USAGE_CONNECTION, SG_REASON_BUSY);
         return;
     }
     *opening = (struct sg_opening){.next = worker->openings, .link = &worker->openings, .worker = worker, .who = who};

@@ -7,15 +7,16 @@
 
 #include "core/addr.h"
 #include "core/reason.h"
+#include "server/usage.h"
 
 struct bufferevent;
 struct sg_worker;
-struct sg_usage;
 
 /*
  * An authenticated connection that is given away. bev has no callbacks any more, reading is enabled, and its input
- * holds what the client sent after the request. user is the name; usage a counted reference that the receiver
- * releases (sg_usage_release). Both addresses are of the TCP connection.
+ * holds what the client sent after the request. user is the name; usage a counted reference, of which a slot was taken
+ * for the connection: the receiver ends with sg_handover_end, or gives back and releases. Both addresses are of the TCP
+ * connection.
  */
 struct sg_handover {
     struct bufferevent *bev;
@@ -26,21 +27,27 @@ struct sg_handover {
     struct sg_endpoint local;
 };
 
-/* The client asked for CHANNEL (0xE8) with ALPN sealgram/1: takes over bev and usage in any case. */
+/*
+ * Ends a connection that was handed over, if it is not ended yet (bev NULL): flushed first, unless reason is NONE (the
+ * stream is broken). Its slot and usage are given back when its socket is closed, and not before.
+ */
+void sg_handover_end(struct sg_handover *who, enum sg_usage_kind slot, enum sg_reason reason);
+
+/*
+ * The client asked for CHANNEL (0xE8) with ALPN sealgram/1: takes over bev, usage and its slot, a connection, in any
+ * case.
+ */
 void sg_channel_conn_start(struct sg_worker *worker, const struct sg_handover *handover);
 
 /* Ends the connections that asked for one and did not say more yet. */
 void sg_channel_conns_free_all(struct sg_worker *worker);
 
-/*
- * Ends the connection of a session that is gone: flushed first, unless reason is NONE (the stream is broken).
- * Releases usage.
- */
-void sg_channel_conn_end(struct sg_handover *who, enum sg_reason reason);
+/* Writes the refusal of a channel; the connection stays the caller's. */
+void sg_channel_conn_refuse(struct bufferevent *bev, const char *user, uint8_t rep, enum sg_reason reason);
 
 /*
- * The client asked for UDP ASSOCIATE and policy allows plain UDP from it: takes over bev and usage in any case,
- * replies.
+ * The client asked for UDP ASSOCIATE and policy allows plain UDP from it: takes over bev, usage and its slot, an
+ * association, in any case, replies.
  */
 void sg_plain_assoc_start(struct sg_worker *worker, const struct sg_handover *handover,
                           const struct sg_target *request);

@@ -161,6 +161,8 @@ static const struct sg_yaml_key top_keys[] = {
     {.name = "allow_anyone_without_authentication", .read = sg_yaml_read_bool, .offset = AT(allow_anyone)},
     NUMBER("workers", workers, 1, 256),
     {.name = "limits", .read = sg_yaml_read_mapping, .keys = limit_keys},
+    {.name = "user_limits", .read = sg_yaml_read_user_limits, .offset = AT(user_limits)},
+    {.name = "group_limits", .read = sg_yaml_read_user_limits, .offset = AT(group_limits)},
     {.name = "timeouts", .read = sg_yaml_read_mapping, .keys = timeout_keys},
     {.name = NULL},
 };
@@ -229,6 +231,8 @@ void sg_config_free(struct sg_config *config)
     free(config->users);
     free(config->client_ca);
     free(config->status_socket);
+    sg_user_limits_dispose(&config->user_limits);
+    sg_user_limits_dispose(&config->group_limits);
     free(config);
 }
 

@@ -10,6 +10,7 @@
 
 #include "core/addr.h"
 #include "core/contacts.h"
+#include "server/user_limits.h"
 #include "server/yaml_read.h"
 
 enum { SG_CONFIG_LISTEN_MAX = 16, SG_CONFIG_NETS_MAX = SG_YAML_NETS_MAX, SG_CONFIG_ERROR_MAX = SG_YAML_ERROR_MAX };
@@ -43,6 +44,7 @@ struct sg_config {
         uint32_t handshake_seconds;
         uint32_t password_threads, password_queue;
     } limits;
+    struct sg_user_limits user_limits, group_limits;
     struct {
         uint64_t association_ms, dns_ms;
     } timeouts;

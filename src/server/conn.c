@@ -122,7 +122,25 @@ static void refuse_request(struct sg_conn *conn, uint8_t rep)
     finish_conn(conn);
 }
 
-/* Fills the hand-over and takes the bufferevent out of conn. False: memory is short, answered and gone. */
+/* What a request takes a slot of. */
+static enum sg_usage_kind slot_of(uint8_t command)
+{
+    return command == SG_SOCKS5_CMD_UDP_ASSOCIATE ? SG_USAGE_ASSOCIATION : SG_USAGE_CONNECTION;
+}
+
+/* NONE when there is room for the request, and a slot was taken. */
+static enum sg_reason take_slot(struct sg_usage *usage, uint8_t command)
+{
+    bool is_stream = command == SG_SOCKS5_CMD_CONNECT || command == SG_SOCKS5_CMD_BIND;
+    if (is_stream && !sg_usage_has_day(usage))
+        return SG_REASON_QUOTA;
+    return sg_usage_take(usage, slot_of(command)) ? SG_REASON_NONE : SG_REASON_LIMIT;
+}
+
+/*
+ * Fills the hand-over, a slot included, and takes the bufferevent out of conn. False: refused; until the answer is
+ * taken the connection counts among those before their request, so that nobody who is at a limit has more of them.
+ */
 static bool hand_over(struct sg_conn *conn, struct sg_handover *out)
 {
     struct sg_server *server = conn->worker->server;
@@ -130,52 +148,65 @@ static bool hand_over(struct sg_conn *conn, struct sg_handover *out)
     memcpy(out->user, conn->user, sizeof conn->user);
     sg_users_digest(conn->worker->policy->users, conn->user, out->credential_digest);
     out->usage = sg_usage_acquire(server->usage, conn->user);
-    if (!out->usage) {
-        refuse_request(conn, SG_SOCKS5_REP_GENERAL);
-        return false;
+    enum sg_reason reason = out->usage ? take_slot(out->usage, conn->socks.command) : SG_REASON_BUSY;
+    if (reason == SG_REASON_NONE) {
+        conn->bev = NULL;
+        bufferevent_setcb(out->bev, NULL, NULL, NULL, NULL);
+        return true;
     }
-    conn->bev = NULL;
-    bufferevent_setcb(out->bev, NULL, NULL, NULL, NULL);
-    return true;
+    sg_usage_release(out->usage);
+    if (conn->socks.command == SG_SOCKS5_CMD_CHANNEL) {
+        sg_channel_conn_refuse(conn->bev, conn->user, SG_SOCKS5_REP_GENERAL, reason);
+        finish_conn(conn);
+    } else {
+        refuse_request(conn, sg_socks5_rep_of_reason(reason));
+    }
+    return false;
+}
+
+/* The request is permitted: whoever serves it takes over. */
+static void serve(struct sg_conn *conn)
+{
+    struct sg_worker *worker = conn->worker;
+    struct sg_handover handover;
+    if (!hand_over(conn, &handover))
+        return;
+    switch (conn->socks.command) {
+    case SG_SOCKS5_CMD_CONNECT:
+        sg_connect_start(worker, &handover, &conn->socks.target);
+        break;
+    case SG_SOCKS5_CMD_BIND:
+        sg_bind_start(worker, &handover, &conn->socks.target);
+        break;
+    case SG_SOCKS5_CMD_UDP_ASSOCIATE:
+        sg_plain_assoc_start(worker, &handover, &conn->socks.target);
+        break;
+    default:
+        sg_channel_conn_start(worker, &handover);
+        break;
+    }
+    free_conn(conn);
 }
 
 static void on_request(struct sg_conn *conn)
 {
-    struct sg_worker *worker = conn->worker;
-    const struct sg_config *config = worker->server->config;
-    const struct sg_target *target = &conn->socks.target;
-    bool sealgram = conn->is_tls && sg_tls_alpn(conn->bev) == SG_TLS_ALPN_SEALGRAM;
-    bool udp_allowed = is_listed(config->plain_udp, config->plain_udp_count, &conn->peer.ip);
-    struct sg_handover handover;
-
+    const struct sg_config *config = conn->worker->server->config;
     switch (conn->socks.command) {
     case SG_SOCKS5_CMD_CONNECT:
-        if (hand_over(conn, &handover)) {
-            sg_connect_start(worker, &handover, target);
-            free_conn(conn);
-        }
-        return;
     case SG_SOCKS5_CMD_BIND:
-        if (hand_over(conn, &handover)) {
-            sg_bind_start(worker, &handover, target);
-            free_conn(conn);
-        }
+        serve(conn);
         return;
     case SG_SOCKS5_CMD_UDP_ASSOCIATE:
-        if (!udp_allowed) {
+        if (is_listed(config->plain_udp, config->plain_udp_count, &conn->peer.ip))
+            serve(conn);
+        else
             refuse_request(conn, SG_SOCKS5_REP_POLICY);
-        } else if (hand_over(conn, &handover)) {
-            sg_plain_assoc_start(worker, &handover, target);
-            free_conn(conn);
-        }
         return;
     case SG_SOCKS5_CMD_CHANNEL:
-        if (!sealgram) {
+        if (conn->is_tls && sg_tls_alpn(conn->bev) == SG_TLS_ALPN_SEALGRAM)
+            serve(conn);
+        else
             refuse_request(conn, SG_SOCKS5_REP_COMMAND);
-        } else if (hand_over(conn, &handover)) {
-            sg_channel_conn_start(worker, &handover);
-            free_conn(conn);
-        }
         return;
     default: /* any byte can come from the network */
         refuse_request(conn, SG_SOCKS5_REP_COMMAND);

@@ -9,12 +9,14 @@
 #include <unistd.h>
 
 #include "core/guard.h"
+#include "net/clock.h"
 #include "net/sockaddr.h"
 #include "net/udp.h"
 #include "server/config.h"
 #include "server/datapath.h"
 #include "server/policy.h"
 #include "server/server.h"
+#include "server/usage.h"
 #include "server/worker.h"
 
 enum { NAMES_MAX = 64, ERRORS_AFTER = 32 };
@@ -24,11 +26,13 @@ static struct sg_ports *ports_of(const struct sg_outbound *outbound)
     return &outbound->datapath->worker->server->ports;
 }
 
-void sg_outbound_init(struct sg_outbound *outbound, struct sg_datapath *datapath, const struct sg_outbound_owner *owner)
+void sg_outbound_init(struct sg_outbound *outbound, struct sg_datapath *datapath, struct sg_usage *usage,
+                      const struct sg_outbound_owner *owner)
 {
     memset(outbound, 0, sizeof *outbound);
     outbound->datapath = datapath;
     outbound->owner = owner;
+    outbound->usage = usage;
     outbound->contacts.filtering = datapath->worker->server->config->filtering;
     outbound->legs[0].fd = outbound->legs[1].fd = -1;
 }
@@ -58,6 +62,13 @@ static void drain_errors(struct sg_outbound *outbound, int fd)
         outbound->owner->on_error(outbound, &error.target, error.reason);
 }
 
+static void drop_packet(struct sg_datapath *datapath, struct sg_udp_packet *packet, enum sg_reason reason)
+{
+    sg_ledger_drop(&datapath->down, reason);
+    packet->bytes = NULL;
+    packet->len = 0;
+}
+
 /* Takes out what nobody asked for. */
 static void filter(const struct sg_outbound *outbound, unsigned count)
 {
@@ -68,9 +79,22 @@ static void filter(const struct sg_outbound *outbound, unsigned count)
         datapath->down.received_bytes += packet->len;
         if (sg_contacts_has(&outbound->contacts, &packet->peer))
             continue;
-        sg_ledger_drop(&datapath->down, SG_REASON_FILTERED);
-        packet->bytes = NULL;
-        packet->len = 0;
+        drop_packet(datapath, packet, SG_REASON_FILTERED);
+    }
+}
+
+/* Takes out what is more than the user may have. */
+static void police(struct sg_outbound *outbound, struct sg_quota *quota, unsigned count)
+{
+    struct sg_datapath *datapath = outbound->datapath;
+    const struct sg_quota_time at = sg_usage_time(sg_now_ms());
+    for (unsigned i = 0; i < count; i++) {
+        struct sg_udp_packet *packet = &datapath->rx.packets[i];
+        if (!packet->bytes)
+            continue;
+        enum sg_reason reason = sg_quota_take(quota, SG_QUOTA_DOWN, packet->len, &at);
+        if (reason != SG_REASON_NONE)
+            drop_packet(datapath, packet, reason);
     }
 }
 
@@ -85,8 +109,11 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
         drain_errors(outbound, fd);
         outbound->wakes = 0;
     }
+    struct sg_quota *quota = sg_usage_quota(outbound->usage);
     while ((count = sg_udp_next(&datapath->rx)) > 0) {
         filter(outbound, count);
+        if (quota)
+            police(outbound, quota, count);
         outbound->owner->on_packets(outbound, datapath->rx.packets, count);
     }
 }

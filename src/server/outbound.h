@@ -15,6 +15,7 @@
 struct sg_datapath;
 struct sg_outbound;
 struct sg_udp_packet;
+struct sg_usage;
 
 struct sg_outbound_owner {
     /* A batch came from targets; packets whose len is 0 with bytes NULL were dropped. Work it off before returning. */
@@ -40,13 +41,15 @@ struct sg_outbound_name {
 struct sg_outbound {
     struct sg_datapath *datapath;
     const struct sg_outbound_owner *owner;
+    struct sg_usage *usage;         /* of the user, whose limits count what comes back */
     struct sg_outbound_leg legs[2]; /* IPv4, IPv6 */
     unsigned wakes;                 /* since errors were looked for */
     struct sg_contacts contacts;
     struct sg_outbound_name *names;
 };
 
-void sg_outbound_init(struct sg_outbound *outbound, struct sg_datapath *datapath,
+/* usage is the user's, and lives longer. */
+void sg_outbound_init(struct sg_outbound *outbound, struct sg_datapath *datapath, struct sg_usage *usage,
                       const struct sg_outbound_owner *owner);
 void sg_outbound_dispose(struct sg_outbound *outbound);
 

@@ -89,7 +89,6 @@ static void free_plain(struct sg_plain *plain)
         event_del(&plain->own_port.readable);
         close(plain->own_port.fd);
     }
-    sg_usage_give(plain->who.usage, SG_USAGE_ASSOCIATION);
     datapath->association_count--;
     free(plain);
 }
@@ -98,7 +97,7 @@ static void end_plain(struct sg_plain *plain, enum sg_reason reason)
 {
     struct sg_handover who = plain->who;
     free_plain(plain);
-    sg_channel_conn_end(&who, reason);
+    sg_handover_end(&who, SG_USAGE_ASSOCIATION, reason);
 }
 
 /* --- idle time --- */
@@ -237,6 +236,11 @@ static void receive_for(struct sg_plain *plain, struct sg_udp_packet *packet, ui
         arm_timer(plain, now_ms);
     uint8_t *data = packet->bytes + header.data_offset;
     size_t len = packet->len - header.data_offset;
+    enum sg_reason reason = sg_usage_police(plain->who.usage, SG_QUOTA_UP, len, now_ms);
+    if (reason != SG_REASON_NONE) {
+        sg_ledger_drop(&datapath->up, reason);
+        return;
+    }
     struct sg_endpoint target = sg_target_endpoint(&header.target);
     if (header.target.atyp == SG_ATYP_NAME) {
         const struct sg_ip *known = sg_outbound_name_find(&plain->outbound, header.target.name, header.target.name_len);
@@ -391,24 +395,20 @@ static struct sg_endpoint relay_endpoint(const struct sg_plain *plain)
     return relay;
 }
 
-/* The new association, on a port, linked; or NULL when limits or sockets do not allow it. */
+/* The new association, on a port, linked; or NULL when memory or sockets do not allow it. */
 static struct sg_plain *make_plain(struct sg_worker *worker, const struct sg_handover *who, uint16_t client_port)
 {
     struct sg_datapath *datapath = worker->datapath;
-    if (!sg_usage_take(who->usage, SG_USAGE_ASSOCIATION))
-        return NULL;
     struct sg_plain *plain = calloc(1, sizeof *plain);
-    if (!plain) {
-        sg_usage_give(who->usage, SG_USAGE_ASSOCIATION);
+    if (!plain)
         return NULL;
-    }
     plain->datapath = datapath;
     plain->who = *who;
     plain->own_port.fd = -1;
     plain->client = (struct sg_endpoint){.ip = who->peer.ip, .port = client_port};
     plain->active_ms = sg_now_ms();
     plain->port = shared_port(datapath, &who->local);
-    sg_outbound_init(&plain->outbound, datapath, &outbound_owner);
+    sg_outbound_init(&plain->outbound, datapath, who->usage, &outbound_owner);
     evtimer_assign(&plain->timer, datapath->base, on_timer, plain);
     bool placed = (plain->port && !is_taken(plain->port, &plain->client)) || open_own_port(plain);
     plain->next = datapath->plain;
@@ -428,7 +428,7 @@ void sg_plain_assoc_start(struct sg_worker *worker, const struct sg_handover *ha
     if (!plain) {
         struct sg_endpoint none = {0};
         write_reply(who.bev, SG_SOCKS5_REP_GENERAL, &none);
-        sg_channel_conn_end(&who, SG_REASON_LIMIT);
+        sg_handover_end(&who, SG_USAGE_ASSOCIATION, SG_REASON_LIMIT);
         return;
     }
     struct sg_endpoint bound = relay_endpoint(plain);

@@ -307,6 +307,7 @@ static json_t *make_status(void *ctx)
     json_object_set_new(status, "uptime_seconds",
                         json_integer((json_int_t)((sg_now_ms() - server->started_ms) / 1000)));
     json_object_set_new(status, "users", json_integer((json_int_t)sg_users_count(server->policy->users)));
+    sg_usage_status(server->usage, status);
     for (unsigned i = 0; i < server->worker_count; i++) {
         json_t *part = ask_worker(server->workers[i]);
         sg_json_add(status, part);
@@ -393,20 +394,35 @@ static bool make_arena(struct sg_server *server)
     return server->arena != NULL;
 }
 
+static bool is_member(void *ctx, const char *group)
+{
+    (void)ctx;
+    (void)group;
+    return false;
+}
+
+/* What a user may have, by the configuration. */
+static void limits_of(void *ctx, const char *user, struct sg_usage_limits *out)
+{
+    const struct sg_server *server = ctx;
+    const struct sg_config *config = server->config;
+    *out = (struct sg_usage_limits){.most = {
+                                        [SG_USAGE_SESSION] = config->limits.sessions_per_user,
+                                        [SG_USAGE_ASSOCIATION] = config->limits.associations_per_user,
+                                        [SG_USAGE_CONNECTION] = config->limits.connections_per_user,
+                                    }};
+    sg_user_limits_apply(&config->user_limits, &config->group_limits, user, is_member, NULL, out);
+}
+
 static bool make_shared(struct sg_server *server)
 {
     const struct sg_config *config = server->config;
-    const uint32_t user[SG_USAGE_KINDS] = {
-        [SG_USAGE_SESSION] = config->limits.sessions_per_user,
-        [SG_USAGE_ASSOCIATION] = config->limits.associations_per_user,
-        [SG_USAGE_CONNECTION] = config->limits.connections_per_user,
-    };
     const uint32_t all[SG_USAGE_KINDS] = {
         [SG_USAGE_SESSION] = config->limits.sessions,
         [SG_USAGE_ASSOCIATION] = config->limits.associations,
         [SG_USAGE_CONNECTION] = config->limits.connections,
     };
-    server->usage = sg_usage_table_new(user, all);
+    server->usage = sg_usage_table_new(all, limits_of, server);
     server->admission = sg_admission_new(config->limits.unauthenticated, config->limits.unauthenticated_per_address);
     server->auth = sg_auth_new(config->limits.password_threads, config->limits.password_queue);
     return server->usage && server->admission && server->auth && make_arena(server);

@@ -254,7 +254,7 @@ static struct sg_server_assoc *create_assoc(struct sg_server_session *session, u
         goto refused;
     }
     assoc->session = session;
-    sg_outbound_init(&assoc->outbound, datapath, &outbound_owner);
+    sg_outbound_init(&assoc->outbound, datapath, session->who.usage, &outbound_owner);
     datapath->association_count++;
     return assoc;
 refused:
@@ -311,6 +311,11 @@ void sg_server_session_up(struct sg_server_session *session, uint8_t *plaintext,
     struct sg_ledger *up = &session->datapath->up;
     if (sg_plaintext_decode(plaintext, len, &d) != SG_OK) {
         sg_ledger_drop(up, SG_REASON_MALFORMED);
+        return;
+    }
+    enum sg_reason reason = sg_usage_police(session->who.usage, SG_QUOTA_UP, d.data_len, now_ms);
+    if (reason != SG_REASON_NONE) {
+        refuse_datagram(session, d.association, SG_REFUSED_TARGET, reason, &d.address, now_ms);
         return;
     }
     struct sg_endpoint target = sg_target_endpoint(&d.address);
@@ -544,6 +549,5 @@ void sg_server_session_close(struct sg_server_session *session, enum sg_reason r
     }
     sg_log(SG_LOG_INFO, "session of %s ended: %s", who.user, sg_reason_text(reason));
     free_session(session);
-    sg_usage_give(who.usage, SG_USAGE_SESSION);
-    sg_channel_conn_end(&who, reason);
+    sg_handover_end(&who, SG_USAGE_SESSION, reason);
 }
