@@ -38,6 +38,7 @@ enum { FIRST_BYTE_TLS = 0x16, FIRST_BYTE_SOCKS5 = 0x05 };
 struct sg_conn {
     struct sg_conn *next, **link;
     struct sg_worker *worker;
+    struct sg_ticket *ticket;
     struct sg_endpoint peer, local;
     int fd; /* until bev has it */
     uint64_t accepted_ms;
@@ -60,7 +61,8 @@ static void free_conn(struct sg_conn *conn)
     if (conn->next)
         conn->next->link = conn->link;
     conn->worker->conn_count--;
-    sg_admission_leave(conn->worker->server->admission, &conn->peer.ip);
+    if (conn->ticket)
+        sg_admission_leave(conn->worker->server->admission, conn->ticket);
     if (conn->job)
         sg_auth_cancel(conn->job);
     if (conn->first_byte)
@@ -486,11 +488,20 @@ static void on_deadline(evutil_socket_t fd, short what, void *ctx)
     free_conn(conn);
 }
 
-static bool may_begin(struct sg_worker *worker, const struct sg_ip *peer)
+/* Another host has fewer, and needs the place. */
+static void on_displaced(void *ctx)
 {
-    const struct sg_server *server = worker->server;
-    return sg_usage_total(server->usage, SG_USAGE_CONNECTION) < server->config->limits.connections &&
-           sg_admission_enter(server->admission, peer);
+    struct sg_conn *conn = ctx;
+    conn->worker->displaced++;
+    free_conn(conn);
+}
+
+static bool may_begin(struct sg_conn *conn)
+{
+    const struct sg_server *server = conn->worker->server;
+    if (sg_usage_total(server->usage, SG_USAGE_CONNECTION) < server->config->limits.connections)
+        conn->ticket = sg_admission_enter(server->admission, &conn->peer.ip, conn->worker->inbox, on_displaced, conn);
+    return conn->ticket != NULL;
 }
 
 /* Takes over fd, whose time is limited since it was accepted. */
@@ -500,23 +511,21 @@ static void start_conn(struct sg_worker *worker, int fd, uint64_t accepted_ms)
     uint64_t gone_ms = sg_now_ms() - accepted_ms;
     uint64_t left_ms = gone_ms < limit_ms ? limit_ms - gone_ms : 0;
     struct timeval limit = {.tv_sec = (time_t)(left_ms / 1000), .tv_usec = (suseconds_t)(left_ms % 1000 * 1000)};
-    struct sg_endpoint peer = sg_socket_peer(fd);
-    struct sg_conn *conn = NULL;
-    if (!may_begin(worker, &peer.ip)) {
-        worker->refused_caps++;
-        close(fd);
-        return;
-    }
-    conn = calloc(1, sizeof *conn);
+    struct sg_conn *conn = calloc(1, sizeof *conn);
     if (!conn) {
-        sg_admission_leave(worker->server->admission, &peer.ip);
         close(fd);
         return;
     }
     conn->worker = worker;
     conn->fd = fd;
     conn->accepted_ms = accepted_ms;
-    conn->peer = peer;
+    conn->peer = sg_socket_peer(fd);
+    if (!may_begin(conn)) {
+        worker->refused_caps++;
+        close(fd);
+        free(conn);
+        return;
+    }
     conn->local = sg_socket_local(fd);
     conn->next = worker->conns;
     conn->link = &worker->conns;
