@@ -98,9 +98,13 @@ static void write_numbers(FILE *file, const struct sg_config *defaults)
           "#     bytes_per_day: 50G\n# group_limits:\n#   guests:\n#     bytes_per_day: 1G\n",
           file);
     fprintf(file,
-            "\n# When an association without datagrams ends; dns_seconds is for one that only asked port 53.\n"
-            "# timeouts:\n#   association_seconds: %" PRIu64 "\n#   dns_seconds: %" PRIu64 "\n",
-            defaults->timeouts.association_ms / 1000, defaults->timeouts.dns_ms / 1000);
+            "\n# When an association without datagrams ends; dns_seconds is for one that only asked port 53. Clients "
+            "get fresh\n"
+            "# keys each renew_seconds (0: never). A session whose TLS connection broke is kept for grace_seconds.\n"
+            "# timeouts:\n#   association_seconds: %" PRIu64 "\n#   dns_seconds: %" PRIu64
+            "\n#   renew_seconds: %" PRIu64 "\n#   grace_seconds: %" PRIu64 "\n",
+            defaults->timeouts.association_ms / 1000, defaults->timeouts.dns_ms / 1000,
+            defaults->timeouts.renew_ms / 1000, defaults->timeouts.grace_ms / 1000);
 }
 
 bool sg_server_yaml_write(FILE *file, const struct sg_server_yaml *yaml)

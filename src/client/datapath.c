@@ -44,17 +44,18 @@ void sg_uplink_send(struct sg_uplink *uplink, struct sg_record *plaintexts, cons
         records[run] = plaintexts[i];
         bytes[run++] = data_len[i];
     }
-    size_t sealed = run > 0 ? sg_seal_batch(&uplink->sender, records, run) : 0;
+    size_t sealed = run > 0 ? sg_seal_batch(&uplink->channel->sender, records, run) : 0;
     for (size_t i = 0; i < sealed; i++)
         sg_udp_tx_add(&uplink->out, uplink->udp_fd, NULL, NULL, records[i].bytes, records[i].len, &uplink->up,
                       bytes[i]);
     for (size_t i = sealed; i < run; i++) /* the key is at its limit: what cannot be sealed goes inside TLS */
         sg_control_stream_queue(&uplink->waiting, &uplink->up, records[i].bytes + SG_RECORD_HEADER_BYTES,
                                 records[i].len, now_ms);
-    if (sealed > 0) {
+    if (sealed > 0)
         sg_uplink_send_out(uplink);
-    }
-    sg_control_stream_pump(uplink->bev, &uplink->waiting, &uplink->up, now_ms);
+    if (run > 0 && sg_sender_wants_renewal(&uplink->channel->sender))
+        sg_uplink_renew(uplink, now_ms);
+    sg_control_stream_pump(uplink->channel->bev, &uplink->waiting, &uplink->up, now_ms);
     sg_uplink_arm(uplink, now_ms);
 }
 
@@ -95,7 +96,7 @@ static void op_send_udp(void *ctx, const struct sg_path_addr *addr, const struct
         len = record_bytes - SG_RECORD_OVERHEAD;
     }
     struct sg_record record = {.bytes = room, .len = len};
-    if (sg_seal_batch(&uplink->sender, &record, 1) != 1)
+    if (sg_seal_batch(&uplink->channel->sender, &record, 1) != 1)
         return;
     sg_udp_tx_add(&uplink->out, uplink->udp_fd, NULL, NULL, record.bytes, record.len, NULL, 0);
     sg_uplink_send_out(uplink);
@@ -119,11 +120,17 @@ static void op_on_route(void *ctx)
     sg_uplink_tell_ready(uplink, "udp");
 }
 
+static void op_on_doubt(void *ctx)
+{
+    sg_uplink_doubt(ctx);
+}
+
 const struct sg_session_ops sg_uplink_session_ops = {
     .send_stream = op_send_stream,
     .send_udp = op_send_udp,
     .kernel_max = op_kernel_max,
     .on_route = op_on_route,
+    .on_doubt = op_on_doubt,
     .random = sg_uplink_random,
 };
 
@@ -148,43 +155,70 @@ static void act_on_record(struct sg_uplink *uplink, const struct sg_record *reco
     sg_session_on_record(&uplink->session, &arrival, now_ms);
 }
 
-static enum sg_reason check_packet(const struct sg_uplink *uplink, const struct sg_udp_packet *packet)
+/* A run: records of one channel, as positions in the received batch. */
+struct run {
+    struct sg_uplink_channel *channel;
+    struct sg_record records[SG_UDP_BATCH];
+    size_t record_bytes[SG_UDP_BATCH];
+    unsigned count;
+};
+
+static void finish_run(struct sg_uplink *uplink, struct run *run, uint64_t now_ms)
+{
+    if (run->count == 0)
+        return;
+    sg_open_batch(&run->channel->receiver, run->records, run->count);
+    for (unsigned i = 0; i < run->count; i++) {
+        if (run->records[i].err == SG_OK)
+            act_on_record(uplink, &run->records[i], run->record_bytes[i], now_ms);
+        else
+            sg_ledger_drop(&uplink->down, sg_reason_of_open(run->records[i].err));
+    }
+    run->count = 0;
+}
+
+static struct sg_uplink_channel *channel_of(const struct sg_uplink *uplink, const uint8_t *id)
+{
+    if (memcmp(id, uplink->channel->id, SG_CHANNEL_ID_BYTES) == 0)
+        return uplink->channel;
+    return uplink->old && memcmp(id, uplink->old->id, SG_CHANNEL_ID_BYTES) == 0 ? uplink->old : NULL;
+}
+
+/* Adds a packet to the run, after finishing one of another channel. NONE, or why it is dropped. */
+static enum sg_reason add_record(struct sg_uplink *uplink, struct run *run, const struct sg_udp_packet *packet,
+                                 uint64_t now_ms)
 {
     if (sg_detect(packet->bytes, packet->len) != SG_DETECT_SEALED)
         return SG_REASON_JUNK;
     if (packet->len < SG_RECORD_OVERHEAD + SG_ASSOC_BYTES + 1)
         return SG_REASON_LENGTH;
-    if (memcmp(packet->bytes + SG_RECORD_CHANNEL_OFFSET, uplink->limits.channel_id, SG_CHANNEL_ID_BYTES) != 0)
+    struct sg_uplink_channel *channel = channel_of(uplink, packet->bytes + SG_RECORD_CHANNEL_OFFSET);
+    if (!channel)
         return SG_REASON_UNKNOWN_CHANNEL;
+    if (run->count > 0 && run->channel != channel)
+        finish_run(uplink, run, now_ms);
+    run->channel = channel;
+    run->record_bytes[run->count] = packet->len;
+    run->records[run->count++] = (struct sg_record){.bytes = packet->bytes, .len = packet->len};
     return SG_REASON_NONE;
 }
 
 static void work_on_batch(struct sg_uplink *uplink, unsigned got, uint64_t now_ms)
 {
-    SG_UNCLEARED struct sg_record records[SG_UDP_BATCH];
-    SG_UNCLEARED size_t record_bytes[SG_UDP_BATCH];
-    unsigned count = 0;
+    SG_UNCLEARED struct run run;
+    run.count = 0;
     for (unsigned i = 0; i < got; i++) {
-        struct sg_udp_packet *packet = &uplink->rx.packets[i];
+        const struct sg_udp_packet *packet = &uplink->rx.packets[i];
         uplink->down.received++;
         uplink->down.received_bytes += packet->len;
-        enum sg_reason reason = check_packet(uplink, packet);
-        if (reason != SG_REASON_NONE) {
+        enum sg_reason reason = add_record(uplink, &run, packet, now_ms);
+        if (reason != SG_REASON_NONE)
             sg_ledger_drop(&uplink->down, reason);
-            continue;
-        }
-        record_bytes[count] = packet->len;
-        records[count++] = (struct sg_record){.bytes = packet->bytes, .len = packet->len};
     }
-    if (count > 0)
-        sg_open_batch(&uplink->receiver, records, count);
-    for (unsigned i = 0; i < count; i++) {
-        if (records[i].err == SG_OK)
-            act_on_record(uplink, &records[i], record_bytes[i], now_ms);
-        else
-            sg_ledger_drop(&uplink->down, sg_reason_of_open(records[i].err));
-    }
+    finish_run(uplink, &run, now_ms);
     sg_udp_tx_flush(&uplink->back);
+    if (sg_receiver_wants_renewal(&uplink->channel->receiver))
+        sg_uplink_renew(uplink, now_ms);
 }
 
 static void on_udp_readable(evutil_socket_t fd, short what, void *ctx)

@@ -37,7 +37,7 @@ static void drop_number(struct sg_flow *flow)
 static enum sg_reason ensure_number(struct sg_flow *flow, uint64_t now_ms)
 {
     struct sg_uplink *uplink = flow->uplink;
-    if (uplink->state != SG_UPLINK_UP)
+    if (!uplink->channel)
         return SG_REASON_NO_SESSION;
     if (now_ms < flow->refused_until_ms)
         return SG_REASON_LIMIT;

@@ -1,6 +1,7 @@
 /*
- * The session with the server: connect, open a channel, carry plaintexts both ways, notice the end, connect again.
- * While there is no channel datagrams are dropped as no_session: nothing ever leaves in the clear.
+ * The session with the server: it begins with a channel, carries plaintexts both ways, gets further channels while it
+ * lives (renewal, or a connection that was lost), and ends. While there is no session datagrams are dropped as
+ * no_session: nothing ever leaves in the clear.
  */
 #include "client/uplink.h"
 
@@ -9,40 +10,28 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <jansson.h>
 #include <sodium.h>
 
 #include "client/client.h"
-#include "client/server_conn.h"
 #include "client/uplink_state.h"
-#include "core/datagram.h"
-#include "core/keys.h"
 #include "core/plaintext.h"
-#include "core/socks5.h"
 #include "net/addr_watch.h"
 #include "net/clock.h"
 #include "net/control_stream.h"
-#include "net/finish.h"
 #include "net/ledger_json.h"
-#include "net/key_limits.h"
 #include "net/log.h"
 #include "net/sockaddr.h"
-#include "net/tls.h"
 
 enum {
-    RETRY_FIRST_MS = 200,
-    RETRY_MAX_MS = 2000,       /* so that a restarted server is found within seconds */
-    RETRY_LATE_MAX_MS = 30000, /* one that stays away for a minute or more */
-    RETRY_LATE_AFTER = 30,
-    RETRY_UNSTEADY = 4, /* failures that a session is worth which does not last: RETRY_MAX_MS */
-    STEADY_MS = 10000,  /* one that lasted so long was a success */
-    ASSOC_IDLE_S = 120, /* where the server does not say */
+    STEADY_MS = 10000,       /* a session that lasted so long was a success */
+    STEADY_STREAM_MS = 3000, /* and so was a connection */
+    ASSOC_IDLE_S = 120,      /* where the server does not say */
     DNS_IDLE_S = 17,
-    WAKE_AFTER_MS = 1000, /* between attempts that applications bring forward */
     UDP_PATIENCE_MS = 3000,
     ALIVE_MS = 60000,
+    OLD_MS = 10000, /* an old channel still opens */
     ARENA_SLOTS = 64,
 };
 
@@ -50,8 +39,8 @@ enum {
 
 void sg_uplink_write(struct sg_uplink *uplink, const struct sg_msg *msg)
 {
-    if (uplink->state == SG_UPLINK_UP)
-        sg_control_stream_write(uplink->bev, msg);
+    if (uplink->channel && uplink->channel->bev)
+        sg_control_stream_write(uplink->channel->bev, msg);
 }
 
 void sg_uplink_tell_ready(struct sg_uplink *uplink, const char *path)
@@ -62,37 +51,13 @@ void sg_uplink_tell_ready(struct sg_uplink *uplink, const char *path)
     sg_client_on_ready(uplink->client, path);
 }
 
-/* --- the end of a session, and the next attempt --- */
+/* --- the end of a session --- */
 
-static uint64_t retry_delay_ms(const struct sg_uplink *uplink)
-{
-    uint64_t limit = uplink->failures > RETRY_LATE_AFTER ? RETRY_LATE_MAX_MS : RETRY_MAX_MS;
-    unsigned doublings = uplink->failures < 10 ? uplink->failures : 10;
-    uint64_t delay = (uint64_t)RETRY_FIRST_MS << doublings;
-    if (delay > limit)
-        delay = limit;
-    return delay / 2 + randombytes_uniform((uint32_t)(delay / 2 + 1)); /* jitter: many clients, one restart */
-}
-
-static void schedule_retry(struct sg_uplink *uplink)
-{
-    uint64_t now_ms = sg_now_ms();
-    uplink->state = SG_UPLINK_WAITING;
-    uplink->retry_ms = now_ms + retry_delay_ms(uplink);
-    uplink->failures++;
-    sg_uplink_arm(uplink, now_ms);
-}
-
-static void log_failure(struct sg_uplink *uplink, const char *text)
-{
-    bool repeated = strcmp(text, uplink->last_error) == 0;
-    sg_log(repeated ? SG_LOG_DEBUG : SG_LOG_WARN, "%s; trying again", text);
-    snprintf(uplink->last_error, sizeof uplink->last_error, "%s", text);
-}
-
-/* Ends the session that is up; reason NONE: the stream is broken, nothing can be said. */
+/* reason NONE: the stream is broken, nothing can be said. */
 static void end_session(struct sg_uplink *uplink, enum sg_reason reason)
 {
+    if (uplink->attempt.state == SG_ATTEMPT_UNDERWAY && uplink->attempt.resumes)
+        sg_attempt_cancel(uplink);
     if (reason != SG_REASON_NONE) {
         struct sg_msg msg = {.type = SG_MSG_CLOSE};
         msg.reason = (uint16_t)reason;
@@ -101,232 +66,178 @@ static void end_session(struct sg_uplink *uplink, enum sg_reason reason)
     sg_flow_session_lost(uplink);
     sg_control_stream_discard(&uplink->waiting, &uplink->up);
     sg_assoc_table_dispose(&uplink->assocs);
-    sg_sender_dispose(&uplink->sender);
-    sg_receiver_dispose(&uplink->receiver);
     sg_uplink_close_udp(uplink);
-    if (reason == SG_REASON_NONE)
-        bufferevent_free(uplink->bev);
-    else if (reason == SG_REASON_SHUTDOWN)
-        sg_finish_now(uplink->bev);
-    else
-        sg_finish(uplink->bev);
-    uplink->bev = NULL;
-    uplink->state = SG_UPLINK_WAITING;
+    sg_uplink_channel_free(uplink->old, reason);
+    sg_uplink_channel_free(uplink->channel, reason);
+    uplink->old = uplink->channel = NULL;
+    uplink->renew_ms = uplink->old_ends_ms = uplink->grace_ends_ms = SG_NEVER;
 }
 
 static void lose_session(struct sg_uplink *uplink, enum sg_reason said, const char *why)
 {
     sg_log(SG_LOG_WARN, "session with the server ended: %s; connecting again", why);
     if (sg_now_ms() - uplink->up_since_ms >= STEADY_MS)
-        uplink->failures = 0; /* else a server that opens and ends sessions would be tried without a pause */
+        uplink->attempt.failures = 0; /* else a server that opens and ends sessions would be tried without a pause */
     end_session(uplink, said);
-    schedule_retry(uplink);
+    if (uplink->attempt.state == SG_ATTEMPT_NONE)
+        sg_attempt_schedule(uplink);
 }
 
-/* --- the control stream --- */
-
-static void on_stream_message(struct sg_uplink *uplink, const struct sg_msg *msg, uint64_t now_ms)
+void sg_uplink_closed(struct sg_uplink_channel *channel, enum sg_reason reason)
 {
-    if (msg->type == SG_MSG_DATAGRAM) {
-        uplink->down.received++;
-        uplink->down.streamed++;
-        uplink->down.received_bytes += msg->datagram.len;
-        if (msg->datagram.len > SG_UDP_PAYLOAD_MAX + SG_PLAINTEXT_HEADER_MAX) {
-            sg_ledger_drop(&uplink->down, SG_REASON_TOO_BIG);
-            return;
-        }
-        uint8_t *room = sg_udp_tx_room(&uplink->back, msg->datagram.len);
-        memcpy(room, msg->datagram.bytes, msg->datagram.len);
-        sg_flow_deliver(uplink, room, msg->datagram.len, now_ms);
-        sg_udp_tx_flush(&uplink->back);
-    } else if (msg->type == SG_MSG_CLOSED) {
-        for (unsigned i = 0; i < msg->numbers.count; i++)
-            sg_flow_closed(uplink, sg_msg_number(msg, i));
-    } else if (msg->type == SG_MSG_REFUSED) {
-        sg_flow_refused(uplink, msg, now_ms);
-    }
+    struct sg_uplink *uplink = channel->uplink;
+    if (channel == uplink->channel)
+        lose_session(uplink, SG_REASON_NORMAL, sg_reason_text(reason));
+    else
+        sg_uplink_channel_end_stream(channel, SG_REASON_NORMAL);
 }
 
-static void on_stream(struct bufferevent *bev, void *ctx)
+void sg_uplink_broken(struct sg_uplink_channel *channel)
 {
-    struct sg_uplink *uplink = ctx;
-    struct evbuffer *input = bufferevent_get_input(bev);
-    uint64_t now_ms = sg_now_ms();
-    struct sg_msg msg;
-    size_t taken = 0;
-    enum sg_err err = SG_OK;
-
-    sg_session_stream_alive(&uplink->session, now_ms);
-    while ((err = sg_control_stream_next(bev, SG_ROLE_SERVER, &msg, &taken)) == SG_OK || err == SG_ERR_UNSUPPORTED) {
-        if (err == SG_OK && msg.type == SG_MSG_CLOSE) {
-            lose_session(uplink, SG_REASON_NORMAL, sg_reason_text(msg.reason));
-            return;
-        }
-        if (err == SG_OK && !sg_session_on_stream(&uplink->session, &msg, now_ms))
-            on_stream_message(uplink, &msg, now_ms);
-        evbuffer_drain(input, taken);
-    }
-    if (err != SG_ERR_AGAIN || sg_control_stream_is_stuck(bev)) {
+    struct sg_uplink *uplink = channel->uplink;
+    if (channel == uplink->channel)
         lose_session(uplink, SG_REASON_PROTOCOL, "it broke the protocol");
+    else
+        sg_uplink_channel_end_stream(channel, SG_REASON_NONE);
+}
+
+void sg_uplink_stream_ended(struct sg_uplink_channel *channel, const char *why)
+{
+    struct sg_uplink *uplink = channel->uplink;
+    uint64_t now_ms = sg_now_ms();
+    if (channel != uplink->channel) {
+        sg_uplink_channel_end_stream(channel, SG_REASON_NONE);
         return;
     }
+    if (uplink->limits.grace_s == 0) {
+        lose_session(uplink, SG_REASON_NONE, why);
+        return;
+    }
+    sg_log(SG_LOG_WARN, "connection to the server lost: %s; connecting again", why);
+    sg_uplink_channel_end_stream(channel, SG_REASON_NONE);
+    sg_session_stream_lost(&uplink->session, now_ms);
+    uplink->grace_ends_ms = now_ms + (uint64_t)uplink->limits.grace_s * 1000;
+    if (now_ms - uplink->channel_since_ms >= STEADY_STREAM_MS)
+        uplink->attempt.failures = 0;
+    if (uplink->attempt.state == SG_ATTEMPT_NONE)
+        sg_attempt_schedule(uplink);
     sg_uplink_arm(uplink, now_ms);
 }
 
-static void on_stream_written(struct bufferevent *bev, void *ctx)
+/* --- its channels --- */
+
+/* A little before the interval is over, and not all clients at once. */
+static void schedule_renewal(struct sg_uplink *uplink, uint64_t now_ms)
 {
-    struct sg_uplink *uplink = ctx;
-    sg_control_stream_pump(bev, &uplink->waiting, &uplink->up, sg_now_ms());
+    uint64_t interval_ms = (uint64_t)uplink->limits.renew_s * 1000;
+    uplink->renew_ms =
+        interval_ms == 0 ? SG_NEVER : now_ms + interval_ms - randombytes_uniform((uint32_t)(interval_ms / 10 + 1));
 }
 
-static void on_stream_end(struct bufferevent *bev, short what, void *ctx)
+static void begin_session(struct sg_uplink *uplink, struct sg_uplink_channel *channel, uint64_t now_ms)
 {
-    char text[SG_TLS_TEXT_MAX] = "closed by the server";
-    if (!(what & BEV_EVENT_EOF))
-        (void)sg_tls_error_text(bev, what, text);
-    lose_session(ctx, SG_REASON_NONE, text);
-}
-
-/* --- opening --- */
-
-static enum sg_err make_keys(struct sg_uplink *uplink)
-{
-    uint8_t secret[SG_KEY_BYTES];
-    struct sg_direction_keys keys;
-    const uint8_t *id = uplink->limits.channel_id;
-    struct sg_limits limits = sg_limits_in_force();
-    limits.max_senders = uplink->limits.max_senders < SG_SENDERS_MAX ? uplink->limits.max_senders : SG_SENDERS_MAX;
-    uplink->suite = sg_aead_find(uplink->limits.suite, SG_BACKEND_AUTO);
-    if (!uplink->suite)
-        return SG_ERR_UNSUPPORTED;
-    enum sg_err err = sg_tls_export(uplink->bev, id, uplink->limits.suite, secret);
-    if (err == SG_OK)
-        err = sg_keys_derive(secret, &keys);
-    if (err == SG_OK)
-        err = sg_sender_init(&uplink->sender, uplink->arena, uplink->aead, uplink->suite, keys.c2s, id, &limits,
-                             sg_uplink_random, NULL);
-    if (err == SG_OK)
-        err = sg_receiver_init(&uplink->receiver, uplink->arena, uplink->aead, uplink->suite, keys.s2c, id, &limits);
-    sg_keys_wipe(&keys);
-    return err;
-}
-
-static void fail_attempt(struct sg_uplink *uplink, const char *text)
-{
-    if (uplink->bev)
-        bufferevent_free(uplink->bev);
-    uplink->bev = NULL;
-    log_failure(uplink, text);
-    schedule_retry(uplink);
-}
-
-static void session_up(struct sg_uplink *uplink)
-{
-    uint64_t now_ms = sg_now_ms();
     uint64_t idle_s = uplink->limits.assoc_idle_s ? uplink->limits.assoc_idle_s : ASSOC_IDLE_S;
     uint64_t dns_idle_s = uplink->limits.dns_idle_s ? uplink->limits.dns_idle_s : DNS_IDLE_S;
     uint64_t hash_key = 0;
     randombytes_buf(&hash_key, sizeof hash_key);
-    enum sg_err err = sg_assoc_table_init(&uplink->assocs, hash_key, idle_s * 1000, dns_idle_s * 1000);
-    if (err == SG_OK)
-        err = make_keys(uplink);
-    if (err != SG_OK) {
-        sg_sender_dispose(&uplink->sender);
-        sg_receiver_dispose(&uplink->receiver);
-        sg_assoc_table_dispose(&uplink->assocs);
-        fail_attempt(uplink, sg_err_text(err));
+    uplink->channel = channel;
+    if (sg_assoc_table_init(&uplink->assocs, hash_key, idle_s * 1000, dns_idle_s * 1000) != SG_OK) {
+        lose_session(uplink, SG_REASON_NORMAL, "out of memory");
         return;
     }
-    sg_log(SG_LOG_INFO, "session opened: %s", uplink->suite->name);
-    uplink->state = SG_UPLINK_UP;
+    sg_log(SG_LOG_INFO, "session opened: %s", channel->suite->name);
     uplink->was_up = true;
-    if (uplink->failures > RETRY_UNSTEADY)
-        uplink->failures = RETRY_UNSTEADY;
-    uplink->last_error[0] = '\0';
     uplink->next_number = 1;
     uplink->up_since_ms = now_ms;
     uplink->alive_ms = now_ms + ALIVE_MS;
     uplink->sessions_opened++;
-    bufferevent_set_timeouts(uplink->bev, NULL, NULL);
-    bufferevent_setcb(uplink->bev, on_stream, on_stream_written, on_stream_end, uplink);
     sg_session_init(&uplink->session, SG_ROLE_CLIENT, &sg_uplink_session_ops, uplink, now_ms);
     if (sg_uplink_open_udp(uplink)) {
         sg_session_start_path(&uplink->session, now_ms);
         enum sg_reason reason = sg_session_tick(&uplink->session, now_ms); /* the first probe leaves now */
         (void)reason;
     }
-    on_stream(uplink->bev, uplink);
 }
 
-static void on_block(struct bufferevent *bev, void *ctx)
+/* The session goes on: the server learns by CONFIRM that we have the keys, and what is under way still opens. */
+static void renew_session(struct sg_uplink *uplink, struct sg_uplink_channel *channel, bool moved, uint64_t now_ms)
 {
-    struct sg_uplink *uplink = ctx;
-    struct evbuffer *input = bufferevent_get_input(bev);
-    uint8_t bytes[SG_BLOCK_MAX];
-    ev_ssize_t have = evbuffer_copyout(input, bytes, sizeof bytes);
-    struct sg_rbuf r = sg_rbuf_init(bytes, have > 0 ? (size_t)have : 0);
-    enum sg_err err = sg_open_reply_decode(&r, uplink->rep != 0, &uplink->limits);
-    if (err == SG_ERR_AGAIN)
+    struct sg_msg confirm = {.type = SG_MSG_CONFIRM};
+    bool had_stream = uplink->channel->bev != NULL;
+    sg_uplink_channel_free(uplink->old, SG_REASON_NORMAL);
+    uplink->old = uplink->channel;
+    uplink->old_ends_ms = now_ms + OLD_MS;
+    uplink->channel = channel;
+    uplink->grace_ends_ms = SG_NEVER;
+    uplink->alive_ms = now_ms; /* the server says which associations have ended meanwhile */
+    if (had_stream)
+        uplink->channels_renewed++;
+    else
+        uplink->sessions_resumed++;
+    sg_log(had_stream ? SG_LOG_DEBUG : SG_LOG_INFO, "session %s: %s", had_stream ? "renewed" : "resumed",
+           channel->suite->name);
+    sg_uplink_write(uplink, &confirm);
+    sg_session_stream_new(&uplink->session, now_ms);
+    if (!moved)
         return;
-    if (err != SG_OK) {
-        fail_attempt(uplink, "the server's reply does not follow the protocol");
-        return;
+    sg_uplink_close_udp(uplink);
+    if (sg_uplink_open_udp(uplink))
+        sg_session_moved(&uplink->session, now_ms);
+}
+
+void sg_uplink_got_channel(struct sg_uplink *uplink, struct sg_uplink_channel *channel,
+                           const struct sg_open_reply *reply)
+{
+    uint64_t now_ms = sg_now_ms();
+    const struct sg_attempt *attempt = &uplink->attempt;
+    bool moved =
+        !sg_endpoint_equal(&uplink->bound, &attempt->bound) || !sg_ip_equal(&uplink->peer.ip, &attempt->peer.ip);
+    if (uplink->channel && reply->resumed != SG_RESUMED_KEPT) {
+        sg_log(SG_LOG_WARN, "session with the server ended: the server does not have it any more");
+        end_session(uplink, SG_REASON_NORMAL);
     }
-    evbuffer_drain(input, (size_t)(r.pos - bytes));
-    if (uplink->rep != 0) {
-        char text[160];
-        snprintf(text, sizeof text, "the server refused a session: %s", sg_reason_text(uplink->limits.reason));
-        fail_attempt(uplink, text);
+    uplink->limits = *reply;
+    uplink->bound = attempt->bound;
+    uplink->peer = attempt->peer;
+    uplink->server = attempt->server;
+    uplink->channel_since_ms = now_ms;
+    schedule_renewal(uplink, now_ms);
+    if (uplink->channel)
+        renew_session(uplink, channel, moved, now_ms);
+    else
+        begin_session(uplink, channel, now_ms);
+    if (uplink->channel == channel)
+        sg_uplink_channel_start(channel);
+}
+
+void sg_uplink_doubt(struct sg_uplink *uplink)
+{
+    if (uplink->limits.grace_s == 0)
         return;
-    }
-    session_up(uplink);
+    sg_log(SG_LOG_DEBUG, "neither UDP nor the connection to the server answers");
+    if (uplink->attempt.state == SG_ATTEMPT_NONE)
+        sg_attempt_start(uplink);
 }
 
-static void on_block_end(struct bufferevent *bev, short what, void *ctx)
+void sg_uplink_renew(struct sg_uplink *uplink, uint64_t now_ms)
 {
-    (void)bev;
-    (void)what;
-    fail_attempt(ctx, "the server ended the connection before a session was open");
-}
-
-static void on_reply(void *ctx, const struct sg_server_conn_result *result)
-{
-    static const struct timeval limit = {.tv_sec = 10};
-    struct sg_uplink *uplink = ctx;
-    uplink->conn = NULL;
-    if (!result->answered) {
-        if (result->fatal && !uplink->was_up) {
-            sg_client_on_fatal(uplink->client, result->text);
-            return;
-        }
-        fail_attempt(uplink, result->text);
+    if (uplink->limits.renew_s == 0 || now_ms >= uplink->renew_ms)
         return;
-    }
-    uplink->bev = result->bev;
-    uplink->rep = result->rep;
-    uplink->bound = result->bound;
-    uplink->peer = result->peer;
-    bufferevent_set_timeouts(uplink->bev, &limit, &limit);
-    bufferevent_setcb(uplink->bev, on_block, NULL, on_block_end, uplink);
-    on_block(uplink->bev, uplink);
+    uplink->renew_ms = now_ms;
+    sg_uplink_arm(uplink, now_ms);
 }
 
-static void start_attempt(struct sg_uplink *uplink)
+bool sg_uplink_is_carrying(const struct sg_uplink *uplink)
 {
-    uint8_t bytes[SG_BLOCK_MAX];
-    struct sg_open_request request = {.verb = SG_VERB_OPEN, .agent = "sealgram " SG_VERSION};
-    struct sg_target none = {.atyp = SG_ATYP_IPV4, .ip.family = 4};
-    struct sg_wbuf w = sg_wbuf_init(bytes, sizeof bytes);
+    return uplink->channel && (uplink->channel->bev || sg_session_on_udp(&uplink->session));
+}
 
-    request.suite_count = SG_SUITE_COUNT;
-    sg_aead_preference(request.suites);
-    sg_open_request_encode(&w, &request);
-    uplink->state = SG_UPLINK_CONNECTING;
-    uplink->attempt_ms = sg_now_ms();
-    uplink->conn =
-        sg_server_conn_start(uplink->client, SG_SOCKS5_CMD_CHANNEL, &none, bytes, sg_wbuf_len(&w), on_reply, uplink);
-    if (!uplink->conn)
-        fail_attempt(uplink, "out of memory");
+bool sg_uplink_is_up(struct sg_uplink *uplink)
+{
+    bool up = sg_uplink_is_carrying(uplink);
+    if (!up)
+        sg_uplink_wake(uplink, sg_now_ms());
+    return up;
 }
 
 /* --- time --- */
@@ -349,17 +260,33 @@ static void give_up_waiting_for_udp(struct sg_uplink *uplink)
     sg_uplink_tell_ready(uplink, "stream");
 }
 
+static void tick_channels(struct sg_uplink *uplink, uint64_t now_ms)
+{
+    if (now_ms >= uplink->old_ends_ms) {
+        sg_uplink_channel_free(uplink->old, SG_REASON_NORMAL);
+        uplink->old = NULL;
+        uplink->old_ends_ms = SG_NEVER;
+    }
+    if (now_ms >= uplink->renew_ms && uplink->attempt.state == SG_ATTEMPT_NONE)
+        sg_attempt_start(uplink);
+}
+
 static void tick_session(struct sg_uplink *uplink, uint64_t now_ms)
 {
     enum sg_reason reason = sg_session_tick(&uplink->session, now_ms);
-    if (reason != SG_REASON_NONE) {
-        lose_session(uplink, reason, sg_reason_text(reason));
+    if (reason != SG_REASON_NONE)
+        sg_uplink_stream_ended(uplink->channel, sg_reason_text(reason));
+    if (!uplink->channel)
         return;
-    }
     if (uplink->next_number >= UINT32_MAX - 1) {
         lose_session(uplink, SG_REASON_NORMAL, "its association numbers are used up");
         return;
     }
+    if (now_ms >= uplink->grace_ends_ms && uplink->attempt.state != SG_ATTEMPT_UNDERWAY) {
+        lose_session(uplink, SG_REASON_NONE, "it could not be resumed in time");
+        return;
+    }
+    tick_channels(uplink, now_ms);
     if (!uplink->warned_udp && now_ms >= uplink->up_since_ms + UDP_PATIENCE_MS)
         give_up_waiting_for_udp(uplink);
     if (now_ms >= uplink->alive_ms) {
@@ -367,7 +294,7 @@ static void tick_session(struct sg_uplink *uplink, uint64_t now_ms)
         sg_flow_send_alive(uplink, now_ms);
     }
     sg_flow_expire(uplink, now_ms);
-    sg_control_stream_pump(uplink->bev, &uplink->waiting, &uplink->up, now_ms);
+    sg_control_stream_pump(uplink->channel->bev, &uplink->waiting, &uplink->up, now_ms);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *ctx)
@@ -377,27 +304,34 @@ static void on_timer(evutil_socket_t fd, short what, void *ctx)
     (void)fd;
     (void)what;
     uplink->armed_ms = SG_NEVER;
-    if (uplink->state == SG_UPLINK_UP)
+    if (uplink->channel)
         tick_session(uplink, now_ms);
-    else if (uplink->state == SG_UPLINK_WAITING && now_ms >= uplink->retry_ms)
-        start_attempt(uplink);
+    if (uplink->attempt.state == SG_ATTEMPT_WAITS && now_ms >= uplink->attempt.retry_ms)
+        sg_attempt_start(uplink);
     sg_uplink_arm(uplink, now_ms);
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
 }
 
 static uint64_t next_timeout(const struct sg_uplink *uplink)
 {
-    if (uplink->state == SG_UPLINK_WAITING)
-        return uplink->retry_ms;
-    if (uplink->state != SG_UPLINK_UP)
-        return SG_NEVER;
-    uint64_t next = sg_session_next_timeout(&uplink->session);
-    uint64_t assocs = sg_assoc_next_timeout(&uplink->assocs);
-    if (assocs < next)
-        next = assocs;
-    if (uplink->alive_ms < next)
-        next = uplink->alive_ms;
-    if (!uplink->warned_udp && uplink->up_since_ms + UDP_PATIENCE_MS < next)
-        next = uplink->up_since_ms + UDP_PATIENCE_MS;
+    const struct sg_attempt *attempt = &uplink->attempt;
+    uint64_t next = attempt->state == SG_ATTEMPT_WAITS ? attempt->retry_ms : SG_NEVER;
+    if (!uplink->channel)
+        return next;
+    next = earlier(next, sg_session_next_timeout(&uplink->session));
+    next = earlier(next, sg_assoc_next_timeout(&uplink->assocs));
+    next = earlier(next, uplink->alive_ms);
+    next = earlier(next, uplink->old_ends_ms);
+    if (attempt->state == SG_ATTEMPT_NONE)
+        next = earlier(next, uplink->renew_ms);
+    if (attempt->state != SG_ATTEMPT_UNDERWAY)
+        next = earlier(next, uplink->grace_ends_ms);
+    if (!uplink->warned_udp)
+        next = earlier(next, uplink->up_since_ms + UDP_PATIENCE_MS);
     return next;
 }
 
@@ -412,25 +346,16 @@ void sg_uplink_arm(struct sg_uplink *uplink, uint64_t now_ms)
     evtimer_add(&uplink->timer, &tv);
 }
 
-void sg_uplink_wake(struct sg_uplink *uplink, uint64_t now_ms)
-{
-    if (uplink->state != SG_UPLINK_WAITING)
-        return;
-    uint64_t soonest = uplink->attempt_ms + WAKE_AFTER_MS;
-    if (soonest >= uplink->retry_ms)
-        return;
-    uplink->retry_ms = soonest > now_ms ? soonest : now_ms;
-    sg_uplink_arm(uplink, now_ms);
-}
-
-bool sg_uplink_is_up(struct sg_uplink *uplink)
-{
-    if (uplink->state != SG_UPLINK_UP)
-        sg_uplink_wake(uplink, sg_now_ms());
-    return uplink->state == SG_UPLINK_UP;
-}
-
 /* --- another network --- */
+
+/* Whether the address that the stream goes out by is not ours any more. */
+static bool has_left(const struct sg_uplink_channel *channel)
+{
+    struct sg_endpoint local = {0};
+    if (channel->bev)
+        local = sg_socket_local(bufferevent_getfd(channel->bev));
+    return local.ip.family != 0 && !sg_addr_is_own(&local.ip);
+}
 
 /*
  * The UDP socket keeps the address that it was connected from, so it is made anew; the server learns of it by a probe.
@@ -440,15 +365,11 @@ static void on_addresses(void *ctx)
 {
     struct sg_uplink *uplink = ctx;
     uint64_t now_ms = sg_now_ms();
-    if (uplink->state != SG_UPLINK_UP) {
-        sg_uplink_wake(uplink, now_ms);
+    sg_uplink_wake(uplink, now_ms);
+    if (uplink->channel && has_left(uplink->channel))
+        sg_uplink_stream_ended(uplink->channel, "this machine has left the network that it went through");
+    if (!uplink->channel)
         return;
-    }
-    struct sg_endpoint local = sg_socket_local(bufferevent_getfd(uplink->bev));
-    if (!sg_addr_is_own(&local.ip)) {
-        lose_session(uplink, SG_REASON_NONE, "this machine has left the network that it went through");
-        return;
-    }
     if (uplink->udp_fd >= 0 && !sg_uplink_udp_has_moved(uplink))
         return;
     sg_uplink_close_udp(uplink);
@@ -475,7 +396,7 @@ struct sg_uplink *sg_uplink_new(struct sg_client *client)
     uplink->client = client;
     uplink->base = client->base;
     uplink->udp_fd = -1;
-    uplink->armed_ms = SG_NEVER;
+    uplink->armed_ms = uplink->renew_ms = uplink->old_ends_ms = uplink->grace_ends_ms = SG_NEVER;
     uplink->aead = sg_aead_ctx_new();
     uplink->arena = sg_arena_new(ARENA_SLOTS, &locked);
     evtimer_assign(&uplink->timer, uplink->base, on_timer, uplink);
@@ -494,19 +415,16 @@ struct sg_uplink *sg_uplink_new(struct sg_client *client)
 
 void sg_uplink_start(struct sg_uplink *uplink)
 {
-    start_attempt(uplink);
+    sg_attempt_start(uplink);
 }
 
 void sg_uplink_free(struct sg_uplink *uplink)
 {
     if (!uplink)
         return;
-    if (uplink->conn)
-        sg_server_conn_cancel(uplink->conn);
-    if (uplink->state == SG_UPLINK_UP)
+    sg_attempt_cancel(uplink);
+    if (uplink->channel)
         end_session(uplink, SG_REASON_SHUTDOWN);
-    else if (uplink->bev)
-        bufferevent_free(uplink->bev);
     sg_addr_watch_free(uplink->addresses);
     event_del(&uplink->timer);
     event_del(&uplink->send_out);
@@ -521,14 +439,17 @@ void sg_uplink_free(struct sg_uplink *uplink)
 
 void sg_uplink_status(const struct sg_uplink *uplink, struct json_t *status)
 {
-    bool up = uplink->state == SG_UPLINK_UP;
+    bool has = uplink->channel != NULL, up = sg_uplink_is_carrying(uplink);
     const char *path = !up ? "none" : sg_session_on_udp(&uplink->session) ? "udp" : "stream";
     json_object_set_new(status, "session", json_string(up ? "up" : "down"));
     json_object_set_new(status, "path", json_string(path));
-    json_object_set_new(status, "suite", up ? json_string(uplink->suite->name) : json_null());
-    json_object_set_new(status, "record_max", json_integer(up ? uplink->session.pmtu.record_max : 0));
-    json_object_set_new(status, "associations", json_integer(up ? (json_int_t)uplink->assocs.count : 0));
+    json_object_set_new(status, "stream", json_string(has && uplink->channel->bev ? "up" : "down"));
+    json_object_set_new(status, "suite", has ? json_string(uplink->channel->suite->name) : json_null());
+    json_object_set_new(status, "record_max", json_integer(has ? uplink->session.pmtu.record_max : 0));
+    json_object_set_new(status, "associations", json_integer(has ? (json_int_t)uplink->assocs.count : 0));
     json_object_set_new(status, "sessions_opened", json_integer((json_int_t)uplink->sessions_opened));
+    json_object_set_new(status, "channels_renewed", json_integer((json_int_t)uplink->channels_renewed));
+    json_object_set_new(status, "sessions_resumed", json_integer((json_int_t)uplink->sessions_resumed));
     json_object_set_new(status, "up", sg_ledger_json(&uplink->up));
     json_object_set_new(status, "down", sg_ledger_json(&uplink->down));
 }

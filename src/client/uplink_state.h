@@ -1,5 +1,6 @@
 /*
- * The state that uplink.c (session with the server) and flow.c (local applications) share. Nobody else includes this.
+ * The state that uplink.c (session with the server), attempt.c (getting channels), channel.c (having them), datapath.c
+ * (records) and flow.c (local applications) share. Nobody else includes this.
  */
 #ifndef SG_CLIENT_UPLINK_STATE_H
 #define SG_CLIENT_UPLINK_STATE_H
@@ -7,11 +8,11 @@
 #include <event2/event.h>
 #include <event2/event_struct.h>
 
+#include "client/channel.h"
 #include "client/uplink.h"
 #include "core/arena.h"
 #include "core/assoc.h"
 #include "core/block.h"
-#include "core/record.h"
 #include "core/session.h"
 #include "core/squeue.h"
 #include "net/udp.h"
@@ -23,10 +24,25 @@ struct sg_server_conn;
 
 enum { SG_FORWARD_BUCKETS = 1024 };
 
-enum sg_uplink_state {
-    SG_UPLINK_WAITING,    /* for the next attempt */
-    SG_UPLINK_CONNECTING, /* TCP, TLS, authentication, OPEN under way */
-    SG_UPLINK_UP,         /* a channel is open */
+enum sg_attempt_state {
+    SG_ATTEMPT_NONE,
+    SG_ATTEMPT_WAITS,    /* for its time */
+    SG_ATTEMPT_UNDERWAY, /* TCP, TLS, authentication, OPEN or RESUME */
+};
+
+/* How a channel is got: the first of a session, or a further one. */
+struct sg_attempt {
+    enum sg_attempt_state state;
+    bool resumes;
+    size_t server; /* of the client's list */
+    struct sg_server_conn *conn;
+    struct bufferevent *bev; /* while the reply's block is awaited */
+    uint8_t rep;             /* reply code whose block is awaited */
+    struct sg_endpoint bound, peer;
+    uint64_t started_ms; /* the last one */
+    uint64_t retry_ms;   /* when it waits */
+    unsigned failures;   /* in a row */
+    char last_error[256];
 };
 
 /* One association of a local application: a UDP ASSOCIATE (own socket), or one source address at a forward. */
@@ -57,40 +73,33 @@ struct sg_forward {
 struct sg_uplink {
     struct sg_client *client;
     struct event_base *base;
-    enum sg_uplink_state state;
     struct event timer;
     uint64_t armed_ms;
-
-    /* connecting */
-    struct sg_server_conn *conn;
-    struct bufferevent *bev; /* the control stream; while the reply's block is awaited too */
-    uint8_t rep;             /* reply code whose block is awaited */
-    struct sg_endpoint bound, peer;
-    uint64_t attempt_ms; /* of the last attempt */
-    uint64_t retry_ms;   /* when WAITING: next attempt */
-    unsigned failures;   /* in a row */
+    struct sg_attempt attempt;
     bool was_up;
     bool told_ready;
-    char last_error[256];
 
     /* the session */
     struct sg_arena *arena;
     struct sg_aead_ctx *aead;
-    const struct sg_aead *suite;
-    struct sg_open_reply limits;
-    struct sg_sender sender;
-    struct sg_receiver receiver;
+    struct sg_uplink_channel *channel; /* the newest: what we send goes by it; NULL: there is no session */
+    struct sg_uplink_channel *old;     /* still opens what was under way when channel took over, or NULL */
+    struct sg_open_reply limits;       /* of the newest */
+    size_t server;                     /* of the client's list: who has the session */
+    struct sg_endpoint bound, peer;
+    uint64_t renew_ms, old_ends_ms; /* SG_NEVER: not at all */
+    uint64_t grace_ends_ms;         /* when a session without a stream ends */
     struct sg_session session;
     struct sg_assoc_table assocs;
     uint32_t next_number;
     struct sg_squeue waiting;
     int udp_fd;
     struct event udp_readable;
-    uint64_t up_since_ms;
+    uint64_t up_since_ms, channel_since_ms;
     uint64_t alive_ms; /* next ALIVE */
     bool warned_udp;
     struct sg_addr_watch *addresses; /* or NULL: the system does not tell of changes */
-    uint64_t sessions_opened;
+    uint64_t sessions_opened, sessions_resumed, channels_renewed;
 
     /* the applications */
     struct sg_flow *flows; /* of UDP ASSOCIATE */
@@ -132,6 +141,25 @@ void sg_uplink_random(void *ctx, uint8_t *out, size_t len);
  */
 void sg_uplink_send_out(struct sg_uplink *uplink);
 void sg_uplink_flush_out(struct sg_uplink *uplink);
+
+/* attempt.c: an attempt starts now; is to start in a while, longer after each failure; ends. */
+void sg_attempt_start(struct sg_uplink *uplink);
+void sg_attempt_schedule(struct sg_uplink *uplink);
+void sg_attempt_cancel(struct sg_uplink *uplink);
+/* uplink.c: one succeeded. Takes the channel over. */
+void sg_uplink_got_channel(struct sg_uplink *uplink, struct sg_uplink_channel *channel,
+                           const struct sg_open_reply *reply);
+
+/* uplink.c, for channel.c: the server said CLOSE; it broke the protocol; the stream ended. All may free the channel. */
+void sg_uplink_closed(struct sg_uplink_channel *channel, enum sg_reason reason);
+void sg_uplink_broken(struct sg_uplink_channel *channel);
+void sg_uplink_stream_ended(struct sg_uplink_channel *channel, const char *why);
+/* It is time for another channel. */
+void sg_uplink_renew(struct sg_uplink *uplink, uint64_t now_ms);
+/* The stream does not answer. */
+void sg_uplink_doubt(struct sg_uplink *uplink);
+/* Whether datagrams have a way to go. */
+bool sg_uplink_is_carrying(const struct sg_uplink *uplink);
 
 /* uplink.c, for datapath.c and flow.c. */
 void sg_uplink_tell_ready(struct sg_uplink *uplink, const char *path);

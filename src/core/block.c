@@ -20,7 +20,8 @@ enum field {
     FIELD_RENEW = 11,
     FIELD_GRACE = 12,
     FIELD_REASON = 13,
-    FIELD_COUNT = 14,
+    FIELD_RESUMED = 14,
+    FIELD_COUNT = 15,
 };
 
 enum { CRITICAL = 0x8000, MAX_BYTES = SG_BLOCK_MAX - 2, MAX_FIELDS = MAX_BYTES / 4 };
@@ -42,6 +43,7 @@ static const struct {
     [FIELD_RENEW] = {4, 4},
     [FIELD_GRACE] = {4, 4},
     [FIELD_REASON] = {2, 2},
+    [FIELD_RESUMED] = {1, 1},
 };
 
 /* The known fields of a block; a field that is absent has no bytes (present is false). */
@@ -179,7 +181,9 @@ enum sg_err sg_open_reply_decode(struct sg_rbuf *r, bool refused, struct sg_open
     out->dns_idle_s = uint_field(&fields, FIELD_DNS_IDLE);
     out->renew_s = uint_field(&fields, FIELD_RENEW);
     out->grace_s = uint_field(&fields, FIELD_GRACE);
-    if (!channel || !handle || out->suite == 0 || out->max_senders == 0 || out->max_senders > SG_SENDERS_MAX)
+    out->resumed = (uint8_t)uint_field(&fields, FIELD_RESUMED);
+    if (!channel || !handle || out->suite == 0 || out->max_senders == 0 || out->max_senders > SG_SENDERS_MAX ||
+        out->resumed > SG_RESUMED_LOST)
         return SG_ERR_MALFORMED;
     return SG_OK;
 }
@@ -239,6 +243,8 @@ void sg_open_reply_encode(struct sg_wbuf *w, const struct sg_open_reply *reply)
     write_uint(w, FIELD_DNS_IDLE, reply->dns_idle_s, 4);
     write_uint(w, FIELD_RENEW, reply->renew_s, 4);
     write_uint(w, FIELD_GRACE, reply->grace_s, 4);
+    if (reply->resumed != 0)
+        write_uint(w, CRITICAL | FIELD_RESUMED, reply->resumed, 1);
     finish_block(w, start);
 }
 

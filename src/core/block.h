@@ -11,6 +11,8 @@
 
 enum { SG_BLOCK_MAX = 2 + 4096, SG_HANDLE_BYTES = 16, SG_CHANNEL_ID_BYTES = 8, SG_SUITES_MAX = 16, SG_AGENT_MAX = 64 };
 enum sg_verb { SG_VERB_OPEN = 1, SG_VERB_RESUME = 2 };
+/* What RESUME found: the session with all its associations, or none, and this one is new. */
+enum sg_resumed { SG_RESUMED_KEPT = 1, SG_RESUMED_LOST = 2 };
 
 struct sg_open_request {
     uint8_t verb;
@@ -31,6 +33,7 @@ struct sg_open_reply {
     uint32_t dns_idle_s;
     uint32_t renew_s;
     uint32_t grace_s;
+    uint8_t resumed; /* enum sg_resumed; 0 in the answer to OPEN */
     uint16_t reason; /* of a refusal: the only field then */
 };
 

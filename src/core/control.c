@@ -20,8 +20,10 @@ static unsigned travel_of(uint8_t type)
     case SG_MSG_PATH:
         return ON_STREAM | ON_UDP | UP;
     case SG_MSG_ALIVE:
+    case SG_MSG_CONFIRM:
         return ON_STREAM | UP;
     case SG_MSG_REFUSED:
+    case SG_MSG_RENEW:
         return ON_STREAM | DOWN;
     case SG_MSG_PROBE:
     case SG_MSG_PROBE_ANSWER:
@@ -119,6 +121,8 @@ static void read_fields(struct sg_rbuf *r, struct sg_msg *msg)
     case SG_MSG_REFUSED:
         read_refused(r, msg);
         return;
+    case SG_MSG_CONFIRM:
+    case SG_MSG_RENEW:
     case SG_MSG_KEEPALIVE:
         return;
     }
@@ -163,6 +167,8 @@ static void write_fields(struct sg_wbuf *w, const struct sg_msg *msg)
         sg_wbuf_u16(w, msg->refused.size);
         sg_target_encode(w, &msg->refused.target);
         return;
+    case SG_MSG_CONFIRM:
+    case SG_MSG_RENEW:
     case SG_MSG_KEEPALIVE:
         return;
     }

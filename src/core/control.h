@@ -19,6 +19,8 @@ enum sg_msg_type {
     SG_MSG_CLOSED = 0x06,
     SG_MSG_ALIVE = 0x07,
     SG_MSG_REFUSED = 0x08,
+    SG_MSG_CONFIRM = 0x09,
+    SG_MSG_RENEW = 0x0a,
     SG_MSG_PROBE = 0x10,
     SG_MSG_PROBE_ANSWER = 0x11,
     SG_MSG_CHALLENGE = 0x12,

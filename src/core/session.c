@@ -19,7 +19,9 @@ void sg_session_init(struct sg_session *session, enum sg_role role, const struct
         .role = role,
         .ops = ops,
         .ctx = ctx,
+        .has_stream = true,
         .stream_in_ms = now_ms,
+        .doubt_ms = SG_NEVER,
         .choice = SG_PATH_STREAM,
         .udp_out_ms = now_ms,
     };
@@ -50,7 +52,22 @@ static void send_udp(struct sg_session *session, const struct sg_path_addr *addr
 void sg_session_stream_alive(struct sg_session *session, uint64_t now_ms)
 {
     session->stream_in_ms = now_ms;
+    session->doubt_ms = SG_NEVER;
     session->pings = 0;
+}
+
+void sg_session_stream_new(struct sg_session *session, uint64_t now_ms)
+{
+    session->has_stream = true;
+    sg_session_stream_alive(session, now_ms);
+}
+
+void sg_session_stream_lost(struct sg_session *session, uint64_t now_ms)
+{
+    session->has_stream = false;
+    session->doubt_ms = SG_NEVER;
+    if (session->role == SG_ROLE_CLIENT)
+        sg_client_path_moved(&session->client_path, now_ms);
 }
 
 bool sg_session_on_udp(const struct sg_session *session)
@@ -111,6 +128,8 @@ bool sg_session_on_stream(struct sg_session *session, const struct sg_msg *msg, 
     case SG_MSG_CLOSED:
     case SG_MSG_ALIVE:
     case SG_MSG_REFUSED:
+    case SG_MSG_CONFIRM:
+    case SG_MSG_RENEW:
     case SG_MSG_PROBE:
     case SG_MSG_PROBE_ANSWER:
     case SG_MSG_CHALLENGE:
@@ -248,6 +267,8 @@ enum sg_reason sg_session_on_message(struct sg_session *session, const uint8_t *
     case SG_MSG_CLOSED:
     case SG_MSG_ALIVE:
     case SG_MSG_REFUSED:
+    case SG_MSG_CONFIRM:
+    case SG_MSG_RENEW:
         return SG_REASON_MALFORMED;
     }
     return SG_REASON_MALFORMED;
@@ -259,21 +280,41 @@ enum sg_reason sg_session_on_message(struct sg_session *session, const uint8_t *
  */
 static uint64_t ping_due(const struct sg_session *session)
 {
+    if (!session->has_stream)
+        return SG_NEVER;
     return (session->pings > 0 ? session->ping_ms : session->stream_in_ms) + SG_SESSION_PING_MS;
 }
 
-static enum sg_reason tick_stream(struct sg_session *session, uint64_t now_ms)
+static void send_ping(struct sg_session *session, uint64_t now_ms)
 {
-    if (now_ms < ping_due(session))
-        return SG_REASON_NONE;
-    if (session->pings >= SG_SESSION_PINGS_MAX)
-        return SG_REASON_TIMEOUT;
     struct sg_msg ping = {.type = SG_MSG_PING};
     session->ops->random(session->ctx, ping.token, sizeof ping.token);
     session->pings++;
     session->ping_ms = now_ms;
     send_stream(session, &ping);
+}
+
+static enum sg_reason tick_stream(struct sg_session *session, uint64_t now_ms)
+{
+    if (now_ms >= session->doubt_ms) {
+        session->doubt_ms = SG_NEVER;
+        session->ops->on_doubt(session->ctx);
+    }
+    if (now_ms < ping_due(session))
+        return SG_REASON_NONE;
+    if (session->pings >= SG_SESSION_PINGS_MAX)
+        return SG_REASON_TIMEOUT;
+    send_ping(session, now_ms);
     return SG_REASON_NONE;
+}
+
+/* Whatever silenced UDP may have silenced the stream too, and would be noticed only by the third PING. */
+static void doubt_stream(struct sg_session *session, uint64_t now_ms)
+{
+    if (!session->has_stream)
+        return;
+    session->doubt_ms = now_ms + SG_SESSION_DOUBT_MS;
+    send_ping(session, now_ms);
 }
 
 static uint64_t keepalive_due(const struct sg_session *session)
@@ -290,8 +331,10 @@ enum sg_reason sg_session_tick(struct sg_session *session, uint64_t now_ms)
 
     while ((candidate = sg_server_path_repeat(&session->server_path, now_ms)))
         send_challenge(session, &candidate->addr, candidate->token, now_ms);
-    if (sg_client_path_lost(&session->client_path, now_ms))
+    if (sg_client_path_lost(&session->client_path, now_ms)) {
         announce_choice(session, now_ms);
+        doubt_stream(session, now_ms);
+    }
     if (sg_client_path_probe_due(&session->client_path, session->next_id, now_ms))
         send_probe(session, session->next_id++, PROBE_RECORD_BYTES, now_ms);
     while ((size = sg_pmtu_due(&session->pmtu, now_ms)) > 0)
@@ -310,7 +353,7 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 
 uint64_t sg_session_next_timeout(const struct sg_session *session)
 {
-    uint64_t next = ping_due(session);
+    uint64_t next = earlier(ping_due(session), session->doubt_ms);
     next = earlier(next, sg_server_path_next_timeout(&session->server_path));
     next = earlier(next, sg_client_path_next_timeout(&session->client_path));
     next = earlier(next, sg_pmtu_next_timeout(&session->pmtu));

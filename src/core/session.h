@@ -1,7 +1,8 @@
 /*
  * What client and server sessions share: the messages that keep stream and path alive, the choice of path, and the
  * sizes. Sans-I/O: messages and time come in, messages go out through ops, sg_session_next_timeout tells when to call
- * tick. Associations and keys are the caller's (src/server, src/client). RESUME and renewal will live here too.
+ * tick. Associations and keys are the caller's (src/server, src/client). A session may outlive its stream, and have
+ * a new one.
  */
 #ifndef SG_CORE_SESSION_H
 #define SG_CORE_SESSION_H
@@ -11,7 +12,11 @@
 #include "core/pmtu.h"
 #include "core/reason.h"
 
-enum { SG_SESSION_PING_MS = 15000, SG_SESSION_PINGS_MAX = 3 };
+enum {
+    SG_SESSION_PING_MS = 15000,
+    SG_SESSION_PINGS_MAX = 3,
+    SG_SESSION_DOUBT_MS = 1500, /* after UDP fell silent the stream has so long to show that it lives */
+};
 
 struct sg_session;
 
@@ -26,6 +31,8 @@ struct sg_session_ops {
     size_t (*kernel_max)(void *ctx, const struct sg_path_addr *addr);
     /* Which path datagrams take has changed. */
     void (*on_route)(void *ctx);
+    /* Client: UDP is silent, and the stream does not answer either. */
+    void (*on_doubt)(void *ctx);
     sg_random_fn *random;
 };
 
@@ -37,8 +44,10 @@ struct sg_session {
     void *ctx;
 
     /* the stream's pulse */
+    bool has_stream;
     uint64_t stream_in_ms;
-    uint64_t ping_ms; /* when the last unanswered PING left */
+    uint64_t ping_ms;  /* when the last unanswered PING left */
+    uint64_t doubt_ms; /* when the stream is doubted, SG_NEVER: it is not */
     unsigned pings;
 
     /* the path */
@@ -68,6 +77,10 @@ void sg_session_start_path(struct sg_session *session, uint64_t now_ms);
 /* The client's machine has another address. */
 void sg_session_moved(struct sg_session *session, uint64_t now_ms);
 
+/* There is a stream (again): at first there is one. */
+void sg_session_stream_new(struct sg_session *session, uint64_t now_ms);
+/* The stream has ended, and the session goes on without one. The client asks by UDP at once whether that carries. */
+void sg_session_stream_lost(struct sg_session *session, uint64_t now_ms);
 /* Any byte came from the stream. */
 void sg_session_stream_alive(struct sg_session *session, uint64_t now_ms);
 

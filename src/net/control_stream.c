@@ -54,12 +54,12 @@ void sg_control_stream_queue(struct sg_squeue *queue, struct sg_ledger *ledger, 
 void sg_control_stream_pump(struct bufferevent *bev, struct sg_squeue *queue, struct sg_ledger *ledger, uint64_t now_ms)
 {
     uint8_t bytes[SG_CONTROL_HEADER_BYTES + SG_CONTROL_BODY_MAX];
-    struct evbuffer *output = bufferevent_get_output(bev);
+    struct evbuffer *output = bev ? bufferevent_get_output(bev) : NULL;
     size_t late = sg_squeue_expire(queue, now_ms);
     size_t len = 0;
     ledger->queued -= late;
     ledger->drops[SG_REASON_STREAM_FULL] += late;
-    while (evbuffer_get_length(output) < SG_STREAM_LOW_BYTES && (len = sg_squeue_peek(queue)) > 0) {
+    while (output && evbuffer_get_length(output) < SG_STREAM_LOW_BYTES && (len = sg_squeue_peek(queue)) > 0) {
         sg_control_header(bytes, SG_MSG_DATAGRAM, len);
         sg_squeue_pop(queue, bytes + SG_CONTROL_HEADER_BYTES);
         bufferevent_write(bev, bytes, SG_CONTROL_HEADER_BYTES + len);

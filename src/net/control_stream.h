@@ -32,7 +32,8 @@ bool sg_control_stream_is_stuck(struct bufferevent *bev);
 void sg_control_stream_queue(struct sg_squeue *queue, struct sg_ledger *ledger, const uint8_t *plaintext, size_t len,
                              uint64_t now_ms);
 
-/* Moves waiting datagrams into the output as far as it takes them, after dropping what is too old. */
+/* Moves waiting datagrams into the output as far as it takes them, after dropping what is too old. bev is NULL when
+ * there is no stream: they wait on. */
 void sg_control_stream_pump(struct bufferevent *bev, struct sg_squeue *queue, struct sg_ledger *ledger,
                             uint64_t now_ms);
 

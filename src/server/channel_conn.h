@@ -7,15 +7,15 @@
 
 #include "core/addr.h"
 #include "core/reason.h"
-#include "server/usage.h"
 
 struct bufferevent;
+struct sg_usage;
 struct sg_worker;
 
 /*
  * An authenticated connection that is given away. bev has no callbacks any more, reading is enabled, and its input
  * holds what the client sent after the request. user is the name; usage a counted reference, of which a slot was taken
- * for the connection: the receiver ends with sg_handover_end, or gives back and releases. Both addresses are of the TCP
+ * for the connection: the receiver ends with sg_leave, or gives back and releases. Both addresses are of the TCP
  * connection.
  */
 struct sg_handover {
@@ -28,12 +28,6 @@ struct sg_handover {
 };
 
 /*
- * Ends a connection that was handed over, if it is not ended yet (bev NULL): flushed first, unless reason is NONE (the
- * stream is broken). Its slot and usage are given back when its socket is closed, and not before.
- */
-void sg_handover_end(struct sg_handover *who, enum sg_usage_kind slot, enum sg_reason reason);
-
-/*
  * The client asked for CHANNEL (0xE8) with ALPN sealgram/1: takes over bev, usage and its slot, a connection, in any
  * case.
  */
@@ -43,7 +37,7 @@ void sg_channel_conn_start(struct sg_worker *worker, const struct sg_handover *h
 void sg_channel_conns_free_all(struct sg_worker *worker);
 
 /* Writes the refusal of a channel; the connection stays the caller's. */
-void sg_channel_conn_refuse(struct bufferevent *bev, const char *user, uint8_t rep, enum sg_reason reason);
+void sg_channel_conn_refuse(struct bufferevent *bev, const char *user, enum sg_reason reason);
 
 /*
  * The client asked for UDP ASSOCIATE and policy allows plain UDP from it: takes over bev, usage and its slot, an

@@ -141,6 +141,8 @@ static const struct sg_yaml_key timeout_keys[] = {
      .min = 1,
      .max = 86400},
     {.name = "dns_seconds", .read = sg_yaml_read_seconds, .offset = AT(timeouts.dns_ms), .min = 1, .max = 86400},
+    {.name = "renew_seconds", .read = sg_yaml_read_seconds, .offset = AT(timeouts.renew_ms), .min = 0, .max = 86400},
+    {.name = "grace_seconds", .read = sg_yaml_read_seconds, .offset = AT(timeouts.grace_ms), .min = 0, .max = 86400},
     {.name = NULL},
 };
 
@@ -185,6 +187,8 @@ struct sg_config *sg_config_new(void)
     config->limits.password_queue = 64;
     config->timeouts.association_ms = 120000;
     config->timeouts.dns_ms = 17000;
+    config->timeouts.renew_ms = 900000;
+    config->timeouts.grace_ms = 60000;
     config->plain_udp_count = 2;
     if (sg_cidr_parse("127.0.0.0/8", &config->plain_udp[0]) != SG_OK ||
         sg_cidr_parse("::1/128", &config->plain_udp[1]) != SG_OK) {

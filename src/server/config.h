@@ -47,6 +47,7 @@ struct sg_config {
     struct sg_user_limits user_limits, group_limits;
     struct {
         uint64_t association_ms, dns_ms;
+        uint64_t renew_ms, grace_ms; /* of channels; of sessions without a stream, 0: none */
     } timeouts;
 };
 

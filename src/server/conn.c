@@ -158,7 +158,7 @@ static bool hand_over(struct sg_conn *conn, struct sg_handover *out)
     }
     sg_usage_release(out->usage);
     if (conn->socks.command == SG_SOCKS5_CMD_CHANNEL) {
-        sg_channel_conn_refuse(conn->bev, conn->user, SG_SOCKS5_REP_GENERAL, reason);
+        sg_channel_conn_refuse(conn->bev, conn->user, reason);
         finish_conn(conn);
     } else {
         refuse_request(conn, sg_socks5_rep_of_reason(reason));

@@ -34,18 +34,24 @@ void sg_datapath_random(void *ctx, uint8_t *out, size_t len)
     randombytes_buf(out, len);
 }
 
-struct sg_server_session *sg_datapath_find(const struct sg_datapath *datapath, const uint8_t id[static 8])
+struct sg_server_channel *sg_datapath_find(const struct sg_datapath *datapath, const uint8_t id[static 8])
 {
     uint32_t slot = (uint32_t)id[1] << 16 | (uint32_t)id[2] << 8 | id[3];
     if (id[0] != datapath->worker->index || slot >= datapath->slot_count)
         return NULL;
-    struct sg_server_session *session = datapath->slots[slot];
-    return session && memcmp(session->channel_id, id, sizeof session->channel_id) == 0 ? session : NULL;
+    struct sg_server_channel *channel = datapath->slots[slot];
+    return channel && memcmp(channel->id, id, sizeof channel->id) == 0 ? channel : NULL;
 }
 
-/* A run: records of one session that arrived from one address, as positions in the received batch. */
+struct sg_server_session *sg_datapath_session(const struct sg_datapath *datapath, const uint8_t handle[static 16])
+{
+    uint32_t index = (uint32_t)handle[1] << 16 | (uint32_t)handle[2] << 8 | handle[3];
+    return handle[0] == datapath->worker->index && index < datapath->session_max ? datapath->sessions[index] : NULL;
+}
+
+/* A run: records of one channel that arrived from one address, as positions in the received batch. */
 struct run {
-    struct sg_server_session *session;
+    struct sg_server_channel *channel;
     struct sg_record records[SG_UDP_BATCH];
     size_t record_bytes[SG_UDP_BATCH];
     struct sg_path_addr addr;
@@ -55,11 +61,13 @@ struct run {
 /* Acts on one opened record. */
 static void act(struct run *run, unsigned i, uint64_t now_ms)
 {
-    struct sg_server_session *session = run->session;
+    struct sg_server_session *session = run->channel->session;
     struct sg_ledger *up = &session->datapath->up;
     const struct sg_record *record = &run->records[i];
     uint8_t *plaintext = record->bytes + SG_RECORD_HEADER_BYTES;
-    struct sg_arrival arrival = {.addr = &run->addr, .record_bytes = run->record_bytes[i], .newest = record->newest};
+    struct sg_arrival arrival = {.addr = &run->addr,
+                                 .record_bytes = run->record_bytes[i],
+                                 .newest = record->newest && run->channel == session->current};
 
     if (sg_plaintext_association(plaintext, record->len) != 0) {
         sg_server_session_up(session, plaintext, record->len, now_ms);
@@ -78,7 +86,9 @@ static void finish_run(struct sg_datapath *datapath, struct run *run, uint64_t n
 {
     if (run->count == 0)
         return;
-    sg_open_batch(&run->session->receiver, run->records, run->count);
+    struct sg_server_session *session = run->channel->session;
+    if (sg_open_batch(&run->channel->receiver, run->records, run->count) > 0)
+        sg_server_session_confirm(session, run->channel, now_ms);
     for (unsigned i = 0; i < run->count; i++) {
         if (run->records[i].err == SG_OK)
             act(run, i, now_ms);
@@ -86,7 +96,7 @@ static void finish_run(struct sg_datapath *datapath, struct run *run, uint64_t n
             sg_ledger_drop(&datapath->up, sg_reason_of_open(run->records[i].err));
     }
     sg_udp_tx_flush(&datapath->out);
-    sg_server_session_arm(run->session, now_ms);
+    sg_server_session_arm(session, now_ms);
     run->count = 0;
 }
 
@@ -97,15 +107,15 @@ static void add_record(struct sg_port *port, struct run *run, struct sg_udp_pack
         sg_ledger_drop(&datapath->up, SG_REASON_LENGTH);
         return;
     }
-    struct sg_server_session *session = sg_datapath_find(datapath, packet->bytes + SG_RECORD_CHANNEL_OFFSET);
-    if (!session) {
+    struct sg_server_channel *channel = sg_datapath_find(datapath, packet->bytes + SG_RECORD_CHANNEL_OFFSET);
+    if (!channel) {
         sg_ledger_drop(&datapath->up, SG_REASON_UNKNOWN_CHANNEL);
         return;
     }
     struct sg_path_addr addr = {.remote = packet->peer, .local = packet->local, .port_index = port->index};
-    if (run->count > 0 && (run->session != session || !sg_path_addr_equal(&run->addr, &addr)))
+    if (run->count > 0 && (run->channel != channel || !sg_path_addr_equal(&run->addr, &addr)))
         finish_run(datapath, run, now_ms);
-    run->session = session;
+    run->channel = channel;
     run->addr = addr;
     run->record_bytes[run->count] = packet->len;
     run->records[run->count++] = (struct sg_record){.bytes = packet->bytes, .len = packet->len};
@@ -222,13 +232,15 @@ struct sg_datapath *sg_datapath_new(struct sg_worker *worker)
         return NULL;
     datapath->worker = worker;
     datapath->base = worker->base;
-    datapath->slot_count = config->limits.sessions;
-    datapath->slots = calloc(datapath->slot_count, sizeof(struct sg_server_session *));
+    datapath->session_max = config->limits.sessions;
+    datapath->sessions = calloc(datapath->session_max, sizeof(struct sg_server_session *));
+    datapath->slot_count = 2 * datapath->session_max;
+    datapath->slots = calloc(datapath->slot_count, sizeof(struct sg_server_channel *));
     datapath->aead = sg_aead_ctx_new();
     event_assign(&datapath->send_back, datapath->base, -1, 0, on_send_back, datapath);
-    if (!datapath->slots || !datapath->aead || sg_udp_rx_init(&datapath->rx) != SG_OK ||
+    if (!datapath->sessions || !datapath->slots || !datapath->aead || sg_udp_rx_init(&datapath->rx) != SG_OK ||
         sg_udp_tx_init(&datapath->out) != SG_OK || sg_udp_tx_init(&datapath->back) != SG_OK) {
-        sg_log(SG_LOG_ERROR, "out of memory for %u sessions", datapath->slot_count);
+        sg_log(SG_LOG_ERROR, "out of memory for %u sessions", datapath->session_max);
         goto failed;
     }
     for (unsigned i = 0; i < config->listen_count; i++)
@@ -244,9 +256,9 @@ void sg_datapath_free(struct sg_datapath *datapath)
 {
     if (!datapath)
         return;
-    for (uint32_t i = 0; datapath->slots && i < datapath->slot_count; i++)
-        if (datapath->slots[i])
-            sg_server_session_close(datapath->slots[i], SG_REASON_SHUTDOWN);
+    for (uint32_t i = 0; datapath->sessions && i < datapath->session_max; i++)
+        if (datapath->sessions[i])
+            sg_server_session_close(datapath->sessions[i], SG_REASON_SHUTDOWN);
     sg_plain_free_all(datapath);
     sg_udp_tx_flush(&datapath->back);
     event_del(&datapath->send_back);
@@ -258,14 +270,15 @@ void sg_datapath_free(struct sg_datapath *datapath)
     sg_udp_tx_dispose(&datapath->out);
     sg_udp_tx_dispose(&datapath->back);
     sg_aead_ctx_free(datapath->aead);
+    free(datapath->sessions);
     free(datapath->slots);
     free(datapath);
 }
 
 void sg_datapath_users_changed(struct sg_datapath *datapath)
 {
-    for (uint32_t i = 0; i < datapath->slot_count; i++) {
-        struct sg_server_session *session = datapath->slots[i];
+    for (uint32_t i = 0; i < datapath->session_max; i++) {
+        struct sg_server_session *session = datapath->sessions[i];
         if (session &&
             !sg_policy_user_valid(datapath->worker->policy, session->who.user, session->who.credential_digest))
             sg_server_session_close(session, SG_REASON_UNAUTHORIZED);
@@ -275,19 +288,22 @@ void sg_datapath_users_changed(struct sg_datapath *datapath)
 
 void sg_datapath_status(const struct sg_datapath *datapath, struct json_t *status)
 {
-    unsigned on_udp = 0;
+    unsigned on_udp = 0, without_stream = 0;
     json_t *suites = json_object();
-    for (uint32_t i = 0; i < datapath->slot_count; i++) {
-        const struct sg_server_session *session = datapath->slots[i];
+    for (uint32_t i = 0; i < datapath->session_max; i++) {
+        const struct sg_server_session *session = datapath->sessions[i];
         if (!session)
             continue;
         on_udp += sg_session_on_udp(&session->core);
-        const char *name = session->suite->name;
+        without_stream += session->current->bev == NULL;
+        const char *name = session->current->suite->name;
         json_object_set_new(suites, name, json_integer(json_integer_value(json_object_get(suites, name)) + 1));
     }
     json_object_set_new(status, "sessions", json_integer(datapath->session_count));
     json_object_set_new(status, "sessions_opened", json_integer((json_int_t)datapath->sessions_opened));
+    json_object_set_new(status, "sessions_resumed", json_integer((json_int_t)datapath->sessions_resumed));
     json_object_set_new(status, "sessions_on_udp", json_integer(on_udp));
+    json_object_set_new(status, "sessions_without_stream", json_integer(without_stream));
     json_object_set_new(status, "associations", json_integer(datapath->association_count));
     json_object_set_new(status, "plain_associations", json_integer(sg_plain_count(datapath)));
     json_object_set_new(status, "suites", suites);

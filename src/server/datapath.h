@@ -15,6 +15,7 @@
 
 struct json_t;
 struct sg_plain;
+struct sg_server_channel;
 struct sg_server_session;
 struct sg_worker;
 
@@ -42,11 +43,15 @@ struct sg_datapath {
     bool send_back_pending;
 
     struct sg_aead_ctx *aead;
-    struct sg_server_session **slots; /* by the slot number in the channel id */
+    struct sg_server_channel **slots; /* by the slot number in the channel id */
     uint32_t slot_count;
-    uint32_t slot_hint; /* where the search for a free slot starts */
+    uint32_t slot_hint;                  /* where the search for a free slot starts */
+    struct sg_server_session **sessions; /* by the index in the handle */
+    uint32_t session_max;
+    uint32_t session_hint;
     uint32_t session_count;
     uint64_t sessions_opened;
+    uint64_t sessions_resumed;
     uint32_t association_count;
     struct sg_plain *plain; /* list */
 
@@ -75,7 +80,9 @@ void sg_datapath_flush_back(struct sg_datapath *datapath);
 /* Random bytes for ids and tokens (sg_random_fn); ctx is not used. */
 void sg_datapath_random(void *ctx, uint8_t *out, size_t len);
 
-/* The session of a channel id, or NULL. */
-struct sg_server_session *sg_datapath_find(const struct sg_datapath *datapath, const uint8_t id[static 8]);
+/* The channel of an id, or NULL. */
+struct sg_server_channel *sg_datapath_find(const struct sg_datapath *datapath, const uint8_t id[static 8]);
+/* The session that a handle may be of, or NULL: whether it is, sg_server_session_is tells. */
+struct sg_server_session *sg_datapath_session(const struct sg_datapath *datapath, const uint8_t handle[static 16]);
 
 #endif

@@ -23,6 +23,7 @@
 #include "server/channel_conn.h"
 #include "server/config.h"
 #include "server/datapath.h"
+#include "server/leaving.h"
 #include "server/policy.h"
 #include "server/server.h"
 #include "server/usage.h"
@@ -97,7 +98,7 @@ static void end_plain(struct sg_plain *plain, enum sg_reason reason)
 {
     struct sg_handover who = plain->who;
     free_plain(plain);
-    sg_handover_end(&who, SG_USAGE_ASSOCIATION, reason);
+    sg_leave(who.bev, who.usage, SG_USAGE_ASSOCIATION, reason);
 }
 
 /* --- idle time --- */
@@ -428,7 +429,7 @@ void sg_plain_assoc_start(struct sg_worker *worker, const struct sg_handover *ha
     if (!plain) {
         struct sg_endpoint none = {0};
         write_reply(who.bev, SG_SOCKS5_REP_GENERAL, &none);
-        sg_handover_end(&who, SG_USAGE_ASSOCIATION, SG_REASON_LIMIT);
+        sg_leave(who.bev, who.usage, SG_USAGE_ASSOCIATION, SG_REASON_LIMIT);
         return;
     }
     struct sg_endpoint bound = relay_endpoint(plain);

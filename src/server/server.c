@@ -311,9 +311,10 @@ static json_t *make_status(void *ctx)
     for (unsigned i = 0; i < server->worker_count; i++) {
         json_t *part = ask_worker(server->workers[i]);
         sg_json_add(status, part);
-        json_array_append_new(workers, json_pack("{s:O?, s:O?}", "sessions", json_object_get(part, "sessions"),
-                                                 "datagrams_received",
-                                                 json_object_get(json_object_get(part, "up"), "received")));
+        json_array_append_new(workers,
+                              json_pack("{s:O?, s:O?, s:O?}", "sessions", json_object_get(part, "sessions"),
+                                        "handshakes", json_object_get(part, "tls_handshakes"), "datagrams_received",
+                                        json_object_get(json_object_get(part, "up"), "received")));
         json_decref(part);
     }
     json_object_set_new(status, "workers", workers);
@@ -368,15 +369,27 @@ static unsigned count_workers(const struct sg_config *config)
     return count < SG_WORKERS_MAX ? (unsigned)count : SG_WORKERS_MAX;
 }
 
+/* Sessions that may have two channels at a time, for the seconds of a renewal. */
+static uint32_t renewals(uint32_t sessions)
+{
+    return sessions / 16 + 2;
+}
+
+/* No user can keep all others from renewing. */
+static uint32_t renewals_per_user(uint32_t sessions)
+{
+    return renewals(sessions) / 4 + 1;
+}
+
 /*
- * Limits under which every session has all the arena slots that it may ever need: no client can use up those of others.
+ * Limits under which every channel has all the arena slots that it may ever need: no client can use up those of others.
  * With many sessions that leaves fewer sender ids to each.
  */
-static struct sg_limits fair_limits(uint32_t sessions)
+static struct sg_limits fair_limits(uint32_t channels)
 {
     struct sg_limits limits = sg_limits_in_force();
     size_t one = sg_arena_slots(1, 0);
-    size_t slots = (size_t)LOCKED_BYTES / SG_ARENA_SLOT_BYTES / sessions;
+    size_t slots = (size_t)LOCKED_BYTES / SG_ARENA_SLOT_BYTES / channels;
     size_t senders = slots > one + FEWEST_SENDERS ? slots - one : FEWEST_SENDERS;
     if (senders < limits.max_senders)
         limits.max_senders = (uint32_t)senders;
@@ -387,8 +400,9 @@ static bool make_arena(struct sg_server *server)
 {
     bool locked = true;
     uint32_t sessions = server->config->limits.sessions;
-    server->key_limits = fair_limits(sessions);
-    server->arena = sg_arena_new(sg_arena_slots(sessions, server->key_limits.max_senders), &locked);
+    uint32_t channels = sessions + renewals(sessions);
+    server->key_limits = fair_limits(channels);
+    server->arena = sg_arena_new(sg_arena_slots(channels, server->key_limits.max_senders), &locked);
     if (server->arena && !locked)
         sg_log(SG_LOG_WARN, "keys cannot be locked in memory: raise the limit of locked memory (ulimit -l)");
     return server->arena != NULL;
@@ -410,6 +424,7 @@ static void limits_of(void *ctx, const char *user, struct sg_usage_limits *out)
                                         [SG_USAGE_SESSION] = config->limits.sessions_per_user,
                                         [SG_USAGE_ASSOCIATION] = config->limits.associations_per_user,
                                         [SG_USAGE_CONNECTION] = config->limits.connections_per_user,
+                                        [SG_USAGE_RENEWAL] = renewals_per_user(config->limits.sessions),
                                     }};
     sg_user_limits_apply(&config->user_limits, &config->group_limits, user, is_member, NULL, out);
 }
@@ -421,6 +436,7 @@ static bool make_shared(struct sg_server *server)
         [SG_USAGE_SESSION] = config->limits.sessions,
         [SG_USAGE_ASSOCIATION] = config->limits.associations,
         [SG_USAGE_CONNECTION] = config->limits.connections,
+        [SG_USAGE_RENEWAL] = renewals(config->limits.sessions),
     };
     server->usage = sg_usage_table_new(all, limits_of, server);
     server->admission = sg_admission_new(config->limits.unauthenticated, config->limits.unauthenticated_per_address);

@@ -8,16 +8,14 @@
 #include <string.h>
 
 #include "core/datagram.h"
-#include "core/keys.h"
 #include "core/plaintext.h"
 #include "net/clock.h"
 #include "net/control_stream.h"
 #include "net/log.h"
 #include "net/sockaddr.h"
-#include "net/tls.h"
-#include "server/channel_conn.h"
 #include "server/config.h"
 #include "server/datapath.h"
+#include "server/leaving.h"
 #include "server/names.h"
 #include "server/policy.h"
 #include "server/server.h"
@@ -28,7 +26,7 @@ enum { CLOSED_SPACING_MS = 100 };
 
 static void write_message(struct sg_server_session *session, const struct sg_msg *msg)
 {
-    sg_control_stream_write(session->who.bev, msg);
+    sg_server_channel_write(session->current, msg);
 }
 
 /* --- what core/session.c asks of us --- */
@@ -52,7 +50,7 @@ static void op_send_udp(void *ctx, const struct sg_path_addr *addr, const struct
         len = record_bytes - SG_RECORD_OVERHEAD;
     }
     struct sg_record record = {.bytes = room, .len = len};
-    if (sg_seal_batch(&session->sender, &record, 1) != 1)
+    if (sg_seal_batch(&session->current->sender, &record, 1) != 1)
         return;
     sg_udp_tx_add(&datapath->back, datapath->ports[addr->port_index].fd, &addr->remote, &addr->local, record.bytes,
                   record.len, NULL, 0);
@@ -175,7 +173,7 @@ static void send_records(struct sg_server_session *session, struct sg_record *re
 {
     struct sg_datapath *datapath = session->datapath;
     const struct sg_path_addr *to = &session->core.server_path.current;
-    size_t sealed = sg_seal_batch(&session->sender, records, count);
+    size_t sealed = sg_seal_batch(&session->current->sender, records, count);
     for (size_t i = 0; i < sealed; i++)
         sg_udp_tx_add(&datapath->back, datapath->ports[to->port_index].fd, &to->remote, &to->local, records[i].bytes,
                       records[i].len, &datapath->down, data_len[i]);
@@ -382,10 +380,13 @@ enum sg_reason sg_server_session_message(struct sg_server_session *session, cons
                 note_closed(session, number);
         }
         return SG_REASON_NONE;
+    case SG_MSG_CONFIRM: /* a record said so before */
+        return SG_REASON_NONE;
     case SG_MSG_PATH:
     case SG_MSG_PING:
     case SG_MSG_PONG:
     case SG_MSG_REFUSED:
+    case SG_MSG_RENEW:
     case SG_MSG_PROBE:
     case SG_MSG_PROBE_ANSWER:
     case SG_MSG_CHALLENGE:
@@ -398,7 +399,7 @@ enum sg_reason sg_server_session_message(struct sg_server_session *session, cons
 
 void sg_server_session_pump(struct sg_server_session *session, uint64_t now_ms)
 {
-    sg_control_stream_pump(session->who.bev, &session->waiting, &session->datapath->down, now_ms);
+    sg_control_stream_pump(session->current->bev, &session->waiting, &session->datapath->down, now_ms);
 }
 
 /* --- time --- */
@@ -411,6 +412,9 @@ static void on_timer(evutil_socket_t fd, short what, void *ctx)
     (void)what;
     session->armed_ms = SG_NEVER;
     enum sg_reason reason = sg_session_tick(&session->core, now_ms);
+    if (reason != SG_REASON_NONE && sg_server_session_stream_ended(session, session->current, SG_REASON_NONE, now_ms))
+        return;
+    reason = sg_server_renewal_tick(session, now_ms);
     if (reason != SG_REASON_NONE) {
         sg_server_session_close(session, reason);
         return;
@@ -428,8 +432,13 @@ void sg_server_session_arm(struct sg_server_session *session, uint64_t now_ms)
     uint64_t assocs = sg_assoc_next_timeout(&session->assocs);
     if (assocs < next)
         next = assocs;
+    uint64_t renewal = sg_server_renewal_next_timeout(session);
+    if (renewal < next)
+        next = renewal;
     if (session->closed_count > 0 && session->closed_ms + CLOSED_SPACING_MS < next)
         next = session->closed_ms + CLOSED_SPACING_MS;
+    if (session->waiting.count > 0 && !session->current->bev && now_ms + SG_SQUEUE_AGE_MS < next)
+        next = now_ms + SG_SQUEUE_AGE_MS; /* no stream that would take them out */
     if (next >= session->armed_ms)
         return; /* a timer that fires early looks again; datagrams only ever move the time out */
     session->armed_ms = next;
@@ -440,47 +449,28 @@ void sg_server_session_arm(struct sg_server_session *session, uint64_t now_ms)
 
 /* --- opening and closing --- */
 
-static bool take_slot(struct sg_datapath *datapath, struct sg_server_session *session)
+static bool take_index(struct sg_datapath *datapath, struct sg_server_session *session)
 {
-    for (uint32_t i = 0; i < datapath->slot_count; i++) {
-        uint32_t slot = (datapath->slot_hint + i) % datapath->slot_count;
-        if (datapath->slots[slot])
+    for (uint32_t i = 0; i < datapath->session_max; i++) {
+        uint32_t index = (datapath->session_hint + i) % datapath->session_max;
+        if (datapath->sessions[index])
             continue;
-        datapath->slots[slot] = session;
-        datapath->slot_hint = slot + 1;
-        session->slot = slot;
+        datapath->sessions[index] = session;
+        datapath->session_hint = index + 1;
+        datapath->session_count++;
+        session->index = index;
         return true;
     }
     return false;
 }
 
-/* Channel id: worker (1 byte), slot (3 bytes), 4 random bytes. Opaque to everybody else. */
-static void draw_ids(struct sg_server_session *session)
+/* Handle: worker (1 byte), index (3 bytes), 12 random bytes. Opaque to everybody else. */
+static void draw_handle(struct sg_server_session *session)
 {
-    struct sg_wbuf w = sg_wbuf_init(session->channel_id, 4);
+    struct sg_wbuf w = sg_wbuf_init(session->handle, 4);
     sg_wbuf_u8(&w, (uint8_t)session->datapath->worker->index);
-    sg_wbuf_u24(&w, session->slot);
-    sg_datapath_random(NULL, session->channel_id + 4, 4);
-    sg_datapath_random(NULL, session->handle, sizeof session->handle);
-}
-
-static enum sg_err make_keys(struct sg_server_session *session)
-{
-    struct sg_datapath *datapath = session->datapath;
-    const struct sg_server *server = datapath->worker->server;
-    uint8_t secret[SG_KEY_BYTES];
-    struct sg_direction_keys keys;
-    enum sg_err err = sg_tls_export(session->who.bev, session->channel_id, sg_aead_id(session->suite), secret);
-    if (err == SG_OK)
-        err = sg_keys_derive(secret, &keys);
-    if (err == SG_OK)
-        err = sg_sender_init(&session->sender, server->arena, datapath->aead, session->suite, keys.s2c,
-                             session->channel_id, &server->key_limits, sg_datapath_random, NULL);
-    if (err == SG_OK)
-        err = sg_receiver_init(&session->receiver, server->arena, datapath->aead, session->suite, keys.c2s,
-                               session->channel_id, &server->key_limits);
-    sg_keys_wipe(&keys);
-    return err;
+    sg_wbuf_u24(&w, session->index);
+    sg_datapath_random(NULL, session->handle + 4, sizeof session->handle - 4);
 }
 
 static void free_session(struct sg_server_session *session)
@@ -489,11 +479,9 @@ static void free_session(struct sg_server_session *session)
     sg_assoc_each(&session->assocs, close_node, NULL);
     sg_assoc_table_dispose(&session->assocs);
     sg_control_stream_discard(&session->waiting, &session->datapath->down);
-    sg_sender_dispose(&session->sender);
-    sg_receiver_dispose(&session->receiver);
     event_del(&session->timer);
-    if (session->datapath->slots[session->slot] == session) {
-        session->datapath->slots[session->slot] = NULL;
+    if (session->datapath->sessions[session->index] == session) {
+        session->datapath->sessions[session->index] = NULL;
         session->datapath->session_count--;
     }
     free(session);
@@ -518,21 +506,20 @@ enum sg_reason sg_server_session_open(struct sg_datapath *datapath, const struct
     }
     session->datapath = datapath;
     session->who = *who;
+    session->who.bev = NULL;
     session->armed_ms = SG_NEVER;
-    session->suite = sg_aead_find(suite, SG_BACKEND_AUTO);
+    session->renewal = (struct sg_renewal){.other_ends_ms = SG_NEVER, .grace_ends_ms = SG_NEVER};
     sg_session_init(&session->core, SG_ROLE_SERVER, &session_ops, session, now_ms);
     evtimer_assign(&session->timer, datapath->base, on_timer, session);
 
-    enum sg_reason reason = SG_REASON_LIMIT;
-    if (take_slot(datapath, session)) {
-        datapath->session_count++;
-        draw_ids(session);
-        reason = make_keys(session) == SG_OK ? SG_REASON_NONE : SG_REASON_LIMIT;
+    if (take_index(datapath, session)) {
+        draw_handle(session);
+        session->current = sg_server_channel_new(session, who->bev, suite, now_ms);
     }
-    if (reason != SG_REASON_NONE) {
+    if (!session->current) {
         free_session(session);
         sg_usage_give(who->usage, SG_USAGE_SESSION);
-        return reason;
+        return SG_REASON_LIMIT;
     }
     datapath->sessions_opened++;
     *out = session;
@@ -541,13 +528,17 @@ enum sg_reason sg_server_session_open(struct sg_datapath *datapath, const struct
 
 void sg_server_session_close(struct sg_server_session *session, enum sg_reason reason)
 {
-    struct sg_handover who = session->who;
+    struct sg_usage *usage = session->who.usage;
     if (reason != SG_REASON_NONE) {
         struct sg_msg msg = {.type = SG_MSG_CLOSE};
         msg.reason = (uint16_t)reason;
         write_message(session, &msg);
     }
-    sg_log(SG_LOG_INFO, "session of %s ended: %s", who.user, sg_reason_text(reason));
+    sg_log(SG_LOG_INFO, "session of %s ended: %s", session->who.user, sg_reason_text(reason));
+    sg_server_renewal_end_other(session);
+    struct bufferevent *bev = session->current->bev;
+    session->current->bev = NULL;
+    sg_server_channel_free(session->current, reason);
     free_session(session);
-    sg_handover_end(&who, SG_USAGE_SESSION, reason);
+    sg_leave(bev, usage, SG_USAGE_SESSION, reason);
 }

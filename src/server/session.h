@@ -1,6 +1,7 @@
 /*
- * A user's session on the server: its channel and keys, its control stream, its associations. channel_conn.c makes it
- * from an authenticated connection; datapath.c gives it records; it ends by sg_server_session_close.
+ * A user's session on the server: its channels, its associations, its path. channel_conn.c makes it from an
+ * authenticated connection; datapath.c gives it records; renewal.c gives it other channels; it ends by
+ * sg_server_session_close.
  */
 #ifndef SG_SERVER_SESSION_H
 #define SG_SERVER_SESSION_H
@@ -9,13 +10,13 @@
 #include <event2/event_struct.h>
 
 #include "core/assoc.h"
-#include "core/record.h"
 #include "core/session.h"
 #include "core/squeue.h"
+#include "core/block.h"
+#include "server/channel.h"
 #include "server/channel_conn.h"
 #include "server/outbound.h"
 
-struct bufferevent;
 struct sg_datapath;
 struct sg_name_wait;
 
@@ -26,15 +27,23 @@ struct sg_server_assoc {
     struct sg_outbound outbound;
 };
 
+/* When channels come and go (renewal.c). SG_NEVER: not at all. */
+struct sg_renewal {
+    uint64_t other_ends_ms; /* pending or old */
+    uint64_t grace_ends_ms; /* the session, for want of a stream */
+    uint64_t resumed_ms;    /* the last RESUME */
+    bool asked;             /* the client has RENEW */
+};
+
 struct sg_server_session {
     struct sg_datapath *datapath;
-    uint32_t slot;
-    struct sg_handover who; /* user, credential, usage, addresses; bev is the control stream */
-    uint8_t channel_id[8];
-    uint8_t handle[16];
-    const struct sg_aead *suite;
-    struct sg_sender sender;
-    struct sg_receiver receiver;
+    uint32_t index;         /* in the datapath's sessions */
+    struct sg_handover who; /* user, credential, usage, addresses of the last connection; bev is NULL */
+    uint8_t handle[SG_HANDLE_BYTES];
+    struct sg_server_channel *current; /* the newest that the client confirmed: what we send goes by it */
+    struct sg_server_channel *pending; /* not confirmed yet; never beside old */
+    struct sg_server_channel *old;     /* still opens what was under way when current took over */
+    struct sg_renewal renewal;
     struct sg_session core;
     struct sg_assoc_table assocs;
     struct sg_squeue waiting;
@@ -52,8 +61,8 @@ struct sg_server_session {
 };
 
 /*
- * Opens a session for an authenticated connection: sends nothing yet. On failure the reason, and *out is NULL; who
- * stays the caller's.
+ * Opens a session for an authenticated connection, its first channel confirmed: sends nothing yet. On failure the
+ * reason, and *out is NULL; who stays the caller's. On success it is the session's, but for bev, the channel's.
  */
 enum sg_reason sg_server_session_open(struct sg_datapath *datapath, const struct sg_handover *who, uint16_t suite,
                                       struct sg_server_session **out);
@@ -70,7 +79,7 @@ void sg_server_session_close(struct sg_server_session *session, enum sg_reason r
  */
 void sg_server_session_up(struct sg_server_session *session, uint8_t *plaintext, size_t len, uint64_t now_ms);
 
-/* A control message. NONE, or why the session must end. */
+/* A control message. NONE, or why the channel that brought it must end: NORMAL if the client said CLOSE. */
 enum sg_reason sg_server_session_message(struct sg_server_session *session, const struct sg_msg *msg, uint64_t now_ms);
 
 /* Moves waiting datagrams into the stream as far as it takes them. */
@@ -86,5 +95,35 @@ void sg_server_session_forward(struct sg_server_session *session, uint32_t numbe
 /* REFUSED to the client, at most one per 100 ms. */
 void sg_server_session_refuse(struct sg_server_session *session, uint32_t number, enum sg_refused_scope scope,
                               enum sg_reason reason, const struct sg_target *target, uint64_t now_ms);
+
+/* --- renewal.c --- */
+
+/* Whether a RESUME with this handle, by this user with this credential, means this session. */
+bool sg_server_session_is(const struct sg_server_session *session, const uint8_t handle[static SG_HANDLE_BYTES],
+                          const struct sg_handover *who);
+
+/*
+ * RESUME: a further channel, pending, in the place of another that was pending or old. NONE, or why not; bev stays the
+ * caller's then. who's user and usage stay the caller's in any case.
+ */
+enum sg_reason sg_server_session_resume(struct sg_server_session *session, const struct sg_handover *who,
+                                        uint16_t suite, struct sg_server_channel **out, uint64_t now_ms);
+
+/* The client has the channel's keys: it said so, or a record of it opened. From now on we send by it. */
+void sg_server_session_confirm(struct sg_server_session *session, struct sg_server_channel *channel, uint64_t now_ms);
+
+/*
+ * A stream ended, or must end for a reason (NONE: it is broken). Without one the session lives on for its grace time;
+ * what CLOSE or a broken protocol on the newest stream ends is the session. True if the session is gone.
+ */
+bool sg_server_session_stream_ended(struct sg_server_session *session, struct sg_server_channel *channel,
+                                    enum sg_reason reason, uint64_t now_ms);
+
+/* Ends the channel beside the current one, if there is one. */
+void sg_server_renewal_end_other(struct sg_server_session *session);
+
+/* Does what is due. NONE, or why the session must end. */
+SG_MUST_CHECK enum sg_reason sg_server_renewal_tick(struct sg_server_session *session, uint64_t now_ms);
+uint64_t sg_server_renewal_next_timeout(const struct sg_server_session *session);
 
 #endif

@@ -11,6 +11,7 @@
 #include "core/socks5.h"
 #include "net/clock.h"
 #include "net/relay.h"
+#include "server/leaving.h"
 #include "server/policy.h"
 #include "server/server.h"
 #include "server/usage.h"
@@ -28,7 +29,7 @@ static void end_tunnel(struct sg_tunnel *tunnel)
         tunnel->setup->dispose(tunnel);
     if (tunnel->relay)
         sg_relay_free(tunnel->relay);
-    sg_handover_end(&tunnel->who, SG_USAGE_CONNECTION, SG_REASON_NORMAL);
+    sg_leave(tunnel->who.bev, tunnel->who.usage, SG_USAGE_CONNECTION, SG_REASON_NORMAL);
     tunnel->worker->tunnel_count--;
     free(tunnel);
 }
@@ -69,7 +70,7 @@ struct sg_tunnel *sg_tunnel_new(struct sg_worker *worker, const struct sg_handov
     struct sg_tunnel *tunnel = state ? calloc(1, sizeof *tunnel) : NULL;
     if (!tunnel) {
         write_reply(who.bev, SG_SOCKS5_REP_GENERAL, NULL);
-        sg_handover_end(&who, SG_USAGE_CONNECTION, SG_REASON_BUSY);
+        sg_leave(who.bev, who.usage, SG_USAGE_CONNECTION, SG_REASON_BUSY);
         free(state);
         return NULL;
     }

@@ -134,16 +134,19 @@ static void collect(const struct sg_user_limits *users, const struct sg_user_lim
 void sg_user_limits_apply(const struct sg_user_limits *users, const struct sg_user_limits *groups, const char *user,
                           sg_is_member_fn *is_member, void *ctx, struct sg_usage_limits *out)
 {
-    static const enum sg_user_limit kinds[SG_USAGE_KINDS] = {
-        [SG_USAGE_SESSION] = SG_USER_LIMIT_SESSIONS,
-        [SG_USAGE_ASSOCIATION] = SG_USER_LIMIT_ASSOCIATIONS,
-        [SG_USAGE_CONNECTION] = SG_USER_LIMIT_CONNECTIONS,
+    static const struct {
+        enum sg_usage_kind kind;
+        enum sg_user_limit setting;
+    } kinds[] = {
+        {SG_USAGE_SESSION, SG_USER_LIMIT_SESSIONS},
+        {SG_USAGE_ASSOCIATION, SG_USER_LIMIT_ASSOCIATIONS},
+        {SG_USAGE_CONNECTION, SG_USER_LIMIT_CONNECTIONS},
     };
     uint64_t values[SG_USER_LIMIT_COUNT] = {0};
     collect(users, groups, user, is_member, ctx, values);
-    for (unsigned kind = 0; kind < SG_USAGE_KINDS; kind++)
-        if (values[kinds[kind]] != 0)
-            out->most[kind] = (uint32_t)values[kinds[kind]];
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (values[kinds[i].setting] != 0)
+            out->most[kinds[i].kind] = (uint32_t)values[kinds[i].setting];
     out->rates = (struct sg_quota_limits){
         .bits_per_second = {values[SG_USER_LIMIT_UP_BITS], values[SG_USER_LIMIT_DOWN_BITS]},
         .datagrams_per_second = values[SG_USER_LIMIT_DATAGRAMS],

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from attacker import (ALIVE, CHANNEL, CLOSED, DATAGRAM, PING, PONG, REASONS, REFUSED, Refused, Target, control, is_ended,
+from attacker import (ALIVE, CHANNEL, CLOSE, CLOSED, DATAGRAM, PING, PONG, REASONS, REFUSED, Refused, Target, control, is_ended,
                       login, open_block, plaintext, request)
 from harness import CONNECT, Thread, UdpEcho, run, sum_ledger, wait_for
 
@@ -54,7 +54,7 @@ def make_everything(target, dead, listening):
 @pytest.mark.parametrize('end', ['stop', 'revoke', 'leave'])
 def test_the_end_of_everything_at_once(lab, target, tcp_echo, echo, end):
     """Whatever is under way when the server stops, the user is removed, or all connections break: nothing is left over."""
-    target.start()
+    target.start('timeouts:\n  grace_seconds: 1')
     bob = lab.invite(target.folder, 'bob')
     wait_for(lambda: 'user file read again' in target.server.err, 5, 'reload')
     full = lab.open(socket.create_server(('127.0.0.1', 0), backlog=0))  # nobody accepts: what comes after the first waits
@@ -175,7 +175,7 @@ def test_a_password_in_the_queue_does_not_outlive_its_user(lab, target):
 # --- inside a session ---
 
 def test_random_control_messages_end_their_session_only(target, echo):
-    target.start()
+    target.start('timeouts:\n  grace_seconds: 1')
     chance = random.Random(1)
     other = target.channel()
     kinds = [DATAGRAM, *range(2, 16), 0x77, 0xff]
@@ -391,7 +391,7 @@ def test_names_that_nobody_answers_hold_little_memory(target, with_dns):
         up = target.status()['up']
         assert up['queued'] == 4 and up['drops']['resolve_wait'] == 196
         assert up['received'] == sum_ledger(up)
-        channel.close()
+        channel.say(CLOSE, struct.pack("!H", 1))
         wait_for(lambda: target.status()['up']['queued'] == 0, 5, 'an empty queue')
         assert target.status()['up']['drops']['assoc_closed'] == 4
         target.still_serves(echo)

@@ -176,7 +176,7 @@ def test_codes_where_nothing_special_is_allowed(lab, tcp_echo):
 def test_code_while_the_server_is_away(lab, tcp_echo):
     server, client = lab.pair('--forward', f'tcp:127.0.0.1:0=127.0.0.1:{tcp_echo.address[1]}')
     server.kill()
-    wait_for(lambda: code_of(client, CONNECT, *tcp_echo.address) == 1, what='code 1')
+    wait_for(lambda: client.status()['session'] == 'down', what='the end of UDP')
     for command in (CONNECT, BIND, 3):
         start = time.monotonic()
         assert code_of(client, command, *tcp_echo.address) == 1

@@ -67,7 +67,7 @@ def test_records_of_no_worker_are_junk_of_somebody(server):
 
 
 def test_a_limit_is_one_for_all_workers(lab):
-    server = Server(lab, config=SPREAD + 'limits:\n  sessions: 6\n  associations: 10\n')
+    server = Server(lab, config=SPREAD + 'limits:\n  sessions: 6\n  associations: 10\ntimeouts:\n  grace_seconds: 0\n')
     channels = [server.channel() for _ in range(6)]
     for _ in range(6):
         with pytest.raises(Refused) as refused:

@@ -126,6 +126,11 @@ static size_t op_kernel_max(void *ctx, const struct sg_path_addr *addr)
     return ((struct sim_end *)ctx)->sim->config.kernel_max;
 }
 
+static void op_on_doubt(void *ctx)
+{
+    (void)ctx;
+}
+
 static void op_on_route(void *ctx)
 {
     check_path(((struct sim_end *)ctx)->sim);
@@ -141,6 +146,7 @@ static const struct sg_session_ops ops = {
     .send_udp = op_send_udp,
     .kernel_max = op_kernel_max,
     .on_route = op_on_route,
+    .on_doubt = op_on_doubt,
     .random = op_random,
 };
 

@@ -135,6 +135,22 @@ static void udp_that_comes_back_is_used_again(void **state)
     assert_true(stats.udp_delivered > 0 && stats.stream_delivered > 0);
 }
 
+static void half_an_hour_without_udp(void **state)
+{
+    (void)state;
+    struct sim_stats stats = {0};
+    for (uint64_t seed = 1; seed <= 60; seed++) {
+        struct sim_config config = {.seed = seed, .suite = (uint16_t)(1 + seed % 2), .mtu = 1472, .kernel_max = 1472};
+        config.sender_records = UINT64_C(1) << 28;
+        config.delay_ms = config.stream_delay_ms = 1 + seed;
+        config.loss = (unsigned)seed % 10;
+        config.cut_ms = 5000 + 100 * seed;
+        config.back_ms = config.cut_ms + 30 * 60 * 1000;
+        sim_run(&config, arena, ctx, &stats); /* demands that UDP is used again in the end */
+    }
+    assert_true(stats.udp_delivered > 0 && stats.stream_delivered > 0);
+}
+
 static int start(void **state)
 {
     bool locked = false;
@@ -161,6 +177,7 @@ int main(void)
         cmocka_unit_test(blocked_udp_stays_on_the_stream),
         cmocka_unit_test(udp_that_ends_breaks_nothing),
         cmocka_unit_test(udp_that_comes_back_is_used_again),
+        cmocka_unit_test(half_an_hour_without_udp),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }

@@ -51,6 +51,8 @@ static struct sg_msg message(enum sg_msg_type type)
         msg.refused.size = 1200;
         msg.refused.target = (struct sg_target){.atyp = SG_ATYP_IPV4, .port = 53, .ip = {4, {192, 0, 2, 1}}};
         break;
+    case SG_MSG_CONFIRM:
+    case SG_MSG_RENEW:
     case SG_MSG_KEEPALIVE:
         break;
     }
@@ -70,7 +72,8 @@ static const struct travel travels[] = {
     {SG_MSG_ALIVE, true, false, false, false},     {SG_MSG_REFUSED, false, true, false, false},
     {SG_MSG_PROBE, false, false, true, true},      {SG_MSG_PROBE_ANSWER, false, false, true, true},
     {SG_MSG_CHALLENGE, false, false, false, true}, {SG_MSG_RESPONSE, false, false, true, false},
-    {SG_MSG_KEEPALIVE, false, false, true, true},
+    {SG_MSG_KEEPALIVE, false, false, true, true},  {SG_MSG_CONFIRM, true, false, false, false},
+    {SG_MSG_RENEW, false, true, false, false},
 };
 
 static enum sg_err stream_decode(uint8_t *bytes, size_t len, enum sg_role from, struct sg_msg *out)

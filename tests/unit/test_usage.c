@@ -13,7 +13,7 @@
 #include "server/usage.h"
 #include "server/user_limits.h"
 
-static const uint32_t all[SG_USAGE_KINDS] = {10, 10, 10};
+static const uint32_t all[SG_USAGE_KINDS] = {10, 10, 10, 10};
 
 static bool is_member(void *ctx, const char *group)
 {

@@ -26,11 +26,12 @@ class Field(enum.IntEnum):
     RENEW = 11
     GRACE = 12
     REASON = 13
+    RESUMED = 14
 
 
-CRITICAL = {Field.VERB, Field.SUITES, Field.HANDLE, Field.CHANNEL, Field.SUITE, Field.MAX_SENDERS}
+CRITICAL = {Field.VERB, Field.SUITES, Field.HANDLE, Field.CHANNEL, Field.SUITE, Field.MAX_SENDERS, Field.RESUMED}
 REPLY_LENGTHS = {Field.HANDLE: 16, Field.CHANNEL: 8, Field.SUITE: 2, Field.MAX_SENDERS: 2, Field.MAX_ASSOCIATIONS: 4,
-                 Field.ASSOC_IDLE: 4, Field.DNS_IDLE: 4, Field.RENEW: 4, Field.GRACE: 4, Field.REASON: 2}
+                 Field.ASSOC_IDLE: 4, Field.DNS_IDLE: 4, Field.RENEW: 4, Field.GRACE: 4, Field.REASON: 2, Field.RESUMED: 1}
 
 
 class Control(enum.IntEnum):

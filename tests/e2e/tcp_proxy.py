@@ -1,0 +1,42 @@
+"""What stands between a client and its server for TCP alone: connections through it can be cut, and new ones refused."""
+import contextlib
+import socket
+import struct
+import threading
+
+from harness import TcpServer
+
+
+class TcpProxy(TcpServer):
+    def __init__(self, target, port=0):
+        self.target, self.legs, self.lock, self.total = target, [], threading.Lock(), 0
+        super().__init__(self.relay, port=port)
+
+    def relay(self, near):
+        with socket.create_connection(self.target, 5) as far:
+            with self.lock:
+                self.legs.append((near, far))
+                self.total += 1
+            back = threading.Thread(target=self.pump, args=(far, near), daemon=True)
+            back.start()
+            self.pump(near, far)
+            back.join()
+
+    @staticmethod
+    def pump(source, sink):
+        source.settimeout(None)
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+    def cut(self):
+        """All connections end now: RST to both sides."""
+        with self.lock:
+            legs, self.legs = self.legs, []
+        for sock in [sock for pair in legs for sock in pair]:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+                sock.shutdown(socket.SHUT_RDWR)
+        return len(legs)
