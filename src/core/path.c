@@ -26,8 +26,10 @@ static bool candidate_live(const struct sg_path_candidate *c, uint64_t now_ms)
 bool sg_server_path_offer(struct sg_server_path *path, const struct sg_path_addr *addr, uint64_t now_ms,
                           sg_random_fn *random, void *random_ctx, uint8_t token[static SG_CONTROL_TOKEN_BYTES])
 {
-    if (path->validated && sg_path_addr_equal(&path->current, addr))
+    if (path->validated && sg_path_addr_equal(&path->current, addr)) {
+        path->divert_ms = 0;
         return false;
+    }
     for (unsigned i = 0; i < SG_PATH_CANDIDATES; i++) {
         const struct sg_path_candidate *c = &path->candidates[i];
         if (candidate_live(c, now_ms) && c->sends < 2 && sg_path_addr_equal(&c->addr, addr))
@@ -43,7 +45,13 @@ bool sg_server_path_offer(struct sg_server_path *path, const struct sg_path_addr
     random(random_ctx, slot->token, sizeof slot->token);
     memcpy(token, slot->token, sizeof slot->token);
     path->next_offer_ms = now_ms + SG_PATH_CANDIDATE_SPACING_MS;
+    path->divert_ms = now_ms + SG_PATH_DIVERT_MS;
     return true;
+}
+
+bool sg_server_path_is_in_doubt(const struct sg_server_path *path, uint64_t now_ms)
+{
+    return now_ms < path->divert_ms;
 }
 
 /* One response is enough: a further challenge to that address is neither repeated nor still open. */
@@ -65,6 +73,7 @@ bool sg_server_path_respond(struct sg_server_path *path, const struct sg_path_ad
         forget_address(path, addr);
         path->current = *addr;
         path->validated = true;
+        path->divert_ms = 0;
         return true;
     }
     return false;

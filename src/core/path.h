@@ -15,6 +15,7 @@ enum {
     SG_PATH_CANDIDATE_SPACING_MS = 100,
     SG_PATH_CHALLENGE_REPEAT_MS = 250,
     SG_PATH_RESPONSE_MS = 3000,
+    SG_PATH_DIVERT_MS = 500, /* after a challenge, for its response or its repeat's */
     SG_PATH_PROBE_MAX_INTERVAL_MS = 60000,
     SG_PATH_KEEPALIVE_MS = 20000,
     SG_PATH_TRAFFIC_MS = 15000,       /* after the last datagram the client does not care any more */
@@ -53,6 +54,7 @@ struct sg_server_path {
     struct sg_path_candidate candidates[SG_PATH_CANDIDATES];
     unsigned next_slot;
     uint64_t next_offer_ms; /* before this no new candidate is taken */
+    uint64_t divert_ms;     /* until then the peer may well have left the current address */
 };
 
 /*
@@ -61,6 +63,12 @@ struct sg_server_path {
  */
 bool sg_server_path_offer(struct sg_server_path *path, const struct sg_path_addr *addr, uint64_t now_ms,
                           sg_random_fn *random, void *random_ctx, uint8_t token[static SG_CONTROL_TOKEN_BYTES]);
+
+/*
+ * Whether the newest record came from an address that has yet to respond: what is sent to the validated one may be lost, and
+ * to the other nothing may go. A newer record from the validated address ends it.
+ */
+bool sg_server_path_is_in_doubt(const struct sg_server_path *path, uint64_t now_ms);
 
 /* A RESPONSE came from addr: true if that made it the validated path. */
 bool sg_server_path_respond(struct sg_server_path *path, const struct sg_path_addr *addr,

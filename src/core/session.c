@@ -81,6 +81,8 @@ enum sg_route sg_session_route(struct sg_session *session, size_t record_bytes, 
 {
     if (!sg_session_on_udp(session))
         return SG_ROUTE_STREAM;
+    if (session->has_stream && sg_server_path_is_in_doubt(&session->server_path, now_ms))
+        return SG_ROUTE_STREAM;
     sg_pmtu_sent(&session->pmtu, record_bytes, now_ms);
     if (record_bytes > session->pmtu.record_max)
         return SG_ROUTE_STREAM;

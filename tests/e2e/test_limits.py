@@ -31,7 +31,7 @@ def test_a_used_up_key_hands_over_to_the_stream(limited):
     echo = limited.open(UdpEcho())
     # never renewed: the keys are used to their end
     server, client = limited.pair('--forward', f'udp:127.0.0.1:0=127.0.0.1:{echo.address[1]}',
-                                  config={'timeouts': {'renew_seconds': 0}})
+                                  config='timeouts:\n  renew_seconds: 0')
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(5)
         for number in range(500):

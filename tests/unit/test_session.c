@@ -206,6 +206,41 @@ static void validated_path_stays_until_another_responds(void **state)
     assert_int_equal(world.sent[0].port, 8);
 }
 
+static void datagrams_take_the_stream_while_another_address_is_challenged(void **state)
+{
+    (void)state;
+    struct world world;
+    struct sg_msg probe = path_msg(SG_MSG_PROBE, 1, SG_PATH_UDP, 2, 0);
+    start(&world, SG_ROLE_SERVER);
+    validate(&world, 1000, T);
+    assert_int_equal(arrive(&world, &probe, 1000, T), SG_REASON_NONE);
+    assert_int_equal(sg_session_route(&world.session, 100, T), SG_ROUTE_UDP);
+
+    /* until it responds */
+    assert_int_equal(arrive(&world, &probe, 2000, T + S), SG_REASON_NONE);
+    struct sg_msg response = world.sent[0].msg;
+    assert_int_equal(response.type, SG_MSG_CHALLENGE);
+    assert_int_equal(sg_session_route(&world.session, 100, T + S), SG_ROUTE_STREAM);
+    response.type = SG_MSG_RESPONSE;
+    assert_int_equal(arrive(&world, &response, 2000, T + S + 1), SG_REASON_NONE);
+    assert_int_equal(sg_session_route(&world.session, 100, T + S + 1), SG_ROUTE_UDP);
+
+    /* or a newer record comes from the address that is validated; an older one tells nothing */
+    assert_int_equal(arrive(&world, &probe, 3000, T + 2 * S), SG_REASON_NONE);
+    assert_int_equal(arrive_as(&world, &probe, 2000, 100, false, T + 2 * S), SG_REASON_NONE);
+    assert_int_equal(sg_session_route(&world.session, 100, T + 2 * S), SG_ROUTE_STREAM);
+    assert_int_equal(arrive(&world, &probe, 2000, T + 2 * S), SG_REASON_NONE);
+    assert_int_equal(sg_session_route(&world.session, 100, T + 2 * S), SG_ROUTE_UDP);
+
+    /* or half a second is over; without a stream there is nothing to turn to */
+    assert_int_equal(arrive(&world, &probe, 4000, T + 3 * S), SG_REASON_NONE);
+    assert_int_equal(sg_session_route(&world.session, 100, T + 3 * S + 499), SG_ROUTE_STREAM);
+    assert_int_equal(sg_session_route(&world.session, 100, T + 3 * S + 500), SG_ROUTE_UDP);
+    assert_int_equal(arrive(&world, &probe, 5000, T + 4 * S), SG_REASON_NONE);
+    sg_session_stream_lost(&world.session, T + 4 * S);
+    assert_int_equal(sg_session_route(&world.session, 100, T + 4 * S), SG_ROUTE_UDP);
+}
+
 static void what_may_not_come_is_malformed(void **state)
 {
     (void)state;
@@ -365,6 +400,7 @@ int main(void)
         cmocka_unit_test(unvalidated_address_gets_only_its_challenge),
         cmocka_unit_test(record_that_is_not_the_newest_makes_no_candidate),
         cmocka_unit_test(validated_path_stays_until_another_responds),
+        cmocka_unit_test(datagrams_take_the_stream_while_another_address_is_challenged),
         cmocka_unit_test(what_may_not_come_is_malformed),
         cmocka_unit_test(sizes_are_tried_when_the_path_stands),
         cmocka_unit_test(client_falls_back_and_comes_back),
