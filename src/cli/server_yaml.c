@@ -32,6 +32,8 @@ static void write_place(FILE *file, const struct sg_server_yaml *yaml)
         "# advertise: \"203.0.113.7:1443\"\n\n"
         "# Files; relative names begin at this file's directory. Only their owner may read key and users.\n"
         "certificate: cert.pem\nkey: key.pem\nusers: users\n\n"
+        "# Devices that joined by invites with --uses: the server writes this file.\n"
+        "# devices: users.devices\n\n"
         "# Client certificates that this CA signed name their user by subject CN (sealgram invite --certificate).\n"
         "# client_ca: client_ca.pem\n\n"
         "# Where `sealgram status` asks, if not in the run directory.\n"

@@ -5,15 +5,19 @@
  */
 #include "server/auth.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <sodium.h>
 
 #include "net/clock.h"
 #include "net/inbox.h"
+#include "net/log.h"
+#include "server/devices.h"
 #include "server/policy.h"
 #include "server/users.h"
 
@@ -36,7 +40,10 @@ struct sg_auth_job {
     uint8_t memory_key[crypto_auth_BYTES];
     struct sg_ip peer;
     bool is_known;
-    bool good;
+    struct sg_users *users; /* a device joins by claim: they, and no password */
+    struct sg_device_claim claim;
+    char user[SG_USER_NAME_MAX + 1];
+    struct sg_auth_result result;
     sg_auth_fn *fn; /* NULL: cancelled; of the loop that asked */
     void *ctx;
 };
@@ -56,6 +63,7 @@ struct sg_auth {
     pthread_t threads[THREADS_MAX];
     unsigned thread_count;
     unsigned queue_max;
+    struct sg_devices *devices;
     char decoy_hash[crypto_pwhash_STRBYTES]; /* for users without a password: costs the same, matches nothing */
     uint8_t key[crypto_auth_KEYBYTES];
     pthread_mutex_t lock; /* for all that follows */
@@ -122,6 +130,7 @@ static void make_memory_key(const struct sg_auth *auth, const struct sg_auth_req
 
 static void free_job(struct sg_auth_job *job)
 {
+    sg_users_free(job->users);
     sodium_memzero(job, sizeof *job);
     free(job);
 }
@@ -132,13 +141,36 @@ static void deliver(void *ctx)
     struct sg_auth_job *job = ctx;
     sg_auth_fn *fn = job->fn;
     void *fn_ctx = job->ctx;
-    bool good = job->good;
+    struct sg_auth_result result = job->result;
     free_job(job);
     if (fn)
-        fn(fn_ctx, good);
+        fn(fn_ctx, &result);
 }
 
-static void *check_passwords(void *ctx)
+static const char invite_used_up[] = "as many devices as may have joined by this invite";
+
+static void check_password(struct sg_auth_job *job)
+{
+    bool matches = crypto_pwhash_str_verify(job->hash, job->password, job->password_len) == 0;
+    job->result.good = matches && job->is_known;
+    sodium_memzero(job->password, sizeof job->password);
+}
+
+static void let_join(struct sg_auth *auth, struct sg_auth_job *job)
+{
+    enum sg_err err = sg_devices_join(auth->devices, job->user, &job->claim, job->users);
+    int error = errno;
+    if (err == SG_OK)
+        sg_log(SG_LOG_INFO, "a device of %s joined: %zu of %u", job->user,
+               sg_devices_count(auth->devices, job->claim.token), job->claim.uses);
+    else if (err != SG_ERR_FULL)
+        sg_log(SG_LOG_ERROR, "a device of %s cannot join, the list of devices cannot be written: %s", job->user,
+               strerror(error));
+    job->result.good = err == SG_OK;
+    job->result.why = err == SG_ERR_FULL ? invite_used_up : NULL;
+}
+
+static void *work(void *ctx)
 {
     struct sg_auth *auth = ctx;
     pthread_mutex_lock(&auth->lock);
@@ -152,14 +184,15 @@ static void *check_passwords(void *ctx)
         if (!auth->waiting)
             auth->waiting_tail = &auth->waiting;
         pthread_mutex_unlock(&auth->lock);
-        bool matches = crypto_pwhash_str_verify(job->hash, job->password, job->password_len) == 0;
-        job->good = matches && job->is_known;
-        sodium_memzero(job->password, sizeof job->password);
+        if (job->users)
+            let_join(auth, job);
+        else
+            check_password(job);
         pthread_mutex_lock(&auth->lock);
         auth->pending--;
-        if (job->good)
+        if (job->result.good && !job->users)
             remember(auth, job->memory_key);
-        else
+        else if (!job->result.good)
             attempts_of(auth, &job->peer)->wrong++;
         job->done = (struct sg_letter){.fn = deliver, .ctx = job};
         sg_inbox_post(job->inbox, &job->done);
@@ -170,58 +203,114 @@ static void *check_passwords(void *ctx)
 
 /* --- the loops' side --- */
 
-/* The lock is held. NULL: the queue is full. */
-static struct sg_auth_job *start_job(struct sg_auth *auth, const struct sg_auth_request *request,
-                                     const uint8_t memory_key[static crypto_auth_BYTES], sg_auth_fn *fn, void *ctx)
+/* The lock is held in each of these. */
+
+/* NULL: the queue is full. */
+static struct sg_auth_job *make_job(struct sg_auth *auth, const struct sg_auth_request *request, sg_auth_fn *fn,
+                                    void *ctx)
 {
     struct sg_auth_job *job = auth->pending < auth->queue_max ? calloc(1, sizeof *job) : NULL;
     if (!job)
         return NULL;
+    snprintf(job->user, sizeof job->user, "%s", request->user);
+    job->inbox = request->inbox;
+    job->peer = request->peer;
+    job->fn = fn;
+    job->ctx = ctx;
+    return job;
+}
+
+static void start_job(struct sg_auth *auth, struct sg_auth_job *job)
+{
+    auth->pending++;
+    *auth->waiting_tail = job;
+    auth->waiting_tail = &job->next;
+    pthread_cond_signal(&auth->wake);
+}
+
+static void fill_password_job(const struct sg_auth *auth, const struct sg_auth_request *request,
+                              const uint8_t memory_key[static crypto_auth_BYTES], struct sg_auth_job *job)
+{
     const char *hash = sg_users_password_hash(request->policy->users, request->user);
     job->is_known = hash != NULL;
     snprintf(job->hash, sizeof job->hash, "%s", hash ? hash : auth->decoy_hash);
     memcpy(job->password, request->password, request->password_len);
     job->password_len = request->password_len;
     memcpy(job->memory_key, memory_key, sizeof job->memory_key);
-    job->inbox = request->inbox;
-    job->peer = request->peer;
-    job->fn = fn;
-    job->ctx = ctx;
-    auth->pending++;
-    *auth->waiting_tail = job;
-    auth->waiting_tail = &job->next;
-    pthread_cond_signal(&auth->wake);
-    return job;
 }
 
-/* The lock is held. */
-static enum sg_auth_verdict check(struct sg_auth *auth, const struct sg_auth_request *request, sg_auth_fn *fn,
-                                  void *ctx, struct sg_auth_job **job)
+/* A token: done, or *claim is that of a device that may join. */
+static bool check_token(struct sg_auth *auth, const struct sg_auth_request *request, struct sg_auth_result *result,
+                        struct sg_device_claim *claim)
 {
+    switch (sg_users_check_token(request->policy->users, request->user, request->password, request->password_len,
+                                 time(NULL), claim)) {
+    case SG_TOKEN_GOOD:
+        result->good = true;
+        break;
+    case SG_TOKEN_WRONG:
+        break;
+    case SG_TOKEN_EXPIRED:
+        result->why = "the invite has expired";
+        break;
+    case SG_TOKEN_NO_DEVICE:
+        result->why = "the invite counts devices, and the client names none";
+        break;
+    case SG_TOKEN_DEVICE:
+        result->good = sg_devices_has(auth->devices, claim);
+        if (result->good)
+            break;
+        if (sg_devices_count(auth->devices, claim->token) >= claim->uses)
+            result->why = invite_used_up;
+        else if (!claim->may_join)
+            result->why = "the invite has expired";
+        else
+            return false;
+        break;
+    }
+    return true;
+}
+
+static enum sg_auth_verdict check(struct sg_auth *auth, const struct sg_auth_request *request, sg_auth_fn *fn,
+                                  void *ctx, struct sg_auth_result *result, struct sg_auth_job **job)
+{
+    struct sg_device_claim claim;
     uint8_t memory_key[crypto_auth_BYTES];
     struct attempts *attempts = attempts_of(auth, &request->peer);
     if (attempts->wrong >= ATTEMPTS_MAX)
         return SG_AUTH_BUSY;
     if (request->password_len > 255)
-        return SG_AUTH_WRONG;
+        return SG_AUTH_DONE;
     if (sg_credential_is_token(request->password, request->password_len)) {
-        bool good =
-            sg_users_check_token(request->policy->users, request->user, request->password, request->password_len);
-        attempts->wrong += !good;
-        return good ? SG_AUTH_GOOD : SG_AUTH_WRONG;
+        if (check_token(auth, request, result, &claim)) {
+            attempts->wrong += !result->good;
+            return SG_AUTH_DONE;
+        }
+        *job = make_job(auth, request, fn, ctx);
+        if (!*job)
+            return SG_AUTH_BUSY;
+        (*job)->users = sg_users_share(request->policy->users);
+        (*job)->claim = claim;
+    } else {
+        make_memory_key(auth, request, memory_key);
+        result->good = is_remembered(auth, memory_key);
+        if (result->good)
+            return SG_AUTH_DONE;
+        *job = make_job(auth, request, fn, ctx);
+        if (!*job)
+            return SG_AUTH_BUSY;
+        fill_password_job(auth, request, memory_key, *job);
     }
-    make_memory_key(auth, request, memory_key);
-    if (is_remembered(auth, memory_key))
-        return SG_AUTH_GOOD;
-    *job = start_job(auth, request, memory_key, fn, ctx);
-    return *job ? SG_AUTH_LATER : SG_AUTH_BUSY;
+    start_job(auth, *job);
+    return SG_AUTH_LATER;
 }
 
 enum sg_auth_verdict sg_auth_check(struct sg_auth *auth, const struct sg_auth_request *request, sg_auth_fn *fn,
-                                   void *ctx, struct sg_auth_job **job)
+                                   void *ctx, struct sg_auth_result *result, struct sg_auth_job **job)
 {
+    *result = (struct sg_auth_result){.good = false};
     pthread_mutex_lock(&auth->lock);
-    enum sg_auth_verdict verdict = check(auth, request, fn, ctx, job);
+    enum sg_auth_verdict verdict = check(auth, request, fn, ctx, result, job);
     pthread_mutex_unlock(&auth->lock);
     return verdict;
 }
@@ -231,12 +320,13 @@ void sg_auth_cancel(struct sg_auth_job *job)
     job->fn = NULL; /* the pool still has it; deliver frees it */
 }
 
-struct sg_auth *sg_auth_new(unsigned threads, unsigned queue)
+struct sg_auth *sg_auth_new(unsigned threads, unsigned queue, struct sg_devices *devices)
 {
     struct sg_auth *auth = calloc(1, sizeof *auth);
     if (!auth)
         return NULL;
     auth->queue_max = queue;
+    auth->devices = devices;
     auth->waiting_tail = &auth->waiting;
     pthread_mutex_init(&auth->lock, NULL);
     pthread_cond_init(&auth->wake, NULL);
@@ -245,7 +335,7 @@ struct sg_auth *sg_auth_new(unsigned threads, unsigned queue)
                           crypto_pwhash_MEMLIMIT_INTERACTIVE) != 0)
         goto failed;
     while (auth->thread_count < threads && auth->thread_count < THREADS_MAX) {
-        if (pthread_create(&auth->threads[auth->thread_count], NULL, check_passwords, auth) != 0)
+        if (pthread_create(&auth->threads[auth->thread_count], NULL, work, auth) != 0)
             goto failed;
         auth->thread_count++;
     }

@@ -12,6 +12,7 @@
 
 struct sg_auth;
 struct sg_auth_job;
+struct sg_devices;
 struct sg_inbox;
 struct sg_policy;
 
@@ -25,30 +26,33 @@ struct sg_auth_request {
     struct sg_inbox *inbox; /* of the loop that asks */
 };
 
-/* The verdict on a password, on the loop that asked; never after a cancel. */
-typedef void sg_auth_fn(void *ctx, bool good);
+/* What became of it. */
+struct sg_auth_result {
+    bool good;
+    const char *why; /* for the log, when the reason is not that it is wrong; or NULL. Static */
+};
+
+/* The verdict on what takes time, on the loop that asked; never after a cancel. */
+typedef void sg_auth_fn(void *ctx, const struct sg_auth_result *result);
 
 /*
- * A checker for all workers, with so many threads and so many jobs waiting at most. NULL when threads or memory are
+ * A checker for all workers, with so many threads and so many jobs waiting at most; devices that joined are looked up,
+ * and join, in devices, which lives longer. NULL when threads or memory are
  * short. It is freed after all jobs were cancelled, and before the inboxes of the loops that asked, which are then
  * worked off once more.
  */
-struct sg_auth *sg_auth_new(unsigned threads, unsigned queue);
+struct sg_auth *sg_auth_new(unsigned threads, unsigned queue, struct sg_devices *devices);
 void sg_auth_free(struct sg_auth *auth);
 
 enum sg_auth_verdict {
-    SG_AUTH_GOOD,
-    SG_AUTH_WRONG,
-    SG_AUTH_BUSY, /* not looked at: too many attempts from there, or a full queue */
-    SG_AUTH_LATER,
+    SG_AUTH_DONE,  /* result is set */
+    SG_AUTH_BUSY,  /* not looked at: too many attempts from there, or a full queue */
+    SG_AUTH_LATER, /* *job is set, and fn is called once */
 };
 
-/*
- * Checks. The verdict on a token or a remembered password comes at once; LATER: *job is set, and fn is called once,
- * later.
- */
+/* Checks. The verdict on a token or a remembered password comes at once; a device that joins waits for the disk. */
 enum sg_auth_verdict sg_auth_check(struct sg_auth *auth, const struct sg_auth_request *request, sg_auth_fn *fn,
-                                   void *ctx, struct sg_auth_job **job);
+                                   void *ctx, struct sg_auth_result *result, struct sg_auth_job **job);
 void sg_auth_cancel(struct sg_auth_job *job);
 
 #endif

@@ -153,6 +153,7 @@ static const struct sg_yaml_key top_keys[] = {
     {.name = "certificate", .read = sg_yaml_read_path, .offset = AT(certificate)},
     {.name = "key", .read = sg_yaml_read_secret, .offset = AT(key)},
     {.name = "users", .read = sg_yaml_read_secret, .offset = AT(users)},
+    {.name = "devices", .read = sg_yaml_read_path, .offset = AT(devices)},
     {.name = "client_ca", .read = sg_yaml_read_file, .offset = AT(client_ca)},
     {.name = "status_socket", .read = sg_yaml_read_path, .offset = AT(status_socket)},
     {.name = "allow", .read = sg_yaml_read_nets, .offset = AT(allow), .count_offset = AT(allow_count)},
@@ -211,6 +212,16 @@ static bool check_whole(const struct sg_config *config, const char *path, char e
     return !missing;
 }
 
+/* What follows from other keys. */
+static bool fill_in(struct sg_config *config, const char *path, char error[static SG_CONFIG_ERROR_MAX])
+{
+    if (!config->devices && asprintf(&config->devices, "%s.devices", config->users) < 0) {
+        config->devices = NULL;
+        snprintf(error, SG_CONFIG_ERROR_MAX, "%.200s: out of memory", path);
+    }
+    return config->devices != NULL;
+}
+
 struct sg_config *sg_config_load(const char *path, char error[static SG_CONFIG_ERROR_MAX])
 {
     struct sg_config *config = sg_config_new();
@@ -218,7 +229,8 @@ struct sg_config *sg_config_load(const char *path, char error[static SG_CONFIG_E
         config->file = strdup(path);
     if (!config || !config->file)
         snprintf(error, SG_CONFIG_ERROR_MAX, "%s: out of memory", path);
-    else if (sg_yaml_load(path, top_keys, config, error) && check_whole(config, path, error))
+    else if (sg_yaml_load(path, top_keys, config, error) && check_whole(config, path, error) &&
+             fill_in(config, path, error))
         return config;
     sg_config_free(config);
     return NULL;
@@ -233,6 +245,7 @@ void sg_config_free(struct sg_config *config)
     free(config->certificate);
     free(config->key);
     free(config->users);
+    free(config->devices);
     free(config->client_ca);
     free(config->status_socket);
     sg_user_limits_dispose(&config->user_limits);

@@ -22,6 +22,7 @@ struct sg_config {
     struct sg_endpoint advertise;             /* sg_config_advertised; family 0: none, port 0: its own */
     char *host;                               /* name or address that invites carry */
     char *certificate, *key, *users;          /* paths; relative ones are taken from the file's directory */
+    char *devices;                            /* path: users with .devices, if not said */
     char *client_ca;                          /* or NULL */
     char *status_socket;                      /* or NULL: the default */
     struct sg_cidr allow[SG_CONFIG_NETS_MAX]; /* targets that are refused otherwise */

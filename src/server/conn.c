@@ -221,14 +221,14 @@ static void on_request(struct sg_conn *conn)
 static void work_on_input(struct sg_conn *conn);
 
 /* The verdict on user and password, now or later. */
-static void on_verdict(void *ctx, bool good)
+static void on_verdict(void *ctx, const struct sg_auth_result *result)
 {
     struct sg_conn *conn = ctx;
     uint8_t bytes[SG_SOCKS5_REPLY_MAX];
     struct sg_wbuf w = sg_wbuf_init(bytes, sizeof bytes);
     conn->job = NULL;
-    conn->is_known = good;
-    enum sg_socks5_event event = sg_socks5_server_auth_result(&conn->socks, good, &w);
+    conn->is_known = result->good;
+    enum sg_socks5_event event = sg_socks5_server_auth_result(&conn->socks, result->good, &w);
     bufferevent_write(conn->bev, bytes, sg_wbuf_len(&w));
     if (event == SG_SOCKS5_SEND_REPLY) {
         bufferevent_enable(conn->bev, EV_READ);
@@ -237,7 +237,10 @@ static void on_verdict(void *ctx, bool good)
     }
     char text[SG_ENDPOINT_TEXT_MAX];
     sg_endpoint_format(&conn->peer, text);
-    sg_log(SG_LOG_WARN, "credentials refused from %s", text);
+    if (result->why) /* they were right once: whose they are is no guess */
+        sg_log(SG_LOG_WARN, "credentials of %s refused from %s: %s", conn->user, text, result->why);
+    else
+        sg_log(SG_LOG_WARN, "credentials refused from %s", text);
     conn->worker->refused_auth++;
     finish_conn(conn);
 }
@@ -257,12 +260,10 @@ static void check_login(struct sg_conn *conn)
         .password_len = conn->socks.password_len,
         .peer = conn->peer.ip,
     };
-    switch (sg_auth_check(conn->worker->server->auth, &request, on_verdict, conn, &conn->job)) {
-    case SG_AUTH_GOOD:
-        on_verdict(conn, true);
-        return;
-    case SG_AUTH_WRONG:
-        on_verdict(conn, false);
+    struct sg_auth_result result;
+    switch (sg_auth_check(conn->worker->server->auth, &request, on_verdict, conn, &result, &conn->job)) {
+    case SG_AUTH_DONE:
+        on_verdict(conn, &result);
         return;
     case SG_AUTH_BUSY:
         /* nothing is said: "wrong" would make a client with the right password give up */

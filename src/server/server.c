@@ -34,6 +34,7 @@
 #include "net/tls.h"
 #include "server/admission.h"
 #include "server/auth.h"
+#include "server/devices.h"
 #include "server/policy.h"
 #include "server/usage.h"
 #include "server/users.h"
@@ -129,6 +130,7 @@ static bool load(struct sg_server *server)
 {
     const struct sg_config *config = server->config;
     char error[SG_CERT_ERROR_MAX];
+    char devices_error[SG_DEVICES_ERROR_MAX];
     char text[SG_TLS_TEXT_MAX];
     struct sg_guard guard;
     if (sg_cert_check(config->key, config->certificate, error) != SG_OK) {
@@ -144,6 +146,10 @@ static bool load(struct sg_server *server)
         sg_log(SG_LOG_ERROR, "cannot list the own addresses: %s", strerror(errno));
         return false;
     }
+    if (sg_devices_load(config->devices, &server->devices, devices_error) != SG_OK) {
+        sg_log(SG_LOG_ERROR, "%s", devices_error);
+        return false;
+    }
     struct sg_users *users = load_users(config);
     if (!users)
         return false;
@@ -157,6 +163,7 @@ static void unload(struct sg_server *server)
 {
     SSL_CTX_free(server->tls);
     sg_policy_release(server->policy);
+    sg_devices_free(server->devices);
 }
 
 int sg_server_check(const struct sg_config *config)
@@ -231,6 +238,16 @@ static void reload_users(struct sg_server *server)
         sg_log(SG_LOG_INFO, "user file read again: %zu users", count);
 }
 
+/* The time of a credential is over: what it let in ends. */
+static void expire_users(struct sg_server *server)
+{
+    const struct sg_policy *now = server->policy;
+    time_t expiry = sg_users_next_expiry(now->users);
+    struct sg_users *fresh = expiry != 0 && time(NULL) >= expiry ? sg_users_renew(now->users) : NULL;
+    if (fresh && announce(server, fresh, now->generation + 1, &now->guard))
+        sg_log(SG_LOG_INFO, "a credential has expired");
+}
+
 static bool same_own(const struct sg_guard *a, const struct sg_guard *b)
 {
     bool same = a->own_count == b->own_count && sg_ip_equal(&a->outside, &b->outside);
@@ -259,6 +276,7 @@ static void on_watch(evutil_socket_t fd, short what, void *ctx)
         running->guard_ms = now_ms;
         look_up_addresses(&running->server);
     }
+    expire_users(&running->server);
     if (stat(running->server.config->users, &st) != 0 || !stat_differs(&st, &running->users_stat))
         return;
     running->users_stat = st;
@@ -440,7 +458,7 @@ static bool make_shared(struct sg_server *server)
     };
     server->usage = sg_usage_table_new(all, limits_of, server);
     server->admission = sg_admission_new(config->limits.unauthenticated, config->limits.unauthenticated_per_address);
-    server->auth = sg_auth_new(config->limits.password_threads, config->limits.password_queue);
+    server->auth = sg_auth_new(config->limits.password_threads, config->limits.password_queue, server->devices);
     return server->usage && server->admission && server->auth && make_arena(server);
 }
 

@@ -16,6 +16,7 @@
 
 struct sg_admission;
 struct sg_auth;
+struct sg_devices;
 struct sg_policy;
 struct sg_usage_table;
 struct sg_worker;
@@ -27,6 +28,7 @@ struct sg_server {
     SSL_CTX *tls;
     struct sg_policy *policy; /* the newest: workers have their own reference */
     struct sg_auth *auth;
+    struct sg_devices *devices; /* that joined by invites */
     struct sg_usage_table *usage;
     struct sg_admission *admission;
     struct sg_arena *arena;      /* keys of all sessions */
