@@ -65,8 +65,8 @@ bool sg_server_path_offer(struct sg_server_path *path, const struct sg_path_addr
                           sg_random_fn *random, void *random_ctx, uint8_t token[static SG_CONTROL_TOKEN_BYTES]);
 
 /*
- * Whether the newest record came from an address that has yet to respond: what is sent to the validated one may be lost, and
- * to the other nothing may go. A newer record from the validated address ends it.
+ * Whether the newest record came from an address that has yet to respond: what is sent to the validated one may be
+ * lost, and to the other nothing may go. A newer record from the validated address ends it.
  */
 bool sg_server_path_is_in_doubt(const struct sg_server_path *path, uint64_t now_ms);
 

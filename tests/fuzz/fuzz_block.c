@@ -39,7 +39,7 @@ static void encode(struct sg_wbuf *w, enum what what, const struct decoded *in)
 /* Fields that fill the block exactly, each type once, none unknown and critical, known ones of their length. */
 static bool is_well_formed(const uint8_t *bytes, size_t len)
 {
-    static const uint8_t fixed[] = {0, 1, 0, 16, 0, 8, 2, 2, 4, 4, 4, 4, 4, 2}; /* lengths, by type */
+    static const uint8_t fixed[] = {0, 1, 0, 16, 0, 8, 2, 2, 4, 4, 4, 4, 4, 2, 1}; /* lengths, by type */
     static uint8_t seen[0x8000];
     memset(seen, 0, sizeof seen);
     size_t at = 2;
@@ -47,7 +47,7 @@ static bool is_well_formed(const uint8_t *bytes, size_t len)
         unsigned raw = (unsigned)bytes[at] << 8 | bytes[at + 1];
         unsigned type = raw & 0x7fff;
         size_t value_len = (size_t)bytes[at + 2] << 8 | bytes[at + 3];
-        bool is_known = type >= 1 && type <= 13;
+        bool is_known = type >= 1 && type <= 14;
         if (seen[type]++ || ((raw & 0x8000) && !is_known))
             return false;
         if (is_known && type != 2 && type != 4 && value_len != fixed[type])
@@ -66,6 +66,7 @@ static void check_values(enum what what, const struct decoded *got)
     } else if (what == REPLY) {
         CHECK(got->reply.max_senders >= 1 && got->reply.max_senders <= SG_SENDERS_MAX);
         CHECK(got->reply.suite != 0);
+        CHECK(got->reply.resumed <= SG_RESUMED_LOST);
     }
 }
 
