@@ -126,8 +126,6 @@ static const char *class_of(const struct sg_ip *ip)
 
 /* --- IPv4 carried in IPv6 --- */
 
-enum { CARRIED_MAX = 3 };
-
 static struct sg_ip ipv4_of(uint8_t a, uint8_t b, uint8_t c, uint8_t d)
 {
     return (struct sg_ip){.family = 4, .bytes = {a, b, c, d}};
@@ -138,7 +136,7 @@ static struct sg_ip ipv4_of(uint8_t a, uint8_t b, uint8_t c, uint8_t d)
  * section 2.2), and the address does not tell which. The bytes after the IPv4 address are 0, so each
  * length whose tail is 0 is a possible reading, and all of them count.
  */
-static unsigned carried_by_local_nat64(const uint8_t *b, struct sg_ip out[static CARRIED_MAX])
+static unsigned carried_by_local_nat64(const uint8_t *b, struct sg_ip out[static SG_GUARD_CARRIED_MAX])
 {
     unsigned count = 0;
     if (b[13] != 0 || b[14] != 0 || b[15] != 0) {
@@ -153,8 +151,7 @@ static unsigned carried_by_local_nat64(const uint8_t *b, struct sg_ip out[static
     return count;
 }
 
-/* The IPv4 addresses that an address carries: where a translator or tunnel would send. */
-static unsigned find_carried(const struct sg_ip *ip, struct sg_ip out[static CARRIED_MAX])
+unsigned sg_guard_carried(const struct sg_ip *ip, struct sg_ip out[static SG_GUARD_CARRIED_MAX])
 {
     static const uint8_t zero[15]; /* also ::/96 without :: and ::1, the v4-compatible form */
     static const uint8_t siit[12] = {[8] = 0xff, [9] = 0xff};
@@ -187,8 +184,8 @@ static unsigned find_carried(const struct sg_ip *ip, struct sg_ip out[static CAR
 const char *sg_guard_class(const struct sg_ip *given)
 {
     struct sg_ip ip = sg_ip_unmap(given);
-    struct sg_ip carried[CARRIED_MAX];
-    unsigned count = find_carried(&ip, carried);
+    struct sg_ip carried[SG_GUARD_CARRIED_MAX];
+    unsigned count = sg_guard_carried(&ip, carried);
     for (unsigned i = 0; i < count; i++) {
         const char *class = class_of(&carried[i]);
         if (class)
@@ -267,10 +264,10 @@ static const char *refuse_form(const struct sg_guard *guard, const struct sg_ip 
 
 static const char *refuse(const struct sg_guard *guard, const struct sg_ip *ip, uint16_t port)
 {
-    struct sg_ip carried[CARRIED_MAX];
+    struct sg_ip carried[SG_GUARD_CARRIED_MAX];
     if (port == 0)
         return "port_zero";
-    unsigned count = find_carried(ip, carried);
+    unsigned count = sg_guard_carried(ip, carried);
     for (unsigned i = 0; i < count; i++) {
         const char *why = refuse_form(guard, &carried[i], port);
         if (why)

@@ -8,7 +8,7 @@
 
 #include "core/addr.h"
 
-enum { SG_GUARD_ALLOW_MAX = 64, SG_GUARD_OWN_MAX = 64 };
+enum { SG_GUARD_ALLOW_MAX = 64, SG_GUARD_OWN_MAX = 64, SG_GUARD_CARRIED_MAX = 3 };
 
 /* Zeroed, it refuses every special-purpose range and knows no own address. */
 struct sg_guard {
@@ -49,6 +49,12 @@ bool sg_guard_is_here(const struct sg_guard *guard, const struct sg_ip *ip);
 /* The class of an address by itself, as in *why above without own and port_zero; that of a carried
  * IPv4 address counts first. NULL for an ordinary one. Static. */
 const char *sg_guard_class(const struct sg_ip *ip);
+
+/*
+ * The IPv4 addresses that an IPv6 address, unmapped, carries: where a translator or tunnel would send. Their number; 0
+ * for IPv4.
+ */
+unsigned sg_guard_carried(const struct sg_ip *ip, struct sg_ip out[static SG_GUARD_CARRIED_MAX]);
 
 /* True if both addresses are of one class; two ordinary ones are. */
 bool sg_guard_same_class(const struct sg_ip *a, const struct sg_ip *b);

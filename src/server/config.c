@@ -8,6 +8,8 @@
 #include <libfyaml.h>
 
 #include "net/invite.h"
+#include "server/rules.h"
+#include "server/rules_yaml.h"
 #include "server/yaml_read.h"
 
 static bool read_host(struct sg_yaml_reader *reader, struct fy_node *node, const struct sg_yaml_key *key)
@@ -157,6 +159,8 @@ static const struct sg_yaml_key top_keys[] = {
     {.name = "client_ca", .read = sg_yaml_read_file, .offset = AT(client_ca)},
     {.name = "status_socket", .read = sg_yaml_read_path, .offset = AT(status_socket)},
     {.name = "allow", .read = sg_yaml_read_nets, .offset = AT(allow), .count_offset = AT(allow_count)},
+    {.name = "groups", .read = sg_yaml_read_groups, .offset = AT(rules)},
+    {.name = "rules", .read = sg_yaml_read_rules, .offset = AT(rules)},
     {.name = "plain_socks", .read = sg_yaml_read_mapping, .keys = plain_socks_keys},
     {.name = "plain_udp", .read = sg_yaml_read_mapping, .keys = plain_udp_keys},
     {.name = "udp_ports", .read = read_ports},
@@ -191,9 +195,10 @@ struct sg_config *sg_config_new(void)
     config->timeouts.renew_ms = 900000;
     config->timeouts.grace_ms = 60000;
     config->plain_udp_count = 2;
-    if (sg_cidr_parse("127.0.0.0/8", &config->plain_udp[0]) != SG_OK ||
+    config->rules = sg_rules_new();
+    if (!config->rules || sg_cidr_parse("127.0.0.0/8", &config->plain_udp[0]) != SG_OK ||
         sg_cidr_parse("::1/128", &config->plain_udp[1]) != SG_OK) {
-        free(config);
+        sg_config_free(config);
         return NULL;
     }
     return config;
@@ -212,9 +217,16 @@ static bool check_whole(const struct sg_config *config, const char *path, char e
     return !missing;
 }
 
-/* What follows from other keys. */
+/* What follows from other keys, or does not fit them. */
 static bool fill_in(struct sg_config *config, const char *path, char error[static SG_CONFIG_ERROR_MAX])
 {
+    for (const struct sg_user_limits_entry *entry = config->group_limits.first; entry; entry = entry->next) {
+        if (sg_rules_group(config->rules, entry->name))
+            continue;
+        snprintf(error, SG_CONFIG_ERROR_MAX, "%.200s:%d: group_limits: there is no group %s", path, entry->line,
+                 entry->name);
+        return false;
+    }
     if (!config->devices && asprintf(&config->devices, "%s.devices", config->users) < 0) {
         config->devices = NULL;
         snprintf(error, SG_CONFIG_ERROR_MAX, "%.200s: out of memory", path);
@@ -230,7 +242,7 @@ struct sg_config *sg_config_load(const char *path, char error[static SG_CONFIG_E
     if (!config || !config->file)
         snprintf(error, SG_CONFIG_ERROR_MAX, "%s: out of memory", path);
     else if (sg_yaml_load(path, top_keys, config, error) && check_whole(config, path, error) &&
-             fill_in(config, path, error))
+             sg_rules_check(config->rules, path, error) && fill_in(config, path, error))
         return config;
     sg_config_free(config);
     return NULL;
@@ -250,6 +262,7 @@ void sg_config_free(struct sg_config *config)
     free(config->status_socket);
     sg_user_limits_dispose(&config->user_limits);
     sg_user_limits_dispose(&config->group_limits);
+    sg_rules_release(config->rules);
     free(config);
 }
 

@@ -15,6 +15,8 @@
 
 enum { SG_CONFIG_LISTEN_MAX = 16, SG_CONFIG_NETS_MAX = SG_YAML_NETS_MAX, SG_CONFIG_ERROR_MAX = SG_YAML_ERROR_MAX };
 
+struct sg_rules;
+
 struct sg_config {
     char *file; /* where it was read from */
     struct sg_endpoint listen[SG_CONFIG_LISTEN_MAX];
@@ -27,6 +29,7 @@ struct sg_config {
     char *status_socket;                      /* or NULL: the default */
     struct sg_cidr allow[SG_CONFIG_NETS_MAX]; /* targets that are refused otherwise */
     unsigned allow_count;
+    struct sg_rules *rules;                         /* and groups; one reference */
     struct sg_cidr plain_socks[SG_CONFIG_NETS_MAX]; /* clients that may speak SOCKS5 in the clear */
     unsigned plain_socks_count;
     struct sg_cidr plain_udp[SG_CONFIG_NETS_MAX]; /* clients that may have plain UDP associations */

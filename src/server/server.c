@@ -36,6 +36,7 @@
 #include "server/auth.h"
 #include "server/devices.h"
 #include "server/policy.h"
+#include "server/rules.h"
 #include "server/usage.h"
 #include "server/users.h"
 #include "server/worker.h"
@@ -426,11 +427,16 @@ static bool make_arena(struct sg_server *server)
     return server->arena != NULL;
 }
 
+struct membership {
+    const struct sg_rules *rules;
+    const char *user;
+};
+
 static bool is_member(void *ctx, const char *group)
 {
-    (void)ctx;
-    (void)group;
-    return false;
+    const struct membership *membership = ctx;
+    const struct sg_group *found = sg_rules_group(membership->rules, group);
+    return found && sg_group_has(found, membership->user);
 }
 
 /* What a user may have, by the configuration. */
@@ -444,7 +450,8 @@ static void limits_of(void *ctx, const char *user, struct sg_usage_limits *out)
                                         [SG_USAGE_CONNECTION] = config->limits.connections_per_user,
                                         [SG_USAGE_RENEWAL] = renewals_per_user(config->limits.sessions),
                                     }};
-    sg_user_limits_apply(&config->user_limits, &config->group_limits, user, is_member, NULL, out);
+    struct membership membership = {.rules = config->rules, .user = user};
+    sg_user_limits_apply(&config->user_limits, &config->group_limits, user, is_member, &membership, out);
 }
 
 static bool make_shared(struct sg_server *server)

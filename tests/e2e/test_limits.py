@@ -204,6 +204,22 @@ def test_numbers_of_one_user_are_not_those_of_others(target, tcp_echo):
     target.lab.open(session)
 
 
+def test_a_group_s_limits_are_those_of_its_members(target, tcp_echo):
+    """The largest of several groups; the user's own setting wins over all of them."""
+    target.start('groups:\n  few: [alice, bob, carol]\n  more: [bob, carol]\n'
+                 'group_limits:\n  few: {connections: 1}\n  more: {connections: 2}\n' + limits_of('carol', connections=3))
+    invites = {'alice': target.invite, **{user: target.lab.invite(target.folder, user) for user in ('bob', 'carol')}}
+    wait_for(lambda: target.status()['users'] == 3, 5, 'all users')
+    for user, may in (('alice', 1), ('bob', 2), ('carol', 3)):
+        codes = []
+        for _ in range(may + 1):
+            tls = target.tls().greet(invites[user])
+            tls.sendall(request(CONNECT, *tcp_echo.address))
+            codes.append(tls.reply()[0])
+            target.lab.open(tls)
+        assert codes == may * [0] + [1], user
+
+
 def test_a_slot_is_held_until_its_socket_is_closed(target):
     """Requests that failed are answered, and waited for: who lets the server wait gets no further ones meanwhile."""
     target.start(limits_of('alice', connections=3), allow=())
@@ -248,6 +264,7 @@ def test_sessions_are_told_how_many_associations_their_user_may_have(lab, echo):
     ('user_limits:\n  alice:\n    bytes_per_day: 99999999999999999999',
      'bytes_per_day: must be a whole number, which may end in k, M, G or T'),
     ('group_limits:\n  staff:\n    sessions: 0', 'sessions: must be from 1 to 65536'),
+    ('group_limits:\n  staff:\n    sessions: 5', 'group_limits: there is no group staff'),
 ])
 def test_limits_that_make_no_sense_are_refused_by_line(lab, text, complaint):
     folder, _, _ = lab.init()
