@@ -157,6 +157,8 @@ static const struct sg_yaml_key top_keys[] = {
     {.name = "users", .read = sg_yaml_read_secret, .offset = AT(users)},
     {.name = "devices", .read = sg_yaml_read_path, .offset = AT(devices)},
     {.name = "client_ca", .read = sg_yaml_read_file, .offset = AT(client_ca)},
+    {.name = "client_crl", .read = sg_yaml_read_file, .offset = AT(client_crl)},
+    {.name = "certificate_users", .read = sg_yaml_read_cert_users, .offset = AT(cert_users)},
     {.name = "status_socket", .read = sg_yaml_read_path, .offset = AT(status_socket)},
     {.name = "allow", .read = sg_yaml_read_nets, .offset = AT(allow), .count_offset = AT(allow_count)},
     {.name = "groups", .read = sg_yaml_read_groups, .offset = AT(rules)},
@@ -227,6 +229,11 @@ static bool fill_in(struct sg_config *config, const char *path, char error[stati
                  entry->name);
         return false;
     }
+    if (!config->client_ca && (config->client_crl || config->cert_users.count > 0)) {
+        snprintf(error, SG_CONFIG_ERROR_MAX, "%.200s:1: client_ca: is missing, which %s needs", path,
+                 config->client_crl ? "client_crl" : "certificate_users");
+        return false;
+    }
     if (!config->devices && asprintf(&config->devices, "%s.devices", config->users) < 0) {
         config->devices = NULL;
         snprintf(error, SG_CONFIG_ERROR_MAX, "%.200s: out of memory", path);
@@ -259,6 +266,8 @@ void sg_config_free(struct sg_config *config)
     free(config->users);
     free(config->devices);
     free(config->client_ca);
+    free(config->client_crl);
+    sg_cert_users_dispose(&config->cert_users);
     free(config->status_socket);
     sg_user_limits_dispose(&config->user_limits);
     sg_user_limits_dispose(&config->group_limits);

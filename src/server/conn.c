@@ -24,6 +24,7 @@
 #include "net/tls.h"
 #include "server/admission.h"
 #include "server/auth.h"
+#include "server/cert_users.h"
 #include "server/channel_conn.h"
 #include "server/config.h"
 #include "server/policy.h"
@@ -372,7 +373,7 @@ static void on_handshake(struct sg_conn *conn)
 {
     char name[SG_TLS_NAME_MAX + 1];
     conn->worker->tls_handshakes++;
-    if (sg_tls_client_name(conn->bev, name) &&
+    if (sg_cert_users_find(&conn->worker->server->config->cert_users, conn->bev, name) &&
         sg_users_has_kind(conn->worker->policy->users, name, SG_USER_CERTIFICATE)) {
         memcpy(conn->user, name, sizeof conn->user);
         conn->is_known = true;
@@ -416,7 +417,7 @@ static void start_tls(struct sg_conn *conn)
     int fd = conn->fd;
     conn->fd = -1;
     conn->is_tls = true;
-    conn->bev = sg_tls_accept(conn->worker->base, conn->worker->server->tls, fd);
+    conn->bev = sg_tls_accept(conn->worker->base, conn->worker->policy->tls, fd);
     if (conn->bev)
         enable(conn);
     else

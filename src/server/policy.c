@@ -7,7 +7,7 @@
 
 #include "server/users.h"
 
-struct sg_policy *sg_policy_new(struct sg_users *users, unsigned generation, const struct sg_guard *guard)
+struct sg_policy *sg_policy_new(struct sg_users *users, unsigned generation, const struct sg_guard *guard, SSL_CTX *tls)
 {
     struct sg_policy *policy = calloc(1, sizeof *policy);
     if (!policy) {
@@ -18,6 +18,7 @@ struct sg_policy *sg_policy_new(struct sg_users *users, unsigned generation, con
     policy->generation = generation;
     policy->users = users;
     policy->guard = *guard;
+    policy->tls = SSL_CTX_up_ref(tls) == 1 ? tls : NULL;
     return policy;
 }
 
@@ -32,6 +33,7 @@ void sg_policy_release(struct sg_policy *policy)
     if (!policy || atomic_fetch_sub(&policy->refs, 1) > 1)
         return;
     sg_users_free(policy->users);
+    SSL_CTX_free(policy->tls);
     free(policy);
 }
 

@@ -1,11 +1,14 @@
 /*
- * Who may, and where to, at one moment: the users of the user file, and the guard of targets. A policy does not change;
+ * Who may, and where to, at one moment: the users of the user file, the guard of targets, and the TLS context with the
+ * revocation lists of client certificates. A policy does not change;
  * when the file or the machine's addresses do, a new one takes its place, and each worker turns to it in its own time.
  */
 #ifndef SG_SERVER_POLICY_H
 #define SG_SERVER_POLICY_H
 
 #include <stdatomic.h>
+
+#include <openssl/ssl.h>
 
 #include "core/guard.h"
 
@@ -16,10 +19,12 @@ struct sg_policy {
     unsigned generation; /* of the user file: another number, other users */
     struct sg_users *users;
     struct sg_guard guard;
+    SSL_CTX *tls; /* a reference */
 };
 
-/* Takes over users. One reference is the caller's. NULL when memory is short: users are freed then. */
-struct sg_policy *sg_policy_new(struct sg_users *users, unsigned generation, const struct sg_guard *guard);
+/* Takes over users, not tls. One reference is the caller's. NULL when memory is short: users are freed then. */
+struct sg_policy *sg_policy_new(struct sg_users *users, unsigned generation, const struct sg_guard *guard,
+                                SSL_CTX *tls);
 struct sg_policy *sg_policy_ref(struct sg_policy *policy);
 void sg_policy_release(struct sg_policy *policy); /* accepts NULL */
 

@@ -32,11 +32,11 @@
 #include "net/sockaddr.h"
 #include "net/status_socket.h"
 #include "net/tls.h"
+#include "net/tls_client_cert.h"
 #include "server/admission.h"
 #include "server/auth.h"
 #include "server/devices.h"
 #include "server/policy.h"
-#include "server/rules.h"
 #include "server/usage.h"
 #include "server/users.h"
 #include "server/worker.h"
@@ -55,6 +55,7 @@ struct running {
     struct event *watch;
     struct sg_status_socket *status;
     struct stat users_stat; /* of the user file as it was loaded */
+    struct stat crl_stat;   /* of the revocation lists */
     uint64_t guard_ms;      /* when the guard was made */
 };
 
@@ -126,23 +127,21 @@ static bool make_guard(const struct sg_config *config, struct sg_guard *guard)
     return add_own(guard, &config->advertise.ip) && add_own_addresses(guard, &config->advertise.ip);
 }
 
-/* Everything that files can get wrong. */
-static bool load(struct sg_server *server)
+static SSL_CTX *make_tls(const struct sg_config *config, char text[static SG_TLS_TEXT_MAX])
+{
+    SSL_CTX *tls = sg_tls_server_ctx(config->certificate, config->key, config->client_ca, text);
+    if (tls && config->client_crl && !sg_tls_add_crl(tls, config->client_crl, text)) {
+        SSL_CTX_free(tls);
+        return NULL;
+    }
+    return tls;
+}
+
+static bool load_policy(struct sg_server *server, SSL_CTX *tls)
 {
     const struct sg_config *config = server->config;
-    char error[SG_CERT_ERROR_MAX];
     char devices_error[SG_DEVICES_ERROR_MAX];
-    char text[SG_TLS_TEXT_MAX];
     struct sg_guard guard;
-    if (sg_cert_check(config->key, config->certificate, error) != SG_OK) {
-        sg_log(SG_LOG_ERROR, "%s", error);
-        return false;
-    }
-    server->tls = sg_tls_server_ctx(config->certificate, config->key, config->client_ca, text);
-    if (!server->tls) {
-        sg_log(SG_LOG_ERROR, "%s", text);
-        return false;
-    }
     if (!make_guard(config, &guard)) {
         sg_log(SG_LOG_ERROR, "cannot list the own addresses: %s", strerror(errno));
         return false;
@@ -154,15 +153,34 @@ static bool load(struct sg_server *server)
     struct sg_users *users = load_users(config);
     if (!users)
         return false;
-    server->policy = sg_policy_new(users, 0, &guard);
+    server->policy = sg_policy_new(users, 0, &guard, tls);
     if (!server->policy)
         sg_log(SG_LOG_ERROR, "out of memory for the users");
     return server->policy != NULL;
 }
 
+/* Everything that files can get wrong. */
+static bool load(struct sg_server *server)
+{
+    const struct sg_config *config = server->config;
+    char error[SG_CERT_ERROR_MAX];
+    char text[SG_TLS_TEXT_MAX];
+    if (sg_cert_check(config->key, config->certificate, error) != SG_OK) {
+        sg_log(SG_LOG_ERROR, "%s", error);
+        return false;
+    }
+    SSL_CTX *tls = make_tls(config, text);
+    if (!tls) {
+        sg_log(SG_LOG_ERROR, "%s", text);
+        return false;
+    }
+    bool good = load_policy(server, tls);
+    SSL_CTX_free(tls);
+    return good;
+}
+
 static void unload(struct sg_server *server)
 {
-    SSL_CTX_free(server->tls);
     sg_policy_release(server->policy);
     sg_devices_free(server->devices);
 }
@@ -200,10 +218,10 @@ static void turn_to(void *ctx)
 
 /* Makes a policy of these users the one that all workers turn to. Takes over users. */
 static bool announce(struct sg_server *server, struct sg_users *users, unsigned generation,
-                     const struct sg_guard *guard)
+                     const struct sg_guard *guard, SSL_CTX *tls)
 {
     struct turn *turns[SG_WORKERS_MAX] = {0};
-    struct sg_policy *fresh = sg_policy_new(users, generation, guard);
+    struct sg_policy *fresh = sg_policy_new(users, generation, guard, tls);
     bool room = fresh != NULL;
     for (unsigned i = 0; i < server->worker_count && room; i++)
         room = (turns[i] = malloc(sizeof *turns[i])) != NULL;
@@ -220,7 +238,7 @@ static bool announce(struct sg_server *server, struct sg_users *users, unsigned 
         sg_policy_release(server->policy);
         server->policy = fresh;
     } else {
-        sg_log(SG_LOG_ERROR, "out of memory: users and own addresses stay as they were");
+        sg_log(SG_LOG_ERROR, "out of memory: policy stays as it was");
         sg_policy_release(fresh);
     }
     return room;
@@ -235,7 +253,7 @@ static void reload_users(struct sg_server *server)
         return;
     }
     size_t count = sg_users_count(fresh);
-    if (announce(server, fresh, server->policy->generation + 1, &server->policy->guard))
+    if (announce(server, fresh, server->policy->generation + 1, &server->policy->guard, server->policy->tls))
         sg_log(SG_LOG_INFO, "user file read again: %zu users", count);
 }
 
@@ -245,8 +263,21 @@ static void expire_users(struct sg_server *server)
     const struct sg_policy *now = server->policy;
     time_t expiry = sg_users_next_expiry(now->users);
     struct sg_users *fresh = expiry != 0 && time(NULL) >= expiry ? sg_users_renew(now->users) : NULL;
-    if (fresh && announce(server, fresh, now->generation + 1, &now->guard))
+    if (fresh && announce(server, fresh, now->generation + 1, &now->guard, now->tls))
         sg_log(SG_LOG_INFO, "a credential has expired");
+}
+
+/* The revocation lists are others. */
+static void reload_crl(struct sg_server *server)
+{
+    const struct sg_policy *now = server->policy;
+    char text[SG_TLS_TEXT_MAX];
+    SSL_CTX *tls = make_tls(server->config, text);
+    if (!tls)
+        sg_log(SG_LOG_ERROR, "%s: the revocation lists stay as they were", text);
+    else if (announce(server, sg_users_share(now->users), now->generation, &now->guard, tls))
+        sg_log(SG_LOG_INFO, "revocation lists read again");
+    SSL_CTX_free(tls);
 }
 
 static bool same_own(const struct sg_guard *a, const struct sg_guard *b)
@@ -263,7 +294,7 @@ static void look_up_addresses(struct sg_server *server)
     struct sg_guard guard;
     const struct sg_policy *now = server->policy;
     if (make_guard(server->config, &guard) && !same_own(&guard, &now->guard))
-        (void)announce(server, sg_users_share(now->users), now->generation, &guard);
+        (void)announce(server, sg_users_share(now->users), now->generation, &guard, now->tls);
 }
 
 static void on_watch(evutil_socket_t fd, short what, void *ctx)
@@ -278,6 +309,11 @@ static void on_watch(evutil_socket_t fd, short what, void *ctx)
         look_up_addresses(&running->server);
     }
     expire_users(&running->server);
+    const char *crl = running->server.config->client_crl;
+    if (crl && stat(crl, &st) == 0 && stat_differs(&st, &running->crl_stat)) {
+        running->crl_stat = st;
+        reload_crl(&running->server);
+    }
     if (stat(running->server.config->users, &st) != 0 || !stat_differs(&st, &running->users_stat))
         return;
     running->users_stat = st;
@@ -427,31 +463,11 @@ static bool make_arena(struct sg_server *server)
     return server->arena != NULL;
 }
 
-struct membership {
-    const struct sg_rules *rules;
-    const char *user;
-};
-
-static bool is_member(void *ctx, const char *group)
-{
-    const struct membership *membership = ctx;
-    const struct sg_group *found = sg_rules_group(membership->rules, group);
-    return found && sg_group_has(found, membership->user);
-}
-
-/* What a user may have, by the configuration. */
 static void limits_of(void *ctx, const char *user, struct sg_usage_limits *out)
 {
     const struct sg_server *server = ctx;
-    const struct sg_config *config = server->config;
-    *out = (struct sg_usage_limits){.most = {
-                                        [SG_USAGE_SESSION] = config->limits.sessions_per_user,
-                                        [SG_USAGE_ASSOCIATION] = config->limits.associations_per_user,
-                                        [SG_USAGE_CONNECTION] = config->limits.connections_per_user,
-                                        [SG_USAGE_RENEWAL] = renewals_per_user(config->limits.sessions),
-                                    }};
-    struct membership membership = {.rules = config->rules, .user = user};
-    sg_user_limits_apply(&config->user_limits, &config->group_limits, user, is_member, &membership, out);
+    sg_user_limits_find(server->config, user, out);
+    out->most[SG_USAGE_RENEWAL] = renewals_per_user(server->config->limits.sessions);
 }
 
 static bool make_shared(struct sg_server *server)
@@ -561,6 +577,8 @@ int sg_server_run(const struct sg_config *config)
     (void)sigaction(SIGPIPE, &ignore, NULL);
     running.server.started_ms = running.guard_ms = sg_now_ms();
     (void)stat(config->users, &running.users_stat);
+    if (config->client_crl)
+        (void)stat(config->client_crl, &running.crl_stat);
     if (load(&running.server)) {
         code = EXIT_FAILED;
         if (start(&running)) {

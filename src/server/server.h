@@ -7,8 +7,6 @@
 
 #include <stdint.h>
 
-#include <openssl/ssl.h>
-
 #include "core/arena.h"
 #include "core/datagram.h"
 #include "server/config.h"
@@ -25,7 +23,6 @@ enum { SG_WORKERS_MAX = 256 };
 
 struct sg_server {
     const struct sg_config *config;
-    SSL_CTX *tls;
     struct sg_policy *policy; /* the newest: workers have their own reference */
     struct sg_auth *auth;
     struct sg_devices *devices; /* that joined by invites */

@@ -9,6 +9,8 @@
 
 #include <libfyaml.h>
 
+#include "server/config.h"
+#include "server/rules.h"
 #include "server/users.h"
 
 static const struct {
@@ -152,4 +154,27 @@ void sg_user_limits_apply(const struct sg_user_limits *users, const struct sg_us
         .datagrams_per_second = values[SG_USER_LIMIT_DATAGRAMS],
         .bytes_per_day = values[SG_USER_LIMIT_DAY_BYTES],
     };
+}
+
+struct membership {
+    const struct sg_rules *rules;
+    const char *user;
+};
+
+static bool is_member(void *ctx, const char *group)
+{
+    const struct membership *membership = ctx;
+    const struct sg_group *found = sg_rules_group(membership->rules, group);
+    return found && sg_group_has(found, membership->user);
+}
+
+void sg_user_limits_find(const struct sg_config *config, const char *user, struct sg_usage_limits *out)
+{
+    struct membership membership = {.rules = config->rules, .user = user};
+    *out = (struct sg_usage_limits){.most = {
+                                        [SG_USAGE_SESSION] = config->limits.sessions_per_user,
+                                        [SG_USAGE_ASSOCIATION] = config->limits.associations_per_user,
+                                        [SG_USAGE_CONNECTION] = config->limits.connections_per_user,
+                                    }};
+    sg_user_limits_apply(&config->user_limits, &config->group_limits, user, is_member, &membership, out);
 }

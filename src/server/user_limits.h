@@ -23,6 +23,8 @@ enum sg_user_limit {
     SG_USER_LIMIT_COUNT,
 };
 
+struct sg_config;
+
 struct sg_user_limits_entry {
     struct sg_user_limits_entry *next;
     uint64_t values[SG_USER_LIMIT_COUNT]; /* 0: says nothing */
@@ -43,5 +45,8 @@ void sg_user_limits_dispose(struct sg_user_limits *limits);
 typedef bool sg_is_member_fn(void *ctx, const char *group);
 void sg_user_limits_apply(const struct sg_user_limits *users, const struct sg_user_limits *groups, const char *user,
                           sg_is_member_fn *is_member, void *ctx, struct sg_usage_limits *out);
+
+/* All that a configuration says of what a user may have; where it says nothing out is 0. */
+void sg_user_limits_find(const struct sg_config *config, const char *user, struct sg_usage_limits *out);
 
 #endif
