@@ -1,10 +1,13 @@
 /* `sealgram server`: runs a server, or checks its configuration. */
 #include <argp.h>
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "cli/cli.h"
 #include "net/log.h"
 #include "server/config.h"
+#include "server/helper.h"
 #include "server/server.h"
 
 enum { KEY_CHECK = 256 };
@@ -59,6 +62,20 @@ static const struct argp argp = {
            "configuration.",
 };
 
+/* The authenticator's helper process comes first: it is to have nothing of what the server loads. */
+static int run(const struct sg_config *config)
+{
+    const struct sg_helper_options helper_options = {.command = config->authenticator.command,
+                                                     .processes = config->authenticator.processes,
+                                                     .timeout_ms = config->authenticator.timeout_seconds * 1000};
+    int helper = helper_options.command ? sg_helper_start(&helper_options) : -1;
+    if (helper_options.command && helper < 0) {
+        sg_log(SG_LOG_ERROR, "the authenticator's helper process cannot be started: %s", strerror(errno));
+        return SG_EXIT_FAILED;
+    }
+    return sg_server_run(config, helper);
+}
+
 int sg_cmd_server(int argc, char **argv)
 {
     struct arguments args = {.level = SG_LOG_INFO};
@@ -71,7 +88,7 @@ int sg_cmd_server(int argc, char **argv)
         sg_log(SG_LOG_ERROR, "%s", error);
         return SG_EXIT_CONFIG;
     }
-    int code = args.check ? sg_server_check(config) : sg_server_run(config);
+    int code = args.check ? sg_server_check(config) : run(config);
     if (args.check && code == 0)
         printf("configuration ok: %s\n", args.config);
     sg_config_free(config);

@@ -97,6 +97,13 @@ static void write_numbers(FILE *file, const struct sg_config *defaults)
         file);
     for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++)
         fprintf(file, "#   %s: %" PRIu32 "\n", limits[i].name, limits[i].value);
+    fprintf(
+        file,
+        "\n# A program that is asked about every password or token that the user file does not know: a line of JSON\n"
+        "# in, a line of JSON out (server.yaml(5)). This one lets nobody in.\n"
+        "# authenticator:\n#   command: [\"/bin/false\"]\n#   timeout_seconds: %" PRIu32 "\n#   processes: %" PRIu32
+        "\n",
+        defaults->authenticator.timeout_seconds, defaults->authenticator.processes);
     fputs("\n# What single users, or each user of a group, may have instead; and how much they may carry, payload of\n"
           "# datagrams and streams together. Numbers may end in k, M, G or T. Datagrams over a rate are dropped, "
           "streams\n"

@@ -17,6 +17,7 @@
 #include "net/clock.h"
 #include "net/inbox.h"
 #include "net/log.h"
+#include "server/authenticator.h"
 #include "server/devices.h"
 #include "server/policy.h"
 #include "server/users.h"
@@ -39,6 +40,8 @@ struct sg_auth_job {
     size_t password_len;
     uint8_t memory_key[crypto_auth_BYTES];
     struct sg_ip peer;
+    struct sg_auth *auth;
+    bool is_token; /* that the user file does not know: for the authenticator alone */
     bool is_known;
     struct sg_users *users; /* a device joins by claim: they, and no password */
     struct sg_device_claim claim;
@@ -51,6 +54,9 @@ struct sg_auth_job {
 struct remembered {
     uint8_t mac[crypto_auth_BYTES];
     uint64_t until_ms;
+    bool is_external;
+    char user[SG_USER_NAME_MAX + 1];
+    struct sg_group_names groups;
 };
 
 struct attempts {
@@ -64,6 +70,7 @@ struct sg_auth {
     unsigned thread_count;
     unsigned queue_max;
     struct sg_devices *devices;
+    struct sg_authenticator *authenticator;  /* or NULL */
     char decoy_hash[crypto_pwhash_STRBYTES]; /* for users without a password: costs the same, matches nothing */
     uint8_t key[crypto_auth_KEYBYTES];
     pthread_mutex_t lock; /* for all that follows */
@@ -95,21 +102,29 @@ static struct attempts *attempts_of(struct sg_auth *auth, const struct sg_ip *pe
     return slot;
 }
 
-static bool is_remembered(const struct sg_auth *auth, const uint8_t mac[static crypto_auth_BYTES])
+static bool is_remembered(const struct sg_auth *auth, const uint8_t mac[static crypto_auth_BYTES],
+                          struct sg_auth_result *result)
 {
     uint64_t now_ms = sg_now_ms();
-    bool found = false;
+    const struct remembered *found = NULL;
     for (unsigned i = 0; i < REMEMBERED; i++)
-        found |= auth->remembered[i].until_ms > now_ms &&
-                 sodium_memcmp(auth->remembered[i].mac, mac, crypto_auth_BYTES) == 0;
-    return found;
+        if (auth->remembered[i].until_ms > now_ms &&
+            sodium_memcmp(auth->remembered[i].mac, mac, crypto_auth_BYTES) == 0)
+            found = &auth->remembered[i];
+    if (!found)
+        return false;
+    *result = (struct sg_auth_result){.good = true, .is_external = found->is_external, .groups = found->groups};
+    memcpy(result->user, found->user, sizeof result->user);
+    return true;
 }
 
-static void remember(struct sg_auth *auth, const uint8_t mac[static crypto_auth_BYTES])
+static void remember(struct sg_auth *auth, const struct sg_auth_job *job)
 {
     struct remembered *slot = &auth->remembered[auth->next_remembered++ % REMEMBERED];
-    memcpy(slot->mac, mac, sizeof slot->mac);
-    slot->until_ms = sg_now_ms() + REMEMBER_MS;
+    *slot = (struct remembered){
+        .until_ms = sg_now_ms() + REMEMBER_MS, .is_external = job->result.is_external, .groups = job->result.groups};
+    memcpy(slot->mac, job->memory_key, sizeof slot->mac);
+    memcpy(slot->user, job->result.user, sizeof slot->user);
 }
 
 /* A password of other users, by the file, has another key. */
@@ -153,7 +168,6 @@ static void check_password(struct sg_auth_job *job)
 {
     bool matches = crypto_pwhash_str_verify(job->hash, job->password, job->password_len) == 0;
     job->result.good = matches && job->is_known;
-    sodium_memzero(job->password, sizeof job->password);
 }
 
 static void let_join(struct sg_auth *auth, struct sg_auth_job *job)
@@ -168,6 +182,54 @@ static void let_join(struct sg_auth *auth, struct sg_auth_job *job)
                strerror(error));
     job->result.good = err == SG_OK;
     job->result.why = err == SG_ERR_FULL ? invite_used_up : NULL;
+}
+
+/* The lock is held. The job is done: its loop is told. */
+static void settle(struct sg_auth *auth, struct sg_auth_job *job)
+{
+    auth->pending--;
+    if (job->result.good && !job->users)
+        remember(auth, job);
+    else if (!job->result.good && !job->result.busy)
+        attempts_of(auth, &job->peer)->wrong++;
+    job->done = (struct sg_letter){.fn = deliver, .ctx = job};
+    sg_inbox_post(job->inbox, &job->done);
+}
+
+/* On the authenticator's loop. */
+static void on_answer(void *ctx, const struct sg_authenticator_answer *answer)
+{
+    struct sg_auth_job *job = ctx;
+    struct sg_auth *auth = job->auth;
+    job->result = (struct sg_auth_result){
+        .good = !answer->failed && answer->ok, .busy = answer->failed, .is_external = true, .groups = answer->groups};
+    memcpy(job->result.user, answer->user, sizeof job->result.user);
+    pthread_mutex_lock(&auth->lock);
+    settle(auth, job);
+    pthread_mutex_unlock(&auth->lock);
+}
+
+/* What the user file does not let in. True: on_answer goes on with it. */
+static bool ask_authenticator(struct sg_auth *auth, struct sg_auth_job *job)
+{
+    const struct sg_authenticator_question question = {.user = job->user,
+                                                       .secret = (const uint8_t *)job->password,
+                                                       .secret_len = job->password_len,
+                                                       .is_token = job->is_token,
+                                                       .address = job->peer};
+    uint8_t password[sizeof job->password];
+    if (!auth->authenticator || job->users)
+        return false;
+    /* once it is asked the job may be gone at any time */
+    memcpy(password, job->password, sizeof password);
+    sodium_memzero(job->password, sizeof job->password);
+    struct sg_authenticator_question copy = question;
+    copy.secret = password;
+    enum sg_authenticator_asked asked = sg_authenticator_ask(auth->authenticator, &copy, on_answer, job);
+    sodium_memzero(password, sizeof password);
+    if (asked == SG_AUTHENTICATOR_BUSY)
+        job->result.busy = true;
+    return asked == SG_AUTHENTICATOR_ASKED;
 }
 
 static void *work(void *ctx)
@@ -186,16 +248,14 @@ static void *work(void *ctx)
         pthread_mutex_unlock(&auth->lock);
         if (job->users)
             let_join(auth, job);
-        else
+        else if (!job->is_token)
             check_password(job);
+        bool asked = !job->result.good && ask_authenticator(auth, job);
         pthread_mutex_lock(&auth->lock);
-        auth->pending--;
-        if (job->result.good && !job->users)
-            remember(auth, job->memory_key);
-        else if (!job->result.good)
-            attempts_of(auth, &job->peer)->wrong++;
-        job->done = (struct sg_letter){.fn = deliver, .ctx = job};
-        sg_inbox_post(job->inbox, &job->done);
+        if (asked)
+            continue;
+        sodium_memzero(job->password, sizeof job->password);
+        settle(auth, job);
     }
     pthread_mutex_unlock(&auth->lock);
     return NULL;
@@ -213,6 +273,10 @@ static struct sg_auth_job *make_job(struct sg_auth *auth, const struct sg_auth_r
     if (!job)
         return NULL;
     snprintf(job->user, sizeof job->user, "%s", request->user);
+    memcpy(job->result.user, job->user, sizeof job->result.user);
+    memcpy(job->password, request->password, request->password_len);
+    job->password_len = request->password_len;
+    job->auth = auth;
     job->inbox = request->inbox;
     job->peer = request->peer;
     job->fn = fn;
@@ -229,17 +293,14 @@ static void start_job(struct sg_auth *auth, struct sg_auth_job *job)
 }
 
 static void fill_password_job(const struct sg_auth *auth, const struct sg_auth_request *request,
-                              const uint8_t memory_key[static crypto_auth_BYTES], struct sg_auth_job *job)
+                              struct sg_auth_job *job)
 {
     const char *hash = sg_users_password_hash(request->policy->users, request->user);
     job->is_known = hash != NULL;
     snprintf(job->hash, sizeof job->hash, "%s", hash ? hash : auth->decoy_hash);
-    memcpy(job->password, request->password, request->password_len);
-    job->password_len = request->password_len;
-    memcpy(job->memory_key, memory_key, sizeof job->memory_key);
 }
 
-/* A token: done, or *claim is that of a device that may join. */
+/* A token: done, or *claim is that of a device that may join, or has no uses: only the authenticator can tell. */
 static bool check_token(struct sg_auth *auth, const struct sg_auth_request *request, struct sg_auth_result *result,
                         struct sg_device_claim *claim)
 {
@@ -249,7 +310,7 @@ static bool check_token(struct sg_auth *auth, const struct sg_auth_request *requ
         result->good = true;
         break;
     case SG_TOKEN_WRONG:
-        break;
+        return auth->authenticator == NULL; /* it may know */
     case SG_TOKEN_EXPIRED:
         result->why = "the invite has expired";
         break;
@@ -274,32 +335,32 @@ static bool check_token(struct sg_auth *auth, const struct sg_auth_request *requ
 static enum sg_auth_verdict check(struct sg_auth *auth, const struct sg_auth_request *request, sg_auth_fn *fn,
                                   void *ctx, struct sg_auth_result *result, struct sg_auth_job **job)
 {
-    struct sg_device_claim claim;
+    struct sg_device_claim claim = {.uses = 0};
     uint8_t memory_key[crypto_auth_BYTES];
     struct attempts *attempts = attempts_of(auth, &request->peer);
     if (attempts->wrong >= ATTEMPTS_MAX)
         return SG_AUTH_BUSY;
     if (request->password_len > 255)
         return SG_AUTH_DONE;
-    if (sg_credential_is_token(request->password, request->password_len)) {
-        if (check_token(auth, request, result, &claim)) {
-            attempts->wrong += !result->good;
-            return SG_AUTH_DONE;
-        }
-        *job = make_job(auth, request, fn, ctx);
-        if (!*job)
-            return SG_AUTH_BUSY;
+    bool is_token = sg_credential_is_token(request->password, request->password_len);
+    if (is_token && check_token(auth, request, result, &claim)) {
+        attempts->wrong += !result->good;
+        return SG_AUTH_DONE;
+    }
+    bool joins = is_token && claim.uses > 0;
+    make_memory_key(auth, request, memory_key);
+    if (!joins && is_remembered(auth, memory_key, result))
+        return SG_AUTH_DONE;
+    *job = make_job(auth, request, fn, ctx);
+    if (!*job)
+        return SG_AUTH_BUSY;
+    memcpy((*job)->memory_key, memory_key, sizeof memory_key);
+    (*job)->is_token = is_token;
+    if (joins) {
         (*job)->users = sg_users_share(request->policy->users);
         (*job)->claim = claim;
-    } else {
-        make_memory_key(auth, request, memory_key);
-        result->good = is_remembered(auth, memory_key);
-        if (result->good)
-            return SG_AUTH_DONE;
-        *job = make_job(auth, request, fn, ctx);
-        if (!*job)
-            return SG_AUTH_BUSY;
-        fill_password_job(auth, request, memory_key, *job);
+    } else if (!is_token) {
+        fill_password_job(auth, request, *job);
     }
     start_job(auth, *job);
     return SG_AUTH_LATER;
@@ -320,11 +381,15 @@ void sg_auth_cancel(struct sg_auth_job *job)
     job->fn = NULL; /* the pool still has it; deliver frees it */
 }
 
-struct sg_auth *sg_auth_new(unsigned threads, unsigned queue, struct sg_devices *devices)
+struct sg_auth *sg_auth_new(unsigned threads, unsigned queue, struct sg_devices *devices,
+                            struct sg_authenticator *authenticator)
 {
     struct sg_auth *auth = calloc(1, sizeof *auth);
-    if (!auth)
+    if (!auth) {
+        sg_authenticator_free(authenticator);
         return NULL;
+    }
+    auth->authenticator = authenticator;
     auth->queue_max = queue;
     auth->devices = devices;
     auth->waiting_tail = &auth->waiting;
@@ -355,6 +420,7 @@ void sg_auth_free(struct sg_auth *auth)
     pthread_mutex_unlock(&auth->lock);
     for (unsigned i = 0; i < auth->thread_count; i++)
         pthread_join(auth->threads[i], NULL);
+    sg_authenticator_free(auth->authenticator); /* what it was asked comes to nothing */
     for (struct sg_auth_job *job = auth->waiting, *next = NULL; job; job = next) {
         next = job->next;
         free_job(job);

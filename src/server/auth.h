@@ -1,6 +1,7 @@
 /*
  * Checking credentials. A token is checked at once; whatever else is presented costs one Argon2id on a thread of a
- * small pool, for known and unknown users alike: what is presented decides the work, never what is stored.
+ * small pool, for known and unknown users alike: what is presented decides the work, never what is stored. What is not
+ * good by the user file is asked of the authenticator, where there is one.
  */
 #ifndef SG_SERVER_AUTH_H
 #define SG_SERVER_AUTH_H
@@ -9,9 +10,11 @@
 #include <stdint.h>
 
 #include "core/addr.h"
+#include "server/group_names.h"
 
 struct sg_auth;
 struct sg_auth_job;
+struct sg_authenticator;
 struct sg_devices;
 struct sg_inbox;
 struct sg_policy;
@@ -29,7 +32,11 @@ struct sg_auth_request {
 /* What became of it. */
 struct sg_auth_result {
     bool good;
-    const char *why; /* for the log, when the reason is not that it is wrong; or NULL. Static */
+    bool busy;        /* not good, and not wrong: nobody could tell */
+    const char *why;  /* for the log, when the reason is not that it is wrong; or NULL. Static */
+    bool is_external; /* good by the authenticator's word: user and groups are what it says */
+    char user[65];
+    struct sg_group_names groups;
 };
 
 /* The verdict on what takes time, on the loop that asked; never after a cancel. */
@@ -37,11 +44,12 @@ typedef void sg_auth_fn(void *ctx, const struct sg_auth_result *result);
 
 /*
  * A checker for all workers, with so many threads and so many jobs waiting at most; devices that joined are looked up,
- * and join, in devices, which lives longer. NULL when threads or memory are
+ * and join, in devices, which lives longer; authenticator may be NULL, and is taken over in any case. NULL when threads or memory are
  * short. It is freed after all jobs were cancelled, and before the inboxes of the loops that asked, which are then
  * worked off once more.
  */
-struct sg_auth *sg_auth_new(unsigned threads, unsigned queue, struct sg_devices *devices);
+struct sg_auth *sg_auth_new(unsigned threads, unsigned queue, struct sg_devices *devices,
+                            struct sg_authenticator *authenticator);
 void sg_auth_free(struct sg_auth *auth);
 
 enum sg_auth_verdict {

@@ -1,9 +1,11 @@
 /* The tables of the configuration's keys, and the readers of the values that only it has. */
 #include "server/config.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <libfyaml.h>
 
@@ -11,6 +13,8 @@
 #include "server/rules.h"
 #include "server/rules_yaml.h"
 #include "server/yaml_read.h"
+
+enum { COMMAND_MAX = 64 };
 
 static bool read_host(struct sg_yaml_reader *reader, struct fy_node *node, const struct sg_yaml_key *key)
 {
@@ -104,6 +108,33 @@ static bool read_listen(struct sg_yaml_reader *reader, struct fy_node *node, con
     return true;
 }
 
+/* A program by its absolute path, and its arguments. */
+static bool read_command(struct sg_yaml_reader *reader, struct fy_node *node, const struct sg_yaml_key *key)
+{
+    struct sg_config *config = reader->base;
+    int count = fy_node_is_sequence(node) ? fy_node_sequence_item_count(node) : 0;
+    if (count < 1 || count > COMMAND_MAX || config->authenticator.command)
+        return sg_yaml_refuse(reader, sg_yaml_first_line(node), key->name, "must be a list of 1 to %d texts",
+                              COMMAND_MAX);
+    config->authenticator.command = calloc((size_t)count + 1, sizeof(char *));
+    for (int i = 0; i < count && config->authenticator.command; i++) {
+        const char *text = sg_yaml_scalar_of(fy_node_sequence_get_by_index(node, i));
+        if (!text)
+            return sg_yaml_refuse(reader, sg_yaml_first_line(node), key->name, "must be a list of texts");
+        config->authenticator.command[i] = strdup(text);
+        if (!config->authenticator.command[i])
+            return sg_yaml_refuse(reader, sg_yaml_line_of(node), key->name, "out of memory");
+    }
+    if (!config->authenticator.command)
+        return sg_yaml_refuse(reader, sg_yaml_line_of(node), key->name, "out of memory");
+    const char *program = config->authenticator.command[0];
+    if (program[0] != '/')
+        return sg_yaml_refuse(reader, sg_yaml_first_line(node), key->name, "'%.300s' is not an absolute path", program);
+    if (access(program, X_OK) != 0)
+        return sg_yaml_refuse(reader, sg_yaml_first_line(node), key->name, "%.300s: %s", program, strerror(errno));
+    return true;
+}
+
 #define AT(member) offsetof(struct sg_config, member)
 
 static const struct sg_yaml_key plain_socks_keys[] = {
@@ -133,6 +164,13 @@ static const struct sg_yaml_key limit_keys[] = {
     NUMBER("handshake_seconds", limits.handshake_seconds, 1, 300),
     NUMBER("password_threads", limits.password_threads, 1, 16),
     NUMBER("password_queue", limits.password_queue, 1, 4096),
+    {.name = NULL},
+};
+
+static const struct sg_yaml_key authenticator_keys[] = {
+    {.name = "command", .read = read_command},
+    NUMBER("timeout_seconds", authenticator.timeout_seconds, 1, 60),
+    NUMBER("processes", authenticator.processes, 1, 64),
     {.name = NULL},
 };
 
@@ -172,6 +210,7 @@ static const struct sg_yaml_key top_keys[] = {
     {.name = "limits", .read = sg_yaml_read_mapping, .keys = limit_keys},
     {.name = "user_limits", .read = sg_yaml_read_user_limits, .offset = AT(user_limits)},
     {.name = "group_limits", .read = sg_yaml_read_user_limits, .offset = AT(group_limits)},
+    {.name = "authenticator", .read = sg_yaml_read_mapping, .keys = authenticator_keys},
     {.name = "timeouts", .read = sg_yaml_read_mapping, .keys = timeout_keys},
     {.name = NULL},
 };
@@ -192,6 +231,8 @@ struct sg_config *sg_config_new(void)
     config->limits.handshake_seconds = 10;
     config->limits.password_threads = 2;
     config->limits.password_queue = 64;
+    config->authenticator.timeout_seconds = 5;
+    config->authenticator.processes = 2;
     config->timeouts.association_ms = 120000;
     config->timeouts.dns_ms = 17000;
     config->timeouts.renew_ms = 900000;
@@ -264,6 +305,9 @@ void sg_config_free(struct sg_config *config)
     free(config->certificate);
     free(config->key);
     free(config->users);
+    for (char **word = config->authenticator.command; word && *word; word++)
+        free(*word);
+    free(config->authenticator.command);
     free(config->devices);
     free(config->client_ca);
     free(config->client_crl);

@@ -52,6 +52,10 @@ struct sg_config {
     struct sg_user_limits user_limits, group_limits;
     struct sg_cert_users cert_users;
     struct {
+        char **command; /* and its arguments, NULL at the end; NULL: there is no authenticator */
+        uint32_t timeout_seconds, processes;
+    } authenticator;
+    struct {
         uint64_t association_ms, dns_ms;
         uint64_t renew_ms, grace_ms; /* of channels; of sessions without a stream, 0: none */
     } timeouts;

@@ -53,7 +53,9 @@ struct sg_conn {
     struct sg_auth_job *job;        /* a password that is being checked */
     struct sg_finishing *finishing; /* answered: it counts until it is gone */
     char user[SG_USER_NAME_MAX + 1];
-    bool is_known; /* user is authenticated */
+    struct sg_group_names groups;
+    bool is_known;    /* user is authenticated */
+    bool is_external; /* by the authenticator, who named the groups */
 };
 
 static void free_conn(struct sg_conn *conn)
@@ -150,7 +152,9 @@ static bool hand_over(struct sg_conn *conn, struct sg_handover *out)
     *out = (struct sg_handover){.bev = conn->bev, .peer = conn->peer, .local = conn->local};
     memcpy(out->user, conn->user, sizeof conn->user);
     sg_users_digest(conn->worker->policy->users, conn->user, out->credential_digest);
-    out->usage = sg_usage_acquire(server->usage, conn->user);
+    if (conn->is_external)
+        memcpy(out->credential_digest, sg_policy_external_digest, sizeof out->credential_digest);
+    out->usage = sg_usage_acquire(server->usage, conn->user, &conn->groups);
     enum sg_reason reason = out->usage ? take_slot(out->usage, conn->socks.command) : SG_REASON_BUSY;
     if (reason == SG_REASON_NONE) {
         conn->bev = NULL;
@@ -221,6 +225,13 @@ static void on_request(struct sg_conn *conn)
 
 static void work_on_input(struct sg_conn *conn);
 
+/* Nothing is said: "wrong" would make a client with the right password give up. */
+static void drop_busy(struct sg_conn *conn)
+{
+    conn->worker->refused_busy++;
+    free_conn(conn);
+}
+
 /* The verdict on user and password, now or later. */
 static void on_verdict(void *ctx, const struct sg_auth_result *result)
 {
@@ -228,7 +239,16 @@ static void on_verdict(void *ctx, const struct sg_auth_result *result)
     uint8_t bytes[SG_SOCKS5_REPLY_MAX];
     struct sg_wbuf w = sg_wbuf_init(bytes, sizeof bytes);
     conn->job = NULL;
+    if (result->busy) {
+        drop_busy(conn);
+        return;
+    }
     conn->is_known = result->good;
+    conn->is_external = result->good && result->is_external;
+    if (conn->is_external) {
+        memcpy(conn->user, result->user, sizeof conn->user);
+        conn->groups = result->groups;
+    }
     enum sg_socks5_event event = sg_socks5_server_auth_result(&conn->socks, result->good, &w);
     bufferevent_write(conn->bev, bytes, sg_wbuf_len(&w));
     if (event == SG_SOCKS5_SEND_REPLY) {
@@ -267,9 +287,7 @@ static void check_login(struct sg_conn *conn)
         on_verdict(conn, &result);
         return;
     case SG_AUTH_BUSY:
-        /* nothing is said: "wrong" would make a client with the right password give up */
-        conn->worker->refused_busy++;
-        free_conn(conn);
+        drop_busy(conn);
         return;
     case SG_AUTH_LATER:
         bufferevent_disable(conn->bev, EV_READ); /* no more is held than what came with the password */

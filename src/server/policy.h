@@ -28,7 +28,10 @@ struct sg_policy *sg_policy_new(struct sg_users *users, unsigned generation, con
 struct sg_policy *sg_policy_ref(struct sg_policy *policy);
 void sg_policy_release(struct sg_policy *policy); /* accepts NULL */
 
-/* What a session, relay or association belongs to must still be so: the user exists with the same credential. */
+/* The digest of who is let in by the authenticator, and not by the user file. */
+extern const uint8_t sg_policy_external_digest[32];
+
+/* What a session, relay or association belongs to must still be so: the user exists with the same credential; the authenticator is not asked again. */
 bool sg_policy_user_valid(const struct sg_policy *policy, const char *user, const uint8_t digest[static 32]);
 
 #endif

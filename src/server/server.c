@@ -35,6 +35,7 @@
 #include "net/tls_client_cert.h"
 #include "server/admission.h"
 #include "server/auth.h"
+#include "server/authenticator.h"
 #include "server/devices.h"
 #include "server/policy.h"
 #include "server/usage.h"
@@ -69,7 +70,8 @@ static struct sg_users *load_users(const struct sg_config *config)
         sg_log(SG_LOG_ERROR, "%s", error);
         return NULL;
     }
-    if (sg_users_count(users) == 0 && !config->allow_anyone && sg_config_is_exposed(config)) {
+    if (sg_users_count(users) == 0 && !config->allow_anyone && !config->authenticator.command &&
+        sg_config_is_exposed(config)) {
         sg_log(
             SG_LOG_ERROR,
             "%s: there is no user, and the server would be reachable from other machines: `sealgram invite DIR USER` "
@@ -463,15 +465,19 @@ static bool make_arena(struct sg_server *server)
     return server->arena != NULL;
 }
 
-static void limits_of(void *ctx, const char *user, struct sg_usage_limits *out)
+static void limits_of(void *ctx, const char *user, const struct sg_group_names *groups, struct sg_usage_limits *out)
 {
     const struct sg_server *server = ctx;
-    sg_user_limits_find(server->config, user, out);
+    sg_user_limits_find(server->config, user, groups, out);
     out->most[SG_USAGE_RENEWAL] = renewals_per_user(server->config->limits.sessions);
 }
 
-static bool make_shared(struct sg_server *server)
+static bool make_shared(struct running *running)
 {
+    struct sg_server *server = &running->server;
+    struct sg_authenticator *authenticator = NULL;
+    if (server->helper >= 0 && !(authenticator = sg_authenticator_new(running->base, server->helper)))
+        return false;
     const struct sg_config *config = server->config;
     const uint32_t all[SG_USAGE_KINDS] = {
         [SG_USAGE_SESSION] = config->limits.sessions,
@@ -481,7 +487,8 @@ static bool make_shared(struct sg_server *server)
     };
     server->usage = sg_usage_table_new(all, limits_of, server);
     server->admission = sg_admission_new(config->limits.unauthenticated, config->limits.unauthenticated_per_address);
-    server->auth = sg_auth_new(config->limits.password_threads, config->limits.password_queue, server->devices);
+    server->auth =
+        sg_auth_new(config->limits.password_threads, config->limits.password_queue, server->devices, authenticator);
     return server->usage && server->admission && server->auth && make_arena(server);
 }
 
@@ -517,7 +524,7 @@ static bool start_threads(struct running *running)
 static bool start(struct running *running)
 {
     running->server.worker_count = count_workers(running->server.config);
-    if (!make_loops(running) || !make_shared(&running->server) || !start_events(running)) {
+    if (!make_loops(running) || !make_shared(running) || !start_events(running)) {
         sg_log(SG_LOG_ERROR, "cannot set up the event loops");
         return false;
     }
@@ -566,9 +573,9 @@ static void stop(struct running *running)
     unload(server);
 }
 
-int sg_server_run(const struct sg_config *config)
+int sg_server_run(const struct sg_config *config, int helper)
 {
-    struct running running = {.server.config = config};
+    struct running running = {.server.config = config, .server.helper = helper};
     running.server.ports.first = config->udp_ports.first;
     running.server.ports.last = config->udp_ports.last;
     const struct sigaction ignore = {.sa_handler = SIG_IGN};

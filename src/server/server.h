@@ -23,6 +23,7 @@ enum { SG_WORKERS_MAX = 256 };
 
 struct sg_server {
     const struct sg_config *config;
+    int helper;               /* of the authenticator, or -1 */
     struct sg_policy *policy; /* the newest: workers have their own reference */
     struct sg_auth *auth;
     struct sg_devices *devices; /* that joined by invites */
@@ -38,9 +39,10 @@ struct sg_server {
 
 /*
  * Runs until SIGTERM or SIGINT: prints `ready ADDR:PORT...` on standard output once it serves. Returns the exit code:
- * 0 after a signal, 1 if it could not start, 3 if certificates or users are unusable (logged).
+ * 0 after a signal, 1 if it could not start, 3 if certificates or users are unusable (logged). helper is the end of
+ * sg_helper_start for the authenticator, taken over; or -1.
  */
-int sg_server_run(const struct sg_config *config);
+int sg_server_run(const struct sg_config *config, int helper);
 
 /* Checks what sg_server_run would load, certificates and users too: 0, or 3 after logging why. */
 int sg_server_check(const struct sg_config *config);

@@ -20,6 +20,7 @@ struct sg_usage {
     _Atomic uint32_t counts[SG_USAGE_KINDS], most[SG_USAGE_KINDS];
     _Atomic bool has_quota;
     struct sg_quota quota;
+    struct sg_group_names groups;
     char user[65];
 };
 
@@ -64,7 +65,7 @@ struct sg_quota_time sg_usage_time(uint64_t now_ms)
 static void limit(struct sg_usage *usage)
 {
     struct sg_usage_limits limits = {{0}, {{0}, 0, 0}};
-    usage->table->find(usage->table->ctx, usage->user, &limits);
+    usage->table->find(usage->table->ctx, usage->user, &usage->groups, &limits);
     for (unsigned kind = 0; kind < SG_USAGE_KINDS; kind++)
         atomic_store(&usage->most[kind], limits.most[kind]);
     sg_quota_set(&usage->quota, &limits.rates);
@@ -102,7 +103,15 @@ static void sweep(struct sg_usage_table *table)
     }
 }
 
-struct sg_usage *sg_usage_acquire(struct sg_usage_table *table, const char *user)
+static bool same_groups(const struct sg_group_names *a, const struct sg_group_names *b)
+{
+    bool same = a->count == b->count;
+    for (unsigned i = 0; i < a->count && same; i++)
+        same = strcmp(a->names[i], b->names[i]) == 0;
+    return same;
+}
+
+struct sg_usage *sg_usage_acquire(struct sg_usage_table *table, const char *user, const struct sg_group_names *groups)
 {
     pthread_mutex_lock(&table->lock);
     struct sg_usage *usage = table->first;
@@ -111,9 +120,14 @@ struct sg_usage *sg_usage_acquire(struct sg_usage_table *table, const char *user
     if (!usage && (usage = calloc(1, sizeof *usage))) {
         snprintf(usage->user, sizeof usage->user, "%s", user);
         usage->table = table;
+        usage->groups = *groups;
         limit(usage);
         usage->next = table->first;
         table->first = usage;
+    }
+    if (usage && !same_groups(&usage->groups, groups)) {
+        usage->groups = *groups;
+        limit(usage);
     }
     if (usage)
         usage->refs++;

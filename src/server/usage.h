@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "server/group_names.h"
 #include "server/quota.h"
 
 struct json_t;
@@ -22,8 +23,9 @@ struct sg_usage_limits {
     struct sg_quota_limits rates;
 };
 
-/* Says what a user may have. On any thread, under the table's lock. */
-typedef void sg_usage_limits_fn(void *ctx, const char *user, struct sg_usage_limits *out);
+/* Says what a user may have, who is in these groups too. On any thread, under the table's lock. */
+typedef void sg_usage_limits_fn(void *ctx, const char *user, const struct sg_group_names *groups,
+                                struct sg_usage_limits *out);
 
 /* all: the most that all users together may have of each kind. */
 struct sg_usage_table *sg_usage_table_new(const uint32_t all[static SG_USAGE_KINDS], sg_usage_limits_fn *find,
@@ -34,8 +36,11 @@ void sg_usage_table_free(struct sg_usage_table *table);
 void sg_usage_table_turn_to(struct sg_usage_table *table, const uint32_t all[static SG_USAGE_KINDS],
                             sg_usage_limits_fn *find, void *ctx);
 
-/* The record of a user, made if it is the first; NULL when memory is short. Each acquire needs a release. */
-struct sg_usage *sg_usage_acquire(struct sg_usage_table *table, const char *user);
+/*
+ * The record of a user, made if it is the first; NULL when memory is short. Each acquire needs a release. groups are
+ * those that the authenticator says the user has now.
+ */
+struct sg_usage *sg_usage_acquire(struct sg_usage_table *table, const char *user, const struct sg_group_names *groups);
 void sg_usage_release(struct sg_usage *usage); /* accepts NULL */
 
 /* How many all users have. */

@@ -159,18 +159,23 @@ void sg_user_limits_apply(const struct sg_user_limits *users, const struct sg_us
 struct membership {
     const struct sg_rules *rules;
     const char *user;
+    const struct sg_group_names *groups;
 };
 
 static bool is_member(void *ctx, const char *group)
 {
     const struct membership *membership = ctx;
     const struct sg_group *found = sg_rules_group(membership->rules, group);
+    for (unsigned i = 0; i < membership->groups->count; i++)
+        if (strcmp(membership->groups->names[i], group) == 0)
+            return true;
     return found && sg_group_has(found, membership->user);
 }
 
-void sg_user_limits_find(const struct sg_config *config, const char *user, struct sg_usage_limits *out)
+void sg_user_limits_find(const struct sg_config *config, const char *user, const struct sg_group_names *groups,
+                         struct sg_usage_limits *out)
 {
-    struct membership membership = {.rules = config->rules, .user = user};
+    struct membership membership = {.rules = config->rules, .user = user, .groups = groups};
     *out = (struct sg_usage_limits){.most = {
                                         [SG_USAGE_SESSION] = config->limits.sessions_per_user,
                                         [SG_USAGE_ASSOCIATION] = config->limits.associations_per_user,

@@ -46,7 +46,8 @@ typedef bool sg_is_member_fn(void *ctx, const char *group);
 void sg_user_limits_apply(const struct sg_user_limits *users, const struct sg_user_limits *groups, const char *user,
                           sg_is_member_fn *is_member, void *ctx, struct sg_usage_limits *out);
 
-/* All that a configuration says of what a user may have; where it says nothing out is 0. */
-void sg_user_limits_find(const struct sg_config *config, const char *user, struct sg_usage_limits *out);
+/* All that a configuration says of what a user may have, who is in these groups too; where it says nothing out is 0. */
+void sg_user_limits_find(const struct sg_config *config, const char *user, const struct sg_group_names *groups,
+                         struct sg_usage_limits *out);
 
 #endif

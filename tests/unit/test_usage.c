@@ -13,6 +13,7 @@
 #include "server/usage.h"
 #include "server/user_limits.h"
 
+static const struct sg_group_names no_groups;
 static const uint32_t all[SG_USAGE_KINDS] = {10, 10, 10, 10};
 
 static bool is_member(void *ctx, const char *group)
@@ -53,9 +54,10 @@ static void takes_own_then_largest_of_groups_then_default(void **state)
 }
 
 /* Limits for tests: those in ctx, for everybody. */
-static void find(void *ctx, const char *user, struct sg_usage_limits *out)
+static void find(void *ctx, const char *user, const struct sg_group_names *groups, struct sg_usage_limits *out)
 {
     (void)user;
+    (void)groups;
     *out = *(const struct sg_usage_limits *)ctx;
 }
 
@@ -73,8 +75,9 @@ static void gives_each_user_so_many_and_all_so_many(void **state)
     (void)state;
     struct sg_usage_limits limits = {.most = {2, 2, 9}};
     struct sg_usage_table *table = sg_usage_table_new(all, find, &limits);
-    struct sg_usage *alice = sg_usage_acquire(table, "alice"), *bob = sg_usage_acquire(table, "bob");
-    assert_ptr_equal(sg_usage_acquire(table, "alice"), alice);
+    struct sg_usage *alice = sg_usage_acquire(table, "alice", &no_groups),
+                    *bob = sg_usage_acquire(table, "bob", &no_groups);
+    assert_ptr_equal(sg_usage_acquire(table, "alice", &no_groups), alice);
     sg_usage_release(alice);
     assert_true(sg_usage_take(alice, SG_USAGE_SESSION) && sg_usage_take(alice, SG_USAGE_SESSION));
     assert_false(sg_usage_take(alice, SG_USAGE_SESSION));
@@ -107,7 +110,7 @@ static void remembers_a_day_of_a_user_who_left(void **state)
     (void)state;
     struct sg_usage_limits limits = {.most = {2, 2, 2}};
     struct sg_usage_table *table = sg_usage_table_new(all, find, &limits);
-    struct sg_usage *alice = sg_usage_acquire(table, "alice");
+    struct sg_usage *alice = sg_usage_acquire(table, "alice", &no_groups);
     assert_null(sg_usage_quota(alice));
     assert_int_equal(sg_usage_police(alice, SG_QUOTA_UP, 1000, 5), SG_REASON_NONE);
     limits.rates.bytes_per_day = 100;
@@ -116,8 +119,8 @@ static void remembers_a_day_of_a_user_who_left(void **state)
     assert_true(sg_usage_has_day(alice));
     assert_int_equal(sg_usage_police(alice, SG_QUOTA_UP, 100, 5), SG_REASON_NONE);
     sg_usage_release(alice);
-    struct sg_usage *bob = sg_usage_acquire(table, "bob");
-    alice = sg_usage_acquire(table, "alice");
+    struct sg_usage *bob = sg_usage_acquire(table, "bob", &no_groups);
+    alice = sg_usage_acquire(table, "alice", &no_groups);
     assert_int_equal(sg_usage_police(alice, SG_QUOTA_DOWN, 1, 5), SG_REASON_QUOTA);
     assert_false(sg_usage_has_day(alice));
     assert_true(sg_usage_has_day(bob));
