@@ -19,6 +19,7 @@ int sg_cmd_users(int argc, char **argv);
 int sg_cmd_passwd(int argc, char **argv);
 int sg_cmd_revoke(int argc, char **argv);
 int sg_cmd_renew_cert(int argc, char **argv);
+int sg_cmd_policy(int argc, char **argv);
 int sg_cmd_server(int argc, char **argv);
 int sg_cmd_client(int argc, char **argv);
 int sg_cmd_status(int argc, char **argv);

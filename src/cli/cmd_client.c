@@ -12,6 +12,7 @@
 
 #include "client/client.h"
 #include "net/device.h"
+#include "net/dscp.h"
 #include "net/invite.h"
 #include "net/log.h"
 #include "net/rundir.h"
@@ -27,6 +28,7 @@ enum key {
     KEY_SOCKS_USER,
     KEY_SOCKS_PASSWORD,
     KEY_WORKERS,
+    KEY_DSCP,
 };
 
 struct arguments {
@@ -66,15 +68,17 @@ static void add_forward(struct argp_state *state, struct arguments *args, const 
     struct sg_client_forward *forward = &args->forwards[args->options.forward_count];
     if (args->options.forward_count == LISTENERS_MAX)
         argp_error(state, "--forward: more than %d", LISTENERS_MAX);
-    forward->udp = strncmp(text, "udp:", 4) == 0;
+    forward->datagram_only = strncmp(text, "udp-only:", 9) == 0;
+    forward->udp = forward->datagram_only || strncmp(text, "udp:", 4) == 0;
     if (!forward->udp && strncmp(text, "tcp:", 4) != 0)
-        argp_error(state, "--forward %s: must begin with udp: or tcp:", text);
+        argp_error(state, "--forward %s: must begin with udp:, udp-only: or tcp:", text);
     char listen[128];
+    const char *start = strchr(text, ':') + 1;
     const char *equals = strchr(text, '=');
-    size_t len = equals ? (size_t)(equals - text) - 4 : 0;
+    size_t len = equals && equals > start ? (size_t)(equals - start) : 0;
     if (!equals || len >= sizeof listen)
         argp_error(state, "--forward %s: not of the form udp:LISTEN=TARGET or tcp:LISTEN=TARGET", text);
-    memcpy(listen, text + 4, len);
+    memcpy(listen, start, len);
     listen[len] = '\0';
     if (!parse_listen(listen, &forward->listen))
         argp_error(state, "--forward %s: LISTEN is not of the form ADDR:PORT, as in 127.0.0.1:5353", text);
@@ -213,7 +217,10 @@ static const struct argp_option option_list[] = {
     {"socks-user", KEY_SOCKS_USER, "NAME", 0, "local applications must log in as NAME", 0},
     {"socks-password-file", KEY_SOCKS_PASSWORD, "FILE", 0, "with the password in the first line of FILE", 0},
     {"forward", 'f', "PROTO:LISTEN=TARGET", 0,
-     "udp: or tcp: carry what comes to LISTEN (ADDR:PORT) to TARGET (HOST:PORT); may be given several times", 0},
+     "udp: or tcp: carry what comes to LISTEN (ADDR:PORT) to TARGET (HOST:PORT); udp-only: never inside TCP, what does "
+     "not fit is dropped; may be given several times",
+     0},
+    {"dscp", KEY_DSCP, "LIST", 0, "copy these code points from datagrams to the records, as in ef,af41 (none)", 0},
     {"workers", KEY_WORKERS, "N", 0, "carry the traffic with N threads, each with a session of its own (1)", 0},
     {"ca", KEY_CA, "FILE", 0, "CA certificates that know a server whose invite has no pin (the system's)", 0},
     {"cert", KEY_CERT, "FILE", 0, "own certificate, for servers that ask for one", 0},
@@ -298,6 +305,10 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         return 0;
     case KEY_WORKERS:
         args->options.workers = parse_workers(state, value);
+        return 0;
+    case KEY_DSCP:
+        if (!sg_dscp_parse(value, &args->options.dscp))
+            argp_error(state, "--dscp %s: not a list of code points, as in ef,af41,cs5 or 46,34", value);
         return 0;
     case KEY_CA:
         args->options.ca_file = value;

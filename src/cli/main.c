@@ -20,6 +20,7 @@ static const struct sg_command commands[] = {
     {"passwd", "set a user's password", sg_cmd_passwd},
     {"revoke", "remove a user; the user's sessions end", sg_cmd_revoke},
     {"renew-cert", "make a new certificate with the same key", sg_cmd_renew_cert},
+    {"policy", "what the rules say to a request, and which of them", sg_cmd_policy},
     {"server", "run a server", sg_cmd_server},
     {"client", "run a client for local applications", sg_cmd_client},
     {"status", "show what a running server or client does", sg_cmd_status},

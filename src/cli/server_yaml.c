@@ -45,7 +45,9 @@ static void write_place(FILE *file, const struct sg_server_yaml *yaml)
         "# Where `sealgram status` asks, if not in the run directory.\n"
         "# status_socket: /run/sealgram/status.sock\n\n"
         "# Threads that carry the traffic; if not said, one for each CPU.\n"
-        "# workers: 2\n\n",
+        "# workers: 2\n\n"
+        "# Code points (DSCP) that are copied from datagrams of targets to their records.\n"
+        "# dscp: ef,af41\n\n",
         yaml->host);
 }
 

@@ -68,7 +68,8 @@ static bool open_listeners(struct sg_client *client, struct sg_endpoint *bound)
     for (size_t i = 0; i < options->forward_count; i++, bound++) {
         const struct sg_client_forward *forward = &options->forwards[i];
         const struct sg_endpoint at = client->index == 0 ? forward->listen : *bound;
-        bool good = forward->udp ? sg_uplink_add_forward(client->uplink, &at, &forward->target, bound) == SG_OK
+        bool good = forward->udp ? sg_uplink_add_forward(client->uplink, &at, &forward->target, forward->datagram_only,
+                                                         bound) == SG_OK
                                  : sg_tunnel_listen(client, &at, &forward->target, bound);
         if (!good)
             return listen_failed(&at, "--forward");

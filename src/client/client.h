@@ -30,6 +30,7 @@ struct sg_uplink;
 /* `--forward PROTO:LISTEN=TARGET`. A name in target points into memory that outlives the client. */
 struct sg_client_forward {
     bool udp;
+    bool datagram_only; /* of udp: never by the stream */
     struct sg_endpoint listen;
     struct sg_target target;
 };
@@ -49,6 +50,7 @@ struct sg_client_options {
     const char *key;
     const char *status_socket; /* path, or NULL for none */
     unsigned workers;          /* threads, each with a session; 0 is 1 */
+    uint64_t dscp;             /* code points that are copied to the records (net/dscp.h) */
 };
 
 enum { SG_CLIENT_WORKERS_MAX = 64 };

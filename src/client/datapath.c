@@ -17,6 +17,7 @@
 #include "core/plaintext.h"
 #include "net/clock.h"
 #include "net/control_stream.h"
+#include "net/dscp.h"
 #include "net/log.h"
 #include "net/sockaddr.h"
 
@@ -26,31 +27,44 @@ void sg_uplink_random(void *ctx, uint8_t *out, size_t len)
     randombytes_buf(out, len);
 }
 
-void sg_uplink_send(struct sg_uplink *uplink, struct sg_record *plaintexts, const size_t *data_len, unsigned count,
-                    uint64_t now_ms)
+/* A datagram does not go by UDP: the stream takes it, unless its owner wants none of that. */
+static void send_by_stream(struct sg_uplink *uplink, const struct sg_outgoing *out, const struct sg_record *record,
+                           uint64_t now_ms)
+{
+    if (!out->datagram_only)
+        sg_control_stream_queue(&uplink->waiting, &uplink->up, record->bytes + SG_RECORD_HEADER_BYTES, record->len,
+                                now_ms);
+    else
+        sg_ledger_drop(&uplink->up, sg_session_on_udp(&uplink->session) ? SG_REASON_TOO_BIG : SG_REASON_NO_PATH);
+}
+
+void sg_uplink_send(struct sg_uplink *uplink, const struct sg_outgoing *out, uint64_t now_ms)
 {
     SG_UNCLEARED struct sg_record records[SG_UDP_BATCH];
-    size_t bytes[SG_UDP_BATCH] = {0};
+    SG_UNCLEARED size_t bytes[SG_UDP_BATCH];
+    SG_UNCLEARED uint8_t dscp[SG_UDP_BATCH];
+    uint64_t copied = uplink->client->options->dscp;
     unsigned run = 0;
-    if (count == 0)
+    if (out->count == 0)
         return;
-    for (unsigned i = 0; i < count; i++) {
-        size_t record_bytes = plaintexts[i].len + SG_RECORD_OVERHEAD;
-        if (sg_session_route(&uplink->session, record_bytes, now_ms) == SG_ROUTE_STREAM) {
-            sg_control_stream_queue(&uplink->waiting, &uplink->up, plaintexts[i].bytes + SG_RECORD_HEADER_BYTES,
-                                    plaintexts[i].len, now_ms);
+    for (unsigned i = 0; i < out->count; i++) {
+        if (sg_session_route(&uplink->session, out->records[i].len + SG_RECORD_OVERHEAD, now_ms) == SG_ROUTE_STREAM) {
+            send_by_stream(uplink, out, &out->records[i], now_ms);
             continue;
         }
-        records[run] = plaintexts[i];
-        bytes[run++] = data_len[i];
+        records[run] = out->records[i];
+        dscp[run] = sg_dscp_copied(copied, out->dscp[i]);
+        bytes[run++] = out->data_len[i];
     }
     size_t sealed = run > 0 ? sg_seal_batch(&uplink->channel->sender, records, run) : 0;
-    for (size_t i = 0; i < sealed; i++)
+    for (size_t i = 0; i < sealed; i++) {
+        uplink->out.dscp = dscp[i];
         sg_udp_tx_add(&uplink->out, uplink->udp_fd, NULL, NULL, records[i].bytes, records[i].len, &uplink->up,
                       bytes[i]);
+    }
+    uplink->out.dscp = 0;
     for (size_t i = sealed; i < run; i++) /* the key is at its limit: what cannot be sealed goes inside TLS */
-        sg_control_stream_queue(&uplink->waiting, &uplink->up, records[i].bytes + SG_RECORD_HEADER_BYTES,
-                                records[i].len, now_ms);
+        send_by_stream(uplink, out, &records[i], now_ms);
     if (sealed > 0)
         sg_uplink_send_out(uplink);
     if (run > 0 && sg_sender_wants_renewal(&uplink->channel->sender))

@@ -58,40 +58,29 @@ static enum sg_reason ensure_number(struct sg_flow *flow, uint64_t now_ms)
 
 /* --- up: from the application --- */
 
-/* Plaintexts that are to be sent together, in memory of the uplink's out. */
-struct outgoing {
-    struct sg_record records[SG_UDP_BATCH];
-    size_t data_len[SG_UDP_BATCH];
-    unsigned count;
-    uint8_t *room;
-};
-
 /* For plaintexts whose headers are at most header_len longer than the packets. */
-static void make_room(struct sg_uplink *uplink, struct outgoing *out, unsigned count, size_t header_len)
+static void make_room(struct sg_uplink *uplink, struct sg_outgoing *out, unsigned count, size_t header_len)
 {
     size_t len = 0;
     for (unsigned i = 0; i < count; i++)
         len += SG_RECORD_OVERHEAD + header_len + uplink->rx.packets[i].len;
     out->count = 0;
+    out->datagram_only = false;
     out->room = sg_udp_tx_room(&uplink->out, len);
 }
 
 /* The plaintext of a flow's datagram: its number, the address, the data. */
-static void add_plaintext(struct outgoing *out, const struct sg_flow *flow, const uint8_t *address, size_t address_len,
-                          const uint8_t *data, size_t data_len)
+static void add_plaintext(struct sg_outgoing *out, const struct sg_flow *flow, const uint8_t *address,
+                          size_t address_len, const uint8_t *data, size_t data_len, uint8_t dscp)
 {
     struct sg_wbuf w = sg_wbuf_init(out->room + SG_RECORD_HEADER_BYTES, SG_ASSOC_BYTES + address_len + data_len);
     sg_wbuf_u32(&w, flow->node.number);
     sg_wbuf_bytes(&w, address, address_len);
     sg_wbuf_bytes(&w, data, data_len);
     out->records[out->count] = (struct sg_record){.bytes = out->room, .len = sg_wbuf_len(&w)};
+    out->dscp[out->count] = dscp;
     out->data_len[out->count++] = data_len;
     out->room += SG_RECORD_OVERHEAD + sg_wbuf_len(&w);
-}
-
-static void send_batch(struct sg_uplink *uplink, struct outgoing *out, uint64_t now_ms)
-{
-    sg_uplink_send(uplink, out->records, out->data_len, out->count, now_ms);
 }
 
 /* Counts a datagram of an application as received and, if there is a reason, as dropped. */
@@ -107,7 +96,7 @@ static void count_datagram(struct sg_uplink *uplink, const struct sg_udp_packet 
 }
 
 /* A datagram of a UDP ASSOCIATE: the address of its SOCKS header becomes the plaintext's as it stands. */
-static enum sg_reason take_socks(struct sg_flow *flow, const struct sg_udp_packet *packet, struct outgoing *out,
+static enum sg_reason take_socks(struct sg_flow *flow, const struct sg_udp_packet *packet, struct sg_outgoing *out,
                                  uint64_t now_ms)
 {
     struct sg_socks5_udp header;
@@ -122,7 +111,7 @@ static enum sg_reason take_socks(struct sg_flow *flow, const struct sg_udp_packe
         return reason;
     sg_assoc_touch_up(&flow->uplink->assocs, &flow->node, header.target.port, now_ms);
     add_plaintext(out, flow, packet->bytes + SOCKS_RSV_FRAG, header.data_offset - SOCKS_RSV_FRAG,
-                  packet->bytes + header.data_offset, packet->len - header.data_offset);
+                  packet->bytes + header.data_offset, packet->len - header.data_offset, packet->dscp);
     return SG_REASON_NONE;
 }
 
@@ -130,7 +119,7 @@ static void on_socks_readable(evutil_socket_t fd, short what, void *ctx)
 {
     struct sg_flow *flow = ctx;
     struct sg_uplink *uplink = flow->uplink;
-    SG_UNCLEARED struct outgoing out;
+    SG_UNCLEARED struct sg_outgoing out;
     uint64_t now_ms = sg_now_ms();
     unsigned count = 0;
     (void)what;
@@ -141,7 +130,7 @@ static void on_socks_readable(evutil_socket_t fd, short what, void *ctx)
             const struct sg_udp_packet *packet = &uplink->rx.packets[i];
             count_datagram(uplink, packet, take_socks(flow, packet, &out, now_ms), now_ms);
         }
-        send_batch(uplink, &out, now_ms);
+        sg_uplink_send(uplink, &out, now_ms);
     }
 }
 
@@ -204,15 +193,15 @@ static struct sg_flow *forward_flow(struct sg_forward *forward, const struct sg_
     return NULL;
 }
 
-static enum sg_reason take_forward(struct sg_forward *forward, const struct sg_udp_packet *packet, struct outgoing *out,
-                                   uint64_t now_ms)
+static enum sg_reason take_forward(struct sg_forward *forward, const struct sg_udp_packet *packet,
+                                   struct sg_outgoing *out, uint64_t now_ms)
 {
     enum sg_reason reason = SG_REASON_NONE;
     struct sg_flow *flow = forward_flow(forward, packet, &reason, now_ms);
     if (!flow)
         return reason;
     sg_assoc_touch_up(&forward->uplink->assocs, &flow->node, forward->target_port, now_ms);
-    add_plaintext(out, flow, forward->target, forward->target_len, packet->bytes, packet->len);
+    add_plaintext(out, flow, forward->target, forward->target_len, packet->bytes, packet->len, packet->dscp);
     return SG_REASON_NONE;
 }
 
@@ -220,18 +209,19 @@ static void on_forward_readable(evutil_socket_t fd, short what, void *ctx)
 {
     struct sg_forward *forward = ctx;
     struct sg_uplink *uplink = forward->uplink;
-    SG_UNCLEARED struct outgoing out;
+    SG_UNCLEARED struct sg_outgoing out;
     uint64_t now_ms = sg_now_ms();
     unsigned count = 0;
     (void)what;
     (void)sg_udp_recv(&uplink->rx, fd);
     while ((count = sg_udp_next(&uplink->rx)) > 0) {
         make_room(uplink, &out, count, SG_PLAINTEXT_HEADER_MAX);
+        out.datagram_only = forward->datagram_only;
         for (unsigned i = 0; i < count; i++) {
             const struct sg_udp_packet *packet = &uplink->rx.packets[i];
             count_datagram(uplink, packet, take_forward(forward, packet, &out, now_ms), now_ms);
         }
-        send_batch(uplink, &out, now_ms);
+        sg_uplink_send(uplink, &out, now_ms);
     }
 }
 
@@ -338,6 +328,12 @@ void sg_flow_send_alive(struct sg_uplink *uplink, uint64_t now_ms)
 
 /* --- making and ending --- */
 
+/* Asking for what is never used would cost on each datagram. */
+static unsigned dscp_flag(const struct sg_uplink *uplink)
+{
+    return uplink->client->options->dscp != 0 ? SG_UDP_DSCP : 0;
+}
+
 enum sg_err sg_flow_associate(struct sg_uplink *uplink, const struct sg_endpoint *local, const struct sg_endpoint *peer,
                               const struct sg_target *request, struct sg_flow **out, struct sg_endpoint *bound)
 {
@@ -345,7 +341,7 @@ enum sg_err sg_flow_associate(struct sg_uplink *uplink, const struct sg_endpoint
     struct sg_flow *flow = calloc(1, sizeof *flow);
     if (!flow)
         return SG_ERR_NOMEM;
-    flow->fd = sg_udp_open(&bind_to, SG_UDP_BIG | SG_UDP_GRO);
+    flow->fd = sg_udp_open(&bind_to, SG_UDP_BIG | SG_UDP_GRO | dscp_flag(uplink));
     if (flow->fd < 0) {
         free(flow);
         return SG_ERR_SYSTEM;
@@ -371,12 +367,13 @@ void sg_flow_release(struct sg_flow *flow)
 }
 
 enum sg_err sg_uplink_add_forward(struct sg_uplink *uplink, const struct sg_endpoint *listen,
-                                  const struct sg_target *target, struct sg_endpoint *bound)
+                                  const struct sg_target *target, bool datagram_only, struct sg_endpoint *bound)
 {
     struct sg_forward *forward = calloc(1, sizeof *forward);
     if (!forward)
         return SG_ERR_NOMEM;
-    forward->fd = sg_udp_open_shared(listen, SG_UDP_PKTINFO | SG_UDP_BIG | SG_UDP_GRO, uplink->client->share);
+    forward->fd =
+        sg_udp_open_shared(listen, SG_UDP_PKTINFO | SG_UDP_BIG | SG_UDP_GRO | dscp_flag(uplink), uplink->client->share);
     if (forward->fd < 0) {
         int error = errno;
         free(forward);
@@ -387,6 +384,7 @@ enum sg_err sg_uplink_add_forward(struct sg_uplink *uplink, const struct sg_endp
     sg_target_encode(&w, target);
     forward->target_len = sg_wbuf_len(&w);
     forward->target_port = target->port;
+    forward->datagram_only = datagram_only;
     forward->uplink = uplink;
     forward->next = uplink->forwards;
     uplink->forwards = forward;

@@ -437,6 +437,15 @@ void sg_uplink_free(struct sg_uplink *uplink)
     free(uplink);
 }
 
+enum { IPV4_BYTES = 4, IPV6_BYTES = 16, ATYP_AND_PORT_BYTES = 3 };
+
+/* The longest datagram for a target of so many address bytes that travels in one record. */
+static json_t *datagram_max(const struct sg_uplink *uplink, unsigned address_bytes)
+{
+    return json_integer(uplink->session.pmtu.record_max -
+                        (int)(SG_RECORD_OVERHEAD + SG_ASSOC_BYTES + ATYP_AND_PORT_BYTES + address_bytes));
+}
+
 void sg_uplink_status(const struct sg_uplink *uplink, struct json_t *status)
 {
     bool has = uplink->channel != NULL, up = sg_uplink_is_carrying(uplink);
@@ -446,6 +455,9 @@ void sg_uplink_status(const struct sg_uplink *uplink, struct json_t *status)
     json_object_set_new(status, "stream", json_string(has && uplink->channel->bev ? "up" : "down"));
     json_object_set_new(status, "suite", has ? json_string(uplink->channel->suite->name) : json_null());
     json_object_set_new(status, "record_max", json_integer(has ? uplink->session.pmtu.record_max : 0));
+    bool on_udp = up && sg_session_on_udp(&uplink->session);
+    json_object_set_new(status, "datagram_max_ipv4", on_udp ? datagram_max(uplink, IPV4_BYTES) : json_null());
+    json_object_set_new(status, "datagram_max_ipv6", on_udp ? datagram_max(uplink, IPV6_BYTES) : json_null());
     json_object_set_new(status, "associations", json_integer(has ? (json_int_t)uplink->assocs.count : 0));
     json_object_set_new(status, "sessions_opened", json_integer((json_int_t)uplink->sessions_opened));
     json_object_set_new(status, "channels_renewed", json_integer((json_int_t)uplink->channels_renewed));

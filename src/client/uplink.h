@@ -42,9 +42,11 @@ SG_MUST_CHECK enum sg_err sg_flow_associate(struct sg_uplink *uplink, const stru
 void sg_flow_release(struct sg_flow *flow);
 
 /* A UDP forward: datagrams to the listen address go to target, each source address as an association of its own.
- * errno tells why it failed (SG_ERR_SYSTEM). Lives as long as the uplink; *bound is the actual address. */
+ * datagram_only: what does not fit into a record, or finds no UDP path, is dropped (too_big, no_path) and never goes by
+ * the stream. errno tells why it failed (SG_ERR_SYSTEM). Lives as long as the uplink; *bound is the actual address. */
 SG_MUST_CHECK enum sg_err sg_uplink_add_forward(struct sg_uplink *uplink, const struct sg_endpoint *listen,
-                                                const struct sg_target *target, struct sg_endpoint *bound);
+                                                const struct sg_target *target, bool datagram_only,
+                                                struct sg_endpoint *bound);
 
 /* Adds "session", "ledger" and so on to the status document (jansson object). */
 void sg_uplink_status(const struct sg_uplink *uplink, struct json_t *status);

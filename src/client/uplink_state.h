@@ -67,7 +67,18 @@ struct sg_forward {
     uint8_t target[SG_ADDR_MAX_BYTES]; /* encoded */
     size_t target_len;
     uint16_t target_port;
+    bool datagram_only;
     struct sg_flow *flows[SG_FORWARD_BUCKETS]; /* by source */
+};
+
+/* Plaintexts that are to be sent together, in memory of the uplink's out. */
+struct sg_outgoing {
+    struct sg_record records[SG_UDP_BATCH]; /* each with its plaintext at bytes + 25, and its length */
+    size_t data_len[SG_UDP_BATCH];
+    uint8_t dscp[SG_UDP_BATCH]; /* of the application's datagrams */
+    unsigned count;
+    bool datagram_only; /* none of them by the stream */
+    uint8_t *room;      /* for the next */
 };
 
 struct sg_uplink {
@@ -164,12 +175,8 @@ bool sg_uplink_is_carrying(const struct sg_uplink *uplink);
 /* uplink.c, for datapath.c and flow.c. */
 void sg_uplink_tell_ready(struct sg_uplink *uplink, const char *path);
 void sg_uplink_write(struct sg_uplink *uplink, const struct sg_msg *msg);
-/*
- * datapath.c: plaintexts go up, sealed in one batch, or by the stream. Each record has its plaintext at bytes + 25,
- * len its length.
- */
-void sg_uplink_send(struct sg_uplink *uplink, struct sg_record *plaintexts, const size_t *data_len, unsigned count,
-                    uint64_t now_ms);
+/* datapath.c: plaintexts go up, sealed in one batch, or by the stream. */
+void sg_uplink_send(struct sg_uplink *uplink, const struct sg_outgoing *out, uint64_t now_ms);
 void sg_uplink_arm(struct sg_uplink *uplink, uint64_t now_ms);
 /* Datagrams want to go: a waiting reconnect is brought forward. */
 void sg_uplink_wake(struct sg_uplink *uplink, uint64_t now_ms);

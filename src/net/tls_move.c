@@ -79,7 +79,6 @@ bool sg_tls_detach(struct bufferevent *bev, sg_tls_detached_fn *fn, void *ctx)
     if (!parcel->input || parcel->fd < 0 || evbuffer_add_buffer(parcel->input, input) != 0 ||
         !fetch_pending(ssl, parcel->input))
         goto failed;
-    evbuffer_unfreeze(input, 0); /* a bufferevent guards its input's back */
     if (evbuffer_add_reference(input, &mark, sizeof mark, on_gone, parcel) != 0)
         goto failed;
     SSL_up_ref(ssl);
@@ -100,10 +99,7 @@ struct bufferevent *sg_tls_attach(struct event_base *base, struct sg_tls_parcel 
         parcel->fd < 0 ? NULL
                        : bufferevent_openssl_socket_new(base, parcel->fd, parcel->ssl, BUFFEREVENT_SSL_OPEN, options);
     if (bev) {
-        struct evbuffer *input = bufferevent_get_input(bev);
-        evbuffer_unfreeze(input, 0);
-        (void)evbuffer_add_buffer(input, parcel->input); /* moves chains: takes no memory */
-        evbuffer_freeze(input, 0);
+        (void)evbuffer_add_buffer(bufferevent_get_input(bev), parcel->input); /* moves chains: takes no memory */
         parcel->ssl = NULL;
         parcel->fd = -1;
     }

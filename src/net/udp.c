@@ -34,6 +34,8 @@ static int set_options(int fd, uint8_t family, unsigned flags)
     if (flags & SG_UDP_DONTFRAG)
         rc |= v6 ? set_option(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE)
                  : set_option(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE);
+    if (flags & SG_UDP_DSCP)
+        rc |= v6 ? set_option(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1) : set_option(fd, IPPROTO_IP, IP_RECVTOS, 1);
     if (flags & SG_UDP_REUSEPORT)
         rc |= set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
     if (flags & SG_UDP_GRO)

@@ -33,6 +33,7 @@ struct sg_udp_packet {
     size_t len;
     struct sg_endpoint peer;
     struct sg_ip local; /* where it arrived, family 0 unless the socket tells (SG_UDP_PKTINFO) */
+    uint8_t dscp;       /* 0 unless the socket tells (SG_UDP_DSCP) */
 };
 
 /* Receives for every socket of one worker; all of it is worked off before more is received. */
@@ -75,6 +76,7 @@ struct sg_udp_group {
     size_t segment, bytes;
     struct sg_endpoint to;
     struct sg_ip from;
+    uint8_t dscp;
 };
 
 struct sg_udp_waiting {
@@ -89,6 +91,7 @@ struct sg_udp_waiting {
  * address they leave in the order in which they were added.
  */
 struct sg_udp_tx {
+    uint8_t dscp; /* set by whoever adds: of the datagrams from then on */
     unsigned count, group_count;
     bool segments_refused; /* the kernel cannot make segments for a device: one send a datagram from then on */
     struct sg_udp_waiting waiting[SG_UDP_WAITING];
@@ -129,6 +132,7 @@ enum sg_udp_flags {
     SG_UDP_BIG = 16,      /* large kernel buffers (4 MiB): this socket carries many flows */
     SG_UDP_GRO = 32,      /* the kernel may hand over several datagrams of a sender at once (for sg_udp_recv) */
     SG_UDP_ROOMY = 64,    /* kernel buffers for one fast flow (1 MiB) */
+    SG_UDP_DSCP = 128,    /* tell the code point of each datagram */
 };
 
 /* A non-blocking socket of the address' family (IPv6 only IPv6), bound to it. -1 with errno on failure. */

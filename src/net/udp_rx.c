@@ -68,6 +68,12 @@ static void read_control(struct sg_udp_rx *rx, struct msghdr *msg)
             int segment = 0;
             memcpy(&segment, CMSG_DATA(c), sizeof segment);
             rx->segment = segment > 0 ? (size_t)segment : rx->segment;
+        } else if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS) {
+            rx->from.dscp = *CMSG_DATA(c) >> 2;
+        } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_TCLASS) {
+            int traffic_class = 0;
+            memcpy(&traffic_class, CMSG_DATA(c), sizeof traffic_class);
+            rx->from.dscp = (uint8_t)(traffic_class & 0xff) >> 2;
         } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL) {
             memcpy(&rx->overflow, CMSG_DATA(c), sizeof rx->overflow);
             rx->has_overflow = true;

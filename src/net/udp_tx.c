@@ -38,7 +38,7 @@ static struct sg_udp_group *find_group(struct sg_udp_tx *tx, int fd, const struc
 {
     for (unsigned i = tx->group_count; i-- > 0;) {
         struct sg_udp_group *g = &tx->groups[i];
-        if (g->fd == fd && g->has_to == (to != NULL) && (!to || sg_endpoint_equal(&g->to, to)) &&
+        if (g->fd == fd && g->dscp == tx->dscp && g->has_to == (to != NULL) && (!to || sg_endpoint_equal(&g->to, to)) &&
             sg_ip_equal(&g->from, from))
             return g;
     }
@@ -69,7 +69,7 @@ void sg_udp_tx_add(struct sg_udp_tx *tx, int fd, const struct sg_endpoint *to, c
         tx->waiting[g->last].next = index;
     } else {
         g = &tx->groups[tx->group_count++];
-        *g = (struct sg_udp_group){.fd = fd, .has_to = to != NULL, .first = index, .segment = len};
+        *g = (struct sg_udp_group){.fd = fd, .has_to = to != NULL, .first = index, .segment = len, .dscp = tx->dscp};
         if (to)
             g->to = *to;
         if (from)
@@ -118,6 +118,11 @@ static void set_control(struct msghdr *msg, uint8_t *control, const struct sg_ud
         struct in_pktinfo info = {0};
         memcpy(&info.ipi_spec_dst, g->from.bytes, 4);
         at = add_control(msg, at, IPPROTO_IP, IP_PKTINFO, &info, sizeof info);
+    }
+    if (g->dscp != 0) {           /* a socket looks at that of its own family */
+        int octet = g->dscp << 2; /* not ECN capable */
+        at = add_control(msg, at, IPPROTO_IP, IP_TOS, &octet, sizeof octet);
+        at = add_control(msg, at, IPPROTO_IPV6, IPV6_TCLASS, &octet, sizeof octet);
     }
     if (segments) {
         uint16_t segment = (uint16_t)g->segment;

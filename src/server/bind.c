@@ -1,6 +1,7 @@
 /*
  * BIND: listens on the address that the client connected to, tells where, and joins the first permitted peer.
- * DST.ADDR names the only host that may connect, unless it is unspecified.
+ * DST.ADDR names the only host that may connect, unless it is unspecified. Rules judge the peer that comes; the request
+ * is refused if they leave none.
  */
 #include <stdlib.h>
 #include <unistd.h>
@@ -37,7 +38,7 @@ static void dispose(struct sg_tunnel *tunnel)
     tunnel->state = NULL;
 }
 
-static const struct sg_tunnel_setup setup = {.dispose = dispose};
+static const struct sg_tunnel_setup setup = {.dispose = dispose, .command = SG_RULE_BIND};
 
 static bool may_connect(const struct binding *binding, const struct sg_ip *peer)
 {
@@ -51,7 +52,12 @@ static void on_accept(void *ctx, int fd)
 {
     struct sg_tunnel *tunnel = ctx;
     struct sg_endpoint peer = sg_socket_peer(fd);
-    if (!may_connect(tunnel->state, &peer.ip)) {
+    struct sg_verdict verdict = {.outcome = SG_RULES_DENY};
+    if (may_connect(tunnel->state, &peer.ip)) {
+        verdict = sg_tunnel_judge(tunnel, &peer);
+        sg_tunnel_tell(tunnel, &verdict, &peer);
+    }
+    if (verdict.outcome != SG_RULES_ALLOW) {
         close(fd);
         return;
     }
@@ -102,6 +108,12 @@ void sg_bind_start(struct sg_worker *worker, const struct sg_handover *handover,
     struct sg_tunnel *tunnel = sg_tunnel_new(worker, handover, &setup, binding);
     if (!tunnel)
         return;
+    sg_tunnel_aim(tunnel, target, 0); /* the peer's port is its own choice */
+    struct sg_verdict verdict = sg_tunnel_judge(tunnel, &tunnel->at);
+    if (verdict.outcome == SG_RULES_DENY) {
+        sg_tunnel_refuse(tunnel, &verdict, &tunnel->at);
+        return;
+    }
     if (target->atyp != SG_ATYP_NAME) {
         binding->anybody = sg_ip_is_unspecified(&target->ip);
         binding->peers[binding->peer_count++] = sg_ip_unmap(&target->ip);

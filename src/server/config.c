@@ -9,6 +9,7 @@
 
 #include <libfyaml.h>
 
+#include "net/dscp.h"
 #include "net/invite.h"
 #include "server/rules.h"
 #include "server/rules_yaml.h"
@@ -59,6 +60,15 @@ static bool read_ports(struct sg_yaml_reader *reader, struct fy_node *node, cons
     config->udp_ports.first = (uint16_t)first;
     config->udp_ports.last = (uint16_t)last;
     return true;
+}
+
+static bool read_dscp(struct sg_yaml_reader *reader, struct fy_node *node, const struct sg_yaml_key *key)
+{
+    const char *text = sg_yaml_scalar_of(node);
+    if (text && sg_dscp_parse(text, sg_yaml_value_at(reader, key->offset)))
+        return true;
+    return sg_yaml_refuse(reader, sg_yaml_first_line(node), key->name,
+                          "must be a list of code points, as in ef,af41,cs5 or 46,34");
 }
 
 static bool parse_endpoint(const char *text, struct sg_endpoint *out)
@@ -206,6 +216,7 @@ static const struct sg_yaml_key top_keys[] = {
     {.name = "udp_ports", .read = read_ports},
     {.name = "filtering", .read = read_filtering, .offset = AT(filtering)},
     {.name = "allow_anyone_without_authentication", .read = sg_yaml_read_bool, .offset = AT(allow_anyone)},
+    {.name = "dscp", .read = read_dscp, .offset = AT(dscp)},
     NUMBER("workers", workers, 1, 256),
     {.name = "limits", .read = sg_yaml_read_mapping, .keys = limit_keys},
     {.name = "user_limits", .read = sg_yaml_read_user_limits, .offset = AT(user_limits)},

@@ -41,6 +41,7 @@ struct sg_config {
     enum sg_filtering filtering; /* who may send to an association */
     bool allow_anyone;           /* nobody needs to authenticate */
     uint32_t workers;            /* 0: as many as there are CPUs */
+    uint64_t dscp;               /* code points that are copied to the records (net/dscp.h) */
     struct {
         uint32_t sessions, sessions_per_user;
         uint32_t associations, associations_per_user;

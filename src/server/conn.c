@@ -25,40 +25,17 @@
 #include "server/admission.h"
 #include "server/auth.h"
 #include "server/cert_users.h"
-#include "server/channel_conn.h"
 #include "server/config.h"
+#include "server/conn_state.h"
 #include "server/policy.h"
 #include "server/server.h"
-#include "server/tunnel.h"
 #include "server/usage.h"
 #include "server/users.h"
 #include "server/worker.h"
 
 enum { FIRST_BYTE_TLS = 0x16, FIRST_BYTE_SOCKS5 = 0x05 };
 
-struct sg_conn {
-    struct sg_conn *next, **link;
-    struct sg_worker *worker;
-    struct sg_ticket *ticket;
-    struct sg_endpoint peer, local;
-    int fd; /* until bev has it */
-    uint64_t accepted_ms;
-    struct event *first_byte;
-    struct event *deadline;
-    struct bufferevent *bev;
-    struct sg_socks5_server socks;
-    bool is_tls;
-    bool upgraded; /* TLS came after a method in the clear */
-    bool plain_allowed;
-    struct sg_auth_job *job;        /* a password that is being checked */
-    struct sg_finishing *finishing; /* answered: it counts until it is gone */
-    char user[SG_USER_NAME_MAX + 1];
-    struct sg_group_names groups;
-    bool is_known;    /* user is authenticated */
-    bool is_external; /* by the authenticator, who named the groups */
-};
-
-static void free_conn(struct sg_conn *conn)
+void sg_conn_free(struct sg_conn *conn)
 {
     *conn->link = conn->next;
     if (conn->next)
@@ -85,7 +62,7 @@ void sg_conns_free_all(struct sg_worker *worker)
 {
     for (struct sg_conn *conn = worker->conns, *next = NULL; conn; conn = next) {
         next = conn->next;
-        free_conn(conn);
+        sg_conn_free(conn);
     }
 }
 
@@ -93,132 +70,17 @@ static void on_finished(void *ctx)
 {
     struct sg_conn *conn = ctx;
     conn->finishing = NULL;
-    free_conn(conn);
+    sg_conn_free(conn);
 }
 
-/* Sends what was written, then closes. Its descriptor is in use until then, so the caps still count it. */
-static void finish_conn(struct sg_conn *conn)
+void sg_conn_finish(struct sg_conn *conn)
 {
     struct bufferevent *bev = conn->bev;
     conn->bev = NULL;
     event_del(conn->deadline);
     conn->finishing = sg_finish_then(bev, on_finished, conn);
     if (!conn->finishing)
-        free_conn(conn);
-}
-
-/* --- the request --- */
-
-/* Who may use plain SOCKS and plain UDP: addresses in the list. */
-static bool is_listed(const struct sg_cidr *nets, unsigned count, const struct sg_ip *ip)
-{
-    for (unsigned i = 0; i < count; i++)
-        if (sg_cidr_contains(&nets[i], ip))
-            return true;
-    return false;
-}
-
-static void refuse_request(struct sg_conn *conn, uint8_t rep)
-{
-    uint8_t bytes[SG_SOCKS5_REPLY_MAX];
-    struct sg_wbuf w = sg_wbuf_init(bytes, sizeof bytes);
-    sg_socks5_reply_encode(&w, rep, NULL);
-    bufferevent_write(conn->bev, bytes, sg_wbuf_len(&w));
-    finish_conn(conn);
-}
-
-/* What a request takes a slot of. */
-static enum sg_usage_kind slot_of(uint8_t command)
-{
-    return command == SG_SOCKS5_CMD_UDP_ASSOCIATE ? SG_USAGE_ASSOCIATION : SG_USAGE_CONNECTION;
-}
-
-/* NONE when there is room for the request, and a slot was taken. */
-static enum sg_reason take_slot(struct sg_usage *usage, uint8_t command)
-{
-    bool is_stream = command == SG_SOCKS5_CMD_CONNECT || command == SG_SOCKS5_CMD_BIND;
-    if (is_stream && !sg_usage_has_day(usage))
-        return SG_REASON_QUOTA;
-    return sg_usage_take(usage, slot_of(command)) ? SG_REASON_NONE : SG_REASON_LIMIT;
-}
-
-/*
- * Fills the hand-over, a slot included, and takes the bufferevent out of conn. False: refused; until the answer is
- * taken the connection counts among those before their request, so that nobody who is at a limit has more of them.
- */
-static bool hand_over(struct sg_conn *conn, struct sg_handover *out)
-{
-    struct sg_server *server = conn->worker->server;
-    *out = (struct sg_handover){.bev = conn->bev, .peer = conn->peer, .local = conn->local};
-    memcpy(out->user, conn->user, sizeof conn->user);
-    sg_users_digest(conn->worker->policy->users, conn->user, out->credential_digest);
-    if (conn->is_external)
-        memcpy(out->credential_digest, sg_policy_external_digest, sizeof out->credential_digest);
-    out->usage = sg_usage_acquire(server->usage, conn->user, &conn->groups);
-    enum sg_reason reason = out->usage ? take_slot(out->usage, conn->socks.command) : SG_REASON_BUSY;
-    if (reason == SG_REASON_NONE) {
-        conn->bev = NULL;
-        bufferevent_setcb(out->bev, NULL, NULL, NULL, NULL);
-        return true;
-    }
-    sg_usage_release(out->usage);
-    if (conn->socks.command == SG_SOCKS5_CMD_CHANNEL) {
-        sg_channel_conn_refuse(conn->bev, conn->user, reason);
-        finish_conn(conn);
-    } else {
-        refuse_request(conn, sg_socks5_rep_of_reason(reason));
-    }
-    return false;
-}
-
-/* The request is permitted: whoever serves it takes over. */
-static void serve(struct sg_conn *conn)
-{
-    struct sg_worker *worker = conn->worker;
-    struct sg_handover handover;
-    if (!hand_over(conn, &handover))
-        return;
-    switch (conn->socks.command) {
-    case SG_SOCKS5_CMD_CONNECT:
-        sg_connect_start(worker, &handover, &conn->socks.target);
-        break;
-    case SG_SOCKS5_CMD_BIND:
-        sg_bind_start(worker, &handover, &conn->socks.target);
-        break;
-    case SG_SOCKS5_CMD_UDP_ASSOCIATE:
-        sg_plain_assoc_start(worker, &handover, &conn->socks.target);
-        break;
-    default:
-        sg_channel_conn_start(worker, &handover);
-        break;
-    }
-    free_conn(conn);
-}
-
-static void on_request(struct sg_conn *conn)
-{
-    const struct sg_config *config = conn->worker->server->config;
-    switch (conn->socks.command) {
-    case SG_SOCKS5_CMD_CONNECT:
-    case SG_SOCKS5_CMD_BIND:
-        serve(conn);
-        return;
-    case SG_SOCKS5_CMD_UDP_ASSOCIATE:
-        if (is_listed(config->plain_udp, config->plain_udp_count, &conn->peer.ip))
-            serve(conn);
-        else
-            refuse_request(conn, SG_SOCKS5_REP_POLICY);
-        return;
-    case SG_SOCKS5_CMD_CHANNEL:
-        if (conn->is_tls && sg_tls_alpn(conn->bev) == SG_TLS_ALPN_SEALGRAM)
-            serve(conn);
-        else
-            refuse_request(conn, SG_SOCKS5_REP_COMMAND);
-        return;
-    default: /* any byte can come from the network */
-        refuse_request(conn, SG_SOCKS5_REP_COMMAND);
-        return;
-    }
+        sg_conn_free(conn);
 }
 
 /* --- SOCKS5 --- */
@@ -229,7 +91,7 @@ static void work_on_input(struct sg_conn *conn);
 static void drop_busy(struct sg_conn *conn)
 {
     conn->worker->refused_busy++;
-    free_conn(conn);
+    sg_conn_free(conn);
 }
 
 /* The verdict on user and password, now or later. */
@@ -263,7 +125,7 @@ static void on_verdict(void *ctx, const struct sg_auth_result *result)
     else
         sg_log(SG_LOG_WARN, "credentials refused from %s", text);
     conn->worker->refused_auth++;
-    finish_conn(conn);
+    sg_conn_finish(conn);
 }
 
 /* True if the verdict is still to come, or has come and conn may be gone. */
@@ -303,7 +165,7 @@ static void upgrade_to_tls(struct sg_conn *conn, const uint8_t *reply, size_t le
     int fd = bufferevent_getfd(conn->bev);
     if (evbuffer_get_length(bufferevent_get_input(conn->bev)) > 0 ||
         send(fd, reply, len, MSG_NOSIGNAL) != (ssize_t)len) {
-        free_conn(conn);
+        sg_conn_free(conn);
         return;
     }
     bufferevent_disable(conn->bev, EV_READ | EV_WRITE);
@@ -331,13 +193,13 @@ static bool act(struct sg_conn *conn, enum sg_socks5_event event, const uint8_t 
         check_login(conn);
         return false;
     case SG_SOCKS5_REQUEST:
-        on_request(conn);
+        sg_conn_serve_request(conn);
         return false;
     case SG_SOCKS5_FAILED:
         if (!conn->is_tls && conn->socks.reason == SG_REASON_NOT_OFFERED)
             conn->worker->refused_first++;
         bufferevent_write(conn->bev, reply, reply_len);
-        finish_conn(conn);
+        sg_conn_finish(conn);
         return false;
     }
     return false;
@@ -402,7 +264,7 @@ static void on_handshake(struct sg_conn *conn)
     }
     if (sg_socks5_server_tls_started(&conn->socks, conn->is_known) != SG_OK) {
         conn->worker->refused_auth++;
-        free_conn(conn);
+        sg_conn_free(conn);
     }
 }
 
@@ -420,14 +282,14 @@ static void on_event(struct bufferevent *bev, short what, void *ctx)
         (void)sg_tls_error_text(bev, what, text);
         sg_log(SG_LOG_DEBUG, "connection from %s ended: %s", peer, text);
     }
-    free_conn(conn);
+    sg_conn_free(conn);
 }
 
 static void enable(struct sg_conn *conn)
 {
     bufferevent_setcb(conn->bev, on_input, NULL, on_event, conn);
     if (bufferevent_enable(conn->bev, EV_READ | EV_WRITE) != 0)
-        free_conn(conn);
+        sg_conn_free(conn);
 }
 
 static void start_tls(struct sg_conn *conn)
@@ -439,7 +301,7 @@ static void start_tls(struct sg_conn *conn)
     if (conn->bev)
         enable(conn);
     else
-        free_conn(conn);
+        sg_conn_free(conn);
 }
 
 /* SOCKS5 in the clear: the upgrade is always offered, plain methods only where policy allows them. */
@@ -450,12 +312,12 @@ static void start_plain(struct sg_conn *conn)
     unsigned may = SG_SOCKS5_MAY_TLS_PASSWORD;
     if (config->client_ca)
         may |= SG_SOCKS5_MAY_TLS_NONE;
-    if (is_listed(config->plain_socks, config->plain_socks_count, &conn->peer.ip))
+    if (sg_conn_is_listed(config->plain_socks, config->plain_socks_count, &conn->peer.ip))
         may |= config->allow_anyone ? SG_SOCKS5_MAY_PASSWORD | SG_SOCKS5_MAY_NONE : SG_SOCKS5_MAY_PASSWORD;
     sg_socks5_server_init(&conn->socks, may);
     conn->bev = bufferevent_socket_new(conn->worker->base, fd, BEV_OPT_CLOSE_ON_FREE);
     if (!conn->bev) {
-        free_conn(conn);
+        sg_conn_free(conn);
         return;
     }
     conn->fd = -1;
@@ -472,7 +334,7 @@ static void pass_on(struct sg_conn *conn)
     int fd = conn->fd;
     conn->fd = -1;
     pass_fd(conn->worker, fd, conn->accepted_ms);
-    free_conn(conn);
+    sg_conn_free(conn);
 }
 
 static void on_first_byte(evutil_socket_t fd, short what, void *ctx)
@@ -495,7 +357,7 @@ static void on_first_byte(evutil_socket_t fd, short what, void *ctx)
         start_plain(conn);
     } else {
         conn->worker->refused_first += got == 1;
-        free_conn(conn);
+        sg_conn_free(conn);
     }
 }
 
@@ -505,7 +367,7 @@ static void on_deadline(evutil_socket_t fd, short what, void *ctx)
     (void)fd;
     (void)what;
     conn->worker->refused_deadline++;
-    free_conn(conn);
+    sg_conn_free(conn);
 }
 
 /* Another host has fewer, and needs the place. */
@@ -513,7 +375,7 @@ static void on_displaced(void *ctx)
 {
     struct sg_conn *conn = ctx;
     conn->worker->displaced++;
-    free_conn(conn);
+    sg_conn_free(conn);
 }
 
 static bool may_begin(struct sg_conn *conn)
@@ -557,7 +419,7 @@ static void start_conn(struct sg_worker *worker, int fd, uint64_t accepted_ms)
     conn->deadline = evtimer_new(worker->base, on_deadline, conn);
     if (!conn->first_byte || !conn->deadline || event_add(conn->first_byte, NULL) != 0 ||
         evtimer_add(conn->deadline, &limit) != 0)
-        free_conn(conn);
+        sg_conn_free(conn);
 }
 
 /* A connection that goes on at worker 0, before a byte of it was read. */
@@ -596,7 +458,7 @@ void sg_conn_accept(struct sg_worker *worker, int fd)
     struct sg_endpoint peer = sg_socket_peer(fd);
     worker->accepted++;
     /* who may ask for a plain association must do so where its datagrams arrive */
-    if (worker->index != 0 && is_listed(config->plain_udp, config->plain_udp_count, &peer.ip))
+    if (worker->index != 0 && sg_conn_is_listed(config->plain_udp, config->plain_udp_count, &peer.ip))
         pass_fd(worker, fd, sg_now_ms());
     else
         start_conn(worker, fd, sg_now_ms());

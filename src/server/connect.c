@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "core/guard.h"
 #include "core/socks5.h"
 #include "net/dial.h"
 #include "net/resolver.h"
@@ -32,7 +31,7 @@ static void dispose(struct sg_tunnel *tunnel)
     tunnel->state = NULL;
 }
 
-static const struct sg_tunnel_setup setup = {.dispose = dispose};
+static const struct sg_tunnel_setup setup = {.dispose = dispose, .command = SG_RULE_CONNECT};
 
 static void on_dialled(void *ctx, int fd, int error)
 {
@@ -41,6 +40,13 @@ static void on_dialled(void *ctx, int fd, int error)
     connecting->dial = NULL;
     if (fd < 0) {
         sg_tunnel_fail(tunnel, sg_socks5_rep_of_errno(error));
+        return;
+    }
+    struct sg_endpoint peer = sg_socket_peer(fd);
+    struct sg_verdict verdict = sg_tunnel_judge(tunnel, &peer); /* policy may be another one by now */
+    if (verdict.outcome != SG_RULES_ALLOW) {
+        close(fd);
+        sg_tunnel_refuse(tunnel, &verdict, &peer);
         return;
     }
     struct sg_endpoint bound = sg_socket_local(fd);
@@ -53,15 +59,22 @@ static void dial(struct sg_tunnel *tunnel, const struct sg_ip *ips, size_t count
     struct connecting *connecting = tunnel->state;
     struct sg_ip allowed[SG_RESOLVE_MAX_IPS];
     size_t allowed_count = 0;
+    struct sg_verdict first = {.outcome = SG_RULES_DENY};
+    struct sg_endpoint first_to = {.port = connecting->port};
     for (size_t i = 0; i < count && i < SG_RESOLVE_MAX_IPS; i++) {
         struct sg_endpoint to = {.ip = sg_ip_unmap(&ips[i]), .port = connecting->port};
-        if (sg_guard_check(&tunnel->worker->policy->guard, &to, NULL) == SG_OK)
+        struct sg_verdict verdict = sg_tunnel_judge(tunnel, &to);
+        bool is_first = i == 0 || (verdict.outcome == SG_RULES_ALLOW && allowed_count == 0);
+        first = is_first ? verdict : first;
+        first_to = is_first ? to : first_to;
+        if (verdict.outcome == SG_RULES_ALLOW)
             allowed[allowed_count++] = to.ip;
     }
     if (allowed_count == 0) {
-        sg_tunnel_fail(tunnel, SG_SOCKS5_REP_POLICY);
+        sg_tunnel_refuse(tunnel, &first, &first_to);
         return;
     }
+    sg_tunnel_tell(tunnel, &first, &first_to);
     connecting->dial =
         sg_dial_start(tunnel->worker->base, allowed, allowed_count, connecting->port, 0, on_dialled, tunnel);
     if (!connecting->dial)
@@ -86,8 +99,14 @@ void sg_connect_start(struct sg_worker *worker, const struct sg_handover *handov
     if (!tunnel)
         return;
     connecting->port = target->port;
+    sg_tunnel_aim(tunnel, target, target->port);
     if (target->atyp != SG_ATYP_NAME) {
         dial(tunnel, &target->ip, 1);
+        return;
+    }
+    struct sg_verdict verdict = sg_tunnel_judge(tunnel, &tunnel->at);
+    if (verdict.outcome == SG_RULES_DENY) {
+        sg_tunnel_refuse(tunnel, &verdict, &tunnel->at); /* no look-up tells its name server of it */
         return;
     }
     connecting->resolve =

@@ -102,8 +102,9 @@ static _Noreturn void run_command(char *const *command, char **environment, int 
     sigset_t none;
     sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    const struct sigaction usual = {.sa_handler = SIG_DFL};
     for (int number = 1; number < 32; number++)
-        (void)signal(number, SIG_DFL);
+        (void)sigaction(number, &usual, NULL);
     (void)setsid();
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (dup2(in, STDIN_FILENO) >= 0 && dup2(out, STDOUT_FILENO) >= 0)
@@ -268,8 +269,9 @@ static _Noreturn void run(const struct sg_helper_options *options, int server)
 {
     static struct helper helper;
     static const int ignored[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGUSR1, SIGUSR2};
+    const struct sigaction ignore = {.sa_handler = SIG_IGN};
     for (size_t i = 0; i < sizeof ignored / sizeof ignored[0]; i++)
-        (void)signal(ignored[i], SIG_IGN); /* it ends with the server, and not before */
+        (void)sigaction(ignored[i], &ignore, NULL); /* it ends with the server, and not before */
     (void)prctl(PR_SET_NAME, "sealgram-helper");
     (void)prctl(PR_SET_DUMPABLE, 0); /* passwords go through here */
     int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);

@@ -55,14 +55,22 @@ static void unlink_wait(struct sg_name_wait *wait)
     wait->session->name_bytes -= wait->bytes;
 }
 
-/* The first address that policy passes, or NULL. */
-static const struct sg_ip *pick_address(const struct sg_name_wait *wait, const struct sg_ip *ips, size_t count)
+/* The first address that policy passes for one of the datagrams, or NULL. */
+static const struct sg_ip *pick_address(const struct sg_name_wait *wait, struct sg_target *name,
+                                        const struct sg_ip *ips, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
-        struct sg_endpoint target = {.ip = ips[i], .port = wait->first ? wait->first->port : 1};
-        if (sg_outbound_permits(wait->session->datapath, &target))
-            return &ips[i];
+    for (const struct waiting_datagram *d = wait->first; d; d = d->next) {
+        name->port = d->port;
+        for (size_t i = 0; i < count; i++) {
+            struct sg_endpoint target = {.ip = ips[i], .port = d->port};
+            if (sg_permits_target(&wait->session->permits, name, &target, NULL))
+                return &ips[i];
+        }
     }
+    struct sg_endpoint refused = {.ip = ips[0], .port = wait->first ? wait->first->port : 0};
+    struct sg_permit_answer told = {0};
+    name->port = refused.port;
+    (void)sg_permits_target(&wait->session->permits, name, &refused, &told); /* for the log */
     return NULL;
 }
 
@@ -79,8 +87,8 @@ static void on_resolved(void *ctx, enum sg_err err, const struct sg_ip *ips, siz
     struct sg_server_session *session = wait->session;
     struct sg_datapath *datapath = session->datapath;
     uint64_t now_ms = sg_now_ms();
-    const struct sg_ip *ip = err == SG_OK ? pick_address(wait, ips, count) : NULL;
     struct sg_target name = {.atyp = SG_ATYP_NAME, .name_len = wait->name_len, .name = wait->name};
+    const struct sg_ip *ip = err == SG_OK && count > 0 ? pick_address(wait, &name, ips, count) : NULL;
 
     wait->resolve = NULL;
     unlink_wait(wait);

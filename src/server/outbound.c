@@ -8,13 +8,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/guard.h"
 #include "net/clock.h"
 #include "net/sockaddr.h"
 #include "net/udp.h"
 #include "server/config.h"
+#include "server/channel_conn.h"
 #include "server/datapath.h"
-#include "server/policy.h"
 #include "server/server.h"
 #include "server/usage.h"
 #include "server/worker.h"
@@ -26,13 +25,13 @@ static struct sg_ports *ports_of(const struct sg_outbound *outbound)
     return &outbound->datapath->worker->server->ports;
 }
 
-void sg_outbound_init(struct sg_outbound *outbound, struct sg_datapath *datapath, struct sg_usage *usage,
+void sg_outbound_init(struct sg_outbound *outbound, struct sg_datapath *datapath, struct sg_permits *permits,
                       const struct sg_outbound_owner *owner)
 {
     memset(outbound, 0, sizeof *outbound);
     outbound->datapath = datapath;
     outbound->owner = owner;
-    outbound->usage = usage;
+    outbound->permits = permits;
     outbound->contacts.filtering = datapath->worker->server->config->filtering;
     outbound->legs[0].fd = outbound->legs[1].fd = -1;
 }
@@ -69,7 +68,19 @@ static void drop_packet(struct sg_datapath *datapath, struct sg_udp_packet *pack
     packet->len = 0;
 }
 
-/* Takes out what nobody asked for. */
+/* Whether rules let pass what comes from there: for its address, or as one of the names that were sent to. */
+static bool may_answer(const struct sg_outbound *outbound, const struct sg_endpoint *source)
+{
+    if (sg_permits_source(outbound->permits, source))
+        return true;
+    for (struct sg_outbound_name *n = outbound->names; n; n = n->next)
+        if (sg_ip_equal(&n->ip, &source->ip) &&
+            sg_permits_source_named(outbound->permits, (const uint8_t *)n->name, n->len, source, &n->answer))
+            return true;
+    return false;
+}
+
+/* Takes out what nobody asked for, and what rules refuse. */
 static void filter(const struct sg_outbound *outbound, unsigned count)
 {
     struct sg_datapath *datapath = outbound->datapath;
@@ -77,9 +88,10 @@ static void filter(const struct sg_outbound *outbound, unsigned count)
         struct sg_udp_packet *packet = &datapath->rx.packets[i];
         datapath->down.received++;
         datapath->down.received_bytes += packet->len;
-        if (sg_contacts_has(&outbound->contacts, &packet->peer))
+        bool asked_for = sg_contacts_has(&outbound->contacts, &packet->peer);
+        if (asked_for && may_answer(outbound, &packet->peer))
             continue;
-        drop_packet(datapath, packet, SG_REASON_FILTERED);
+        drop_packet(datapath, packet, asked_for ? SG_REASON_POLICY : SG_REASON_FILTERED);
     }
 }
 
@@ -109,7 +121,7 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
         drain_errors(outbound, fd);
         outbound->wakes = 0;
     }
-    struct sg_quota *quota = sg_usage_quota(outbound->usage);
+    struct sg_quota *quota = sg_usage_quota(outbound->permits->who->usage);
     while ((count = sg_udp_next(&datapath->rx)) > 0) {
         filter(outbound, count);
         if (quota)
@@ -118,20 +130,13 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
     }
 }
 
-bool sg_outbound_permits(const struct sg_datapath *datapath, const struct sg_endpoint *target)
-{
-    const struct sg_guard *guard = &datapath->worker->policy->guard;
-    if (sg_guard_check(guard, target, NULL) == SG_OK)
-        return true;
-    return sg_guard_is_here(guard, &target->ip) &&
-           sg_ports_is_taken(&datapath->worker->server->ports, target->ip.family, target->port);
-}
-
 static enum sg_reason open_leg(struct sg_outbound *outbound, uint8_t family)
 {
     struct sg_outbound_leg *leg = &outbound->legs[family == 6];
     const struct sg_ip any = {.family = family};
-    int fd = sg_ports_open(ports_of(outbound), &any, SG_UDP_RECVERR | SG_UDP_GRO | SG_UDP_ROOMY);
+    const struct sg_config *config = outbound->datapath->worker->server->config;
+    unsigned dscp = config->dscp != 0 ? SG_UDP_DSCP : 0;
+    int fd = sg_ports_open(ports_of(outbound), &any, SG_UDP_RECVERR | SG_UDP_GRO | SG_UDP_ROOMY | dscp);
     if (fd < 0)
         return SG_REASON_NO_SOCKET;
     if (event_assign(&leg->readable, outbound->datapath->base, fd, EV_READ | EV_PERSIST, on_readable, outbound) != 0 ||
@@ -160,15 +165,16 @@ enum sg_reason sg_outbound_send(struct sg_outbound *outbound, const struct sg_en
     return SG_REASON_NONE;
 }
 
-const struct sg_ip *sg_outbound_name_find(const struct sg_outbound *outbound, const uint8_t *name, size_t len)
+struct sg_outbound_name *sg_outbound_name_find(const struct sg_outbound *outbound, const uint8_t *name, size_t len)
 {
-    for (const struct sg_outbound_name *n = outbound->names; n; n = n->next)
+    for (struct sg_outbound_name *n = outbound->names; n; n = n->next)
         if (n->len == len && memcmp(n->name, name, len) == 0)
-            return &n->ip;
+            return n;
     return NULL;
 }
 
-void sg_outbound_name_add(struct sg_outbound *outbound, const uint8_t *name, size_t len, const struct sg_ip *ip)
+void sg_outbound_name_add(struct sg_outbound *outbound, const uint8_t *name, size_t len, const struct sg_ip *ip,
+                          const struct sg_permit_answer *answer)
 {
     unsigned count = 0;
     struct sg_outbound_name **link = &outbound->names;
@@ -179,7 +185,7 @@ void sg_outbound_name_add(struct sg_outbound *outbound, const uint8_t *name, siz
     struct sg_outbound_name *entry = malloc(sizeof *entry + len);
     if (!entry)
         return;
-    *entry = (struct sg_outbound_name){.ip = *ip, .len = (uint8_t)len};
+    *entry = (struct sg_outbound_name){.ip = *ip, .answer = *answer, .len = (uint8_t)len};
     memcpy(entry->name, name, len);
     *link = entry;
 }

@@ -11,11 +11,11 @@
 #include "core/addr.h"
 #include "core/contacts.h"
 #include "core/reason.h"
+#include "server/permit.h"
 
 struct sg_datapath;
 struct sg_outbound;
 struct sg_udp_packet;
-struct sg_usage;
 
 struct sg_outbound_owner {
     /* A batch came from targets; packets whose len is 0 with bytes NULL were dropped. Work it off before returning. */
@@ -34,6 +34,7 @@ struct sg_outbound_leg {
 struct sg_outbound_name {
     struct sg_outbound_name *next;
     struct sg_ip ip;
+    struct sg_permit_answer answer;
     uint8_t len;
     char name[];
 };
@@ -41,23 +42,17 @@ struct sg_outbound_name {
 struct sg_outbound {
     struct sg_datapath *datapath;
     const struct sg_outbound_owner *owner;
-    struct sg_usage *usage;         /* of the user, whose limits count what comes back */
+    struct sg_permits *permits;     /* of the user */
     struct sg_outbound_leg legs[2]; /* IPv4, IPv6 */
     unsigned wakes;                 /* since errors were looked for */
     struct sg_contacts contacts;
     struct sg_outbound_name *names;
 };
 
-/* usage is the user's, and lives longer. */
-void sg_outbound_init(struct sg_outbound *outbound, struct sg_datapath *datapath, struct sg_usage *usage,
+/* permits is the user's, and lives longer. */
+void sg_outbound_init(struct sg_outbound *outbound, struct sg_datapath *datapath, struct sg_permits *permits,
                       const struct sg_outbound_owner *owner);
 void sg_outbound_dispose(struct sg_outbound *outbound);
-
-/*
- * Whether associations may send there: the guard's word, and besides the outbound sockets of other associations at this
- * server's own addresses (hairpin, RFC 4787 section 6), whose filtering still has to let it pass.
- */
-bool sg_outbound_permits(const struct sg_datapath *datapath, const struct sg_endpoint *target);
 
 /*
  * Sends one datagram to a numeric target that policy has passed, opening the socket for its family if needed, through
@@ -67,8 +62,9 @@ bool sg_outbound_permits(const struct sg_datapath *datapath, const struct sg_end
 enum sg_reason sg_outbound_send(struct sg_outbound *outbound, const struct sg_endpoint *target, uint8_t *data,
                                 size_t len);
 
-/* The address that a name has in this association, or NULL; and to remember one. */
-const struct sg_ip *sg_outbound_name_find(const struct sg_outbound *outbound, const uint8_t *name, size_t len);
-void sg_outbound_name_add(struct sg_outbound *outbound, const uint8_t *name, size_t len, const struct sg_ip *ip);
+/* What a name is in this association, or NULL; and to remember one. */
+struct sg_outbound_name *sg_outbound_name_find(const struct sg_outbound *outbound, const uint8_t *name, size_t len);
+void sg_outbound_name_add(struct sg_outbound *outbound, const uint8_t *name, size_t len, const struct sg_ip *ip,
+                          const struct sg_permit_answer *answer);
 
 #endif

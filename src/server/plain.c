@@ -27,6 +27,7 @@
 #include "server/policy.h"
 #include "server/server.h"
 #include "server/usage.h"
+#include "server/verdict.h"
 #include "server/worker.h"
 
 enum { LATCH_MS = 60000, RESOLVES_MAX = 16 };
@@ -39,6 +40,7 @@ struct sg_plain {
     struct sg_port *port;      /* where its datagrams arrive; own_port for one that did not get the shared one */
     struct sg_port own_port;   /* fd -1: not in use */
     struct sg_ip local;        /* the address that the client sends to */
+    struct sg_permits permits;
     struct sg_outbound outbound;
     struct sg_plain_resolve *resolves;
     unsigned resolve_count;
@@ -85,6 +87,7 @@ static void free_plain(struct sg_plain *plain)
     }
     event_del(&plain->timer);
     sg_outbound_dispose(&plain->outbound);
+    sg_permits_dispose(&plain->permits);
     if (plain->own_port.fd >= 0) {
         sg_datapath_flush_back(datapath); /* what waits for this socket */
         event_del(&plain->own_port.readable);
@@ -166,11 +169,13 @@ static const struct sg_outbound_owner outbound_owner = {.on_packets = on_packets
 
 /* --- from the client to targets --- */
 
-static void forward(struct sg_plain *plain, const struct sg_endpoint *target, uint8_t *data, size_t len)
+/* name, answer: as in sg_permits_target. */
+static void forward(struct sg_plain *plain, const struct sg_target *name, const struct sg_endpoint *target,
+                    struct sg_permit_answer *answer, uint8_t *data, size_t len)
 {
     struct sg_datapath *datapath = plain->datapath;
     enum sg_reason reason = SG_REASON_POLICY;
-    if (sg_outbound_permits(datapath, target))
+    if (sg_permits_target(&plain->permits, name, target, answer))
         reason = sg_outbound_send(&plain->outbound, target, data, len);
     if (reason != SG_REASON_NONE)
         sg_ledger_drop(&datapath->up, reason);
@@ -181,18 +186,24 @@ static void on_resolved(void *ctx, enum sg_err err, const struct sg_ip *ips, siz
     struct sg_plain_resolve *r = ctx;
     struct sg_plain *plain = r->plain;
     unlink_resolve(r);
+    const struct sg_target name = {.atyp = SG_ATYP_NAME, .name_len = r->name_len, .name = r->name, .port = r->port};
+    struct sg_permit_answer answer = {0};
     bool found = false;
+    size_t chosen = 0; /* the first, if none is permitted: forward counts that */
     for (size_t i = 0; err == SG_OK && i < count && !found; i++) {
         struct sg_endpoint target = {.ip = ips[i], .port = r->port};
-        found = sg_outbound_permits(plain->datapath, &target);
-        if (!found)
-            continue;
-        sg_outbound_name_add(&plain->outbound, r->name, r->name_len, &ips[i]);
-        forward(plain, &target, r->data, r->len);
-        sg_udp_tx_flush(&plain->datapath->out);
+        found = sg_permits_target(&plain->permits, &name, &target, NULL);
+        chosen = found ? i : chosen;
     }
-    if (!found)
-        sg_ledger_drop(&plain->datapath->up, err == SG_OK ? SG_REASON_POLICY : SG_REASON_RESOLVE_FAILED);
+    if (err == SG_OK && count > 0) {
+        struct sg_endpoint target = {.ip = ips[chosen], .port = r->port};
+        forward(plain, &name, &target, &answer, r->data, r->len);
+        sg_udp_tx_flush(&plain->datapath->out);
+    } else {
+        sg_ledger_drop(&plain->datapath->up, SG_REASON_RESOLVE_FAILED);
+    }
+    if (found)
+        sg_outbound_name_add(&plain->outbound, r->name, r->name_len, &ips[chosen], &answer);
     free(r);
 }
 
@@ -243,15 +254,20 @@ static void receive_for(struct sg_plain *plain, struct sg_udp_packet *packet, ui
         return;
     }
     struct sg_endpoint target = sg_target_endpoint(&header.target);
-    if (header.target.atyp == SG_ATYP_NAME) {
-        const struct sg_ip *known = sg_outbound_name_find(&plain->outbound, header.target.name, header.target.name_len);
-        if (!known) {
-            resolve_first(plain, &header.target, data, len);
-            return;
-        }
-        target.ip = *known;
+    if (header.target.atyp != SG_ATYP_NAME) {
+        forward(plain, NULL, &target, NULL, data, len);
+        return;
     }
-    forward(plain, &target, data, len);
+    struct sg_outbound_name *known =
+        sg_outbound_name_find(&plain->outbound, header.target.name, header.target.name_len);
+    if (known) {
+        target.ip = known->ip;
+        forward(plain, &header.target, &target, &known->answer, data, len);
+    } else if (sg_permits_lookup(&plain->permits, &header.target)) {
+        resolve_first(plain, &header.target, data, len);
+    } else {
+        sg_ledger_drop(&datapath->up, SG_REASON_POLICY);
+    }
 }
 
 /*
@@ -409,7 +425,8 @@ static struct sg_plain *make_plain(struct sg_worker *worker, const struct sg_han
     plain->client = (struct sg_endpoint){.ip = who->peer.ip, .port = client_port};
     plain->active_ms = sg_now_ms();
     plain->port = shared_port(datapath, &who->local);
-    sg_outbound_init(&plain->outbound, datapath, who->usage, &outbound_owner);
+    sg_permits_init(&plain->permits, worker, &plain->who);
+    sg_outbound_init(&plain->outbound, datapath, &plain->permits, &outbound_owner);
     evtimer_assign(&plain->timer, datapath->base, on_timer, plain);
     bool placed = (plain->port && !is_taken(plain->port, &plain->client)) || open_own_port(plain);
     plain->next = datapath->plain;
@@ -422,14 +439,29 @@ static struct sg_plain *make_plain(struct sg_worker *worker, const struct sg_han
     return plain;
 }
 
+/* The reply to a user whom rules leave no target at all; SUCCEEDED if there may be one. */
+static uint8_t refuse_all(const struct sg_worker *worker, const struct sg_handover *who)
+{
+    const struct sg_rule_asker asker = {.user = who->user, .from = who->peer.ip, .command = SG_RULE_UDP};
+    const struct sg_rule_target anything = {.name_unknown = true};
+    struct sg_target shown = {.atyp = SG_ATYP_IPV4};
+    struct sg_verdict verdict = sg_verdict_of(worker->policy, &asker, &anything);
+    if (verdict.outcome != SG_RULES_DENY)
+        return SG_SOCKS5_REP_SUCCEEDED;
+    sg_verdict_tell(verdict.rule, who->user, &who->peer, SG_RULE_UDP, &shown);
+    return sg_verdict_reply(&verdict);
+}
+
 void sg_plain_assoc_start(struct sg_worker *worker, const struct sg_handover *handover, const struct sg_target *request)
 {
     struct sg_handover who = *handover;
-    struct sg_plain *plain = make_plain(worker, &who, request->port);
+    struct sg_endpoint none = {0};
+    uint8_t rep = refuse_all(worker, &who);
+    struct sg_plain *plain = rep == SG_SOCKS5_REP_SUCCEEDED ? make_plain(worker, &who, request->port) : NULL;
     if (!plain) {
-        struct sg_endpoint none = {0};
-        write_reply(who.bev, SG_SOCKS5_REP_GENERAL, &none);
-        sg_leave(who.bev, who.usage, SG_USAGE_ASSOCIATION, SG_REASON_LIMIT);
+        write_reply(who.bev, rep == SG_SOCKS5_REP_SUCCEEDED ? SG_SOCKS5_REP_GENERAL : rep, &none);
+        sg_leave(who.bev, who.usage, SG_USAGE_ASSOCIATION,
+                 rep == SG_SOCKS5_REP_SUCCEEDED ? SG_REASON_LIMIT : SG_REASON_POLICY);
         return;
     }
     struct sg_endpoint bound = relay_endpoint(plain);

@@ -6,9 +6,11 @@
 
 #include <sodium.h>
 
+#include "server/rules.h"
 #include "server/users.h"
 
-struct sg_policy *sg_policy_new(struct sg_users *users, unsigned generation, const struct sg_guard *guard, SSL_CTX *tls)
+struct sg_policy *sg_policy_new(struct sg_users *users, unsigned generation, const struct sg_guard *guard,
+                                struct sg_rules *rules, SSL_CTX *tls)
 {
     struct sg_policy *policy = calloc(1, sizeof *policy);
     if (!policy) {
@@ -20,6 +22,7 @@ struct sg_policy *sg_policy_new(struct sg_users *users, unsigned generation, con
     policy->users = users;
     policy->guard = *guard;
     policy->tls = SSL_CTX_up_ref(tls) == 1 ? tls : NULL;
+    policy->rules = sg_rules_ref(rules);
     return policy;
 }
 
@@ -35,6 +38,7 @@ void sg_policy_release(struct sg_policy *policy)
         return;
     sg_users_free(policy->users);
     SSL_CTX_free(policy->tls);
+    sg_rules_release(policy->rules);
     free(policy);
 }
 

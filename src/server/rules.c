@@ -248,7 +248,7 @@ static enum match match_target(const struct sg_rule *rule, const struct sg_rule_
 
 /* What was seen before the rule that matches for certain: the first that may match, and what it could mean. */
 struct possible {
-    const struct sg_rule *first;
+    const struct sg_rule *first, *needs_from;
     bool allow, deny;
 };
 
@@ -257,8 +257,8 @@ static struct sg_rules_verdict settle(const struct possible *possible, const str
 {
     bool allow = rule && rule->allow;
     if (allow ? possible->deny : possible->allow)
-        return (struct sg_rules_verdict){SG_RULES_OPEN, possible->first};
-    return (struct sg_rules_verdict){allow ? SG_RULES_ALLOW : SG_RULES_DENY, rule};
+        return (struct sg_rules_verdict){SG_RULES_OPEN, possible->first, possible->needs_from};
+    return (struct sg_rules_verdict){allow ? SG_RULES_ALLOW : SG_RULES_DENY, rule, possible->needs_from};
 }
 
 struct sg_rules_verdict sg_rules_judge(const struct sg_rules *rules, const struct sg_rule_selection *selection,
@@ -266,17 +266,19 @@ struct sg_rules_verdict sg_rules_judge(const struct sg_rules *rules, const struc
 {
     struct possible possible = {0};
     if (!rules->given)
-        return (struct sg_rules_verdict){SG_RULES_ALLOW, NULL};
+        return (struct sg_rules_verdict){.outcome = SG_RULES_ALLOW};
     for (unsigned word = 0; word < SG_RULES_MAX / 64; word++) {
         for (uint64_t left = selection->selected[word]; left != 0; left &= left - 1) {
             unsigned i = word * 64 + (unsigned)__builtin_ctzll(left);
             const struct sg_rule *rule = &rules->rules[i];
             enum match match = match_target(rule, target);
-            if (match == YES && !(selection->unsure[word] & bit_of(i)))
+            bool unsure = (selection->unsure[word] & bit_of(i)) != 0;
+            if (match == YES && !unsure)
                 return settle(&possible, rule);
             if (match == NO)
                 continue;
             possible.first = possible.first ? possible.first : rule;
+            possible.needs_from = possible.needs_from || !unsure ? possible.needs_from : rule;
             possible.allow |= rule->allow;
             possible.deny |= !rule->allow;
         }

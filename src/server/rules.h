@@ -103,6 +103,7 @@ enum sg_rules_outcome { SG_RULES_ALLOW, SG_RULES_DENY, SG_RULES_OPEN };
 struct sg_rules_verdict {
     enum sg_rules_outcome outcome;
     const struct sg_rule *rule; /* that decides; OPEN: the first that may. NULL: no rule matches, or none are given */
+    const struct sg_rule *needs_from; /* would come before it, if from were such; NULL: it does not matter */
 };
 
 void sg_rules_select(const struct sg_rules *rules, const struct sg_rule_asker *asker, struct sg_rule_selection *out);

@@ -140,8 +140,8 @@ static bool read_host(struct sg_yaml_reader *reader, struct fy_node *node, const
         *c = (char)tolower((unsigned char)*c);
     if (host && sg_rule_host_is_valid(host))
         return true;
-    return sg_yaml_refuse(reader, sg_yaml_first_line(node), key, "'%.100s' is neither a name nor \"*.\" and a name",
-                          text ? text : "the entry");
+    return sg_yaml_refuse(reader, sg_yaml_first_line(node), key,
+                          "'%.100s' is neither a name nor \"*.NAME\" (in quotes)", text ? text : "the entry");
 }
 
 static bool read_port(struct sg_yaml_reader *reader, struct fy_node *node, const char *key)

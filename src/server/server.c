@@ -92,7 +92,7 @@ static bool add_own(struct sg_guard *guard, const struct sg_ip *ip)
 
 /*
  * The server's own addresses are no targets, unless --allow covers them; associations reach each other there all the
- * same (sg_outbound_permits).
+ * same (sg_permits_target).
  */
 static bool add_own_addresses(struct sg_guard *guard, const struct sg_ip *advertised)
 {
@@ -116,7 +116,7 @@ static bool add_own_addresses(struct sg_guard *guard, const struct sg_ip *advert
     return true;
 }
 
-static bool make_guard(const struct sg_config *config, struct sg_guard *guard)
+bool sg_server_guard(const struct sg_config *config, struct sg_guard *guard)
 {
     memset(guard, 0, sizeof *guard);
     for (unsigned i = 0; i < config->allow_count; i++)
@@ -144,7 +144,7 @@ static bool load_policy(struct sg_server *server, SSL_CTX *tls)
     const struct sg_config *config = server->config;
     char devices_error[SG_DEVICES_ERROR_MAX];
     struct sg_guard guard;
-    if (!make_guard(config, &guard)) {
+    if (!sg_server_guard(config, &guard)) {
         sg_log(SG_LOG_ERROR, "cannot list the own addresses: %s", strerror(errno));
         return false;
     }
@@ -155,7 +155,7 @@ static bool load_policy(struct sg_server *server, SSL_CTX *tls)
     struct sg_users *users = load_users(config);
     if (!users)
         return false;
-    server->policy = sg_policy_new(users, 0, &guard, tls);
+    server->policy = sg_policy_new(users, 0, &guard, config->rules, tls);
     if (!server->policy)
         sg_log(SG_LOG_ERROR, "out of memory for the users");
     return server->policy != NULL;
@@ -223,7 +223,7 @@ static bool announce(struct sg_server *server, struct sg_users *users, unsigned 
                      const struct sg_guard *guard, SSL_CTX *tls)
 {
     struct turn *turns[SG_WORKERS_MAX] = {0};
-    struct sg_policy *fresh = sg_policy_new(users, generation, guard, tls);
+    struct sg_policy *fresh = sg_policy_new(users, generation, guard, server->config->rules, tls);
     bool room = fresh != NULL;
     for (unsigned i = 0; i < server->worker_count && room; i++)
         room = (turns[i] = malloc(sizeof *turns[i])) != NULL;
@@ -295,7 +295,7 @@ static void look_up_addresses(struct sg_server *server)
 {
     struct sg_guard guard;
     const struct sg_policy *now = server->policy;
-    if (make_guard(server->config, &guard) && !same_own(&guard, &now->guard))
+    if (sg_server_guard(server->config, &guard) && !same_own(&guard, &now->guard))
         (void)announce(server, sg_users_share(now->users), now->generation, &guard, now->tls);
 }
 

@@ -15,6 +15,7 @@
 struct sg_admission;
 struct sg_auth;
 struct sg_devices;
+struct sg_guard;
 struct sg_policy;
 struct sg_usage_table;
 struct sg_worker;
@@ -43,6 +44,9 @@ struct sg_server {
  * sg_helper_start for the authenticator, taken over; or -1.
  */
 int sg_server_run(const struct sg_config *config, int helper);
+
+/* The guard of targets as configuration and own addresses make it. False, and errno: those cannot be listed. */
+bool sg_server_guard(const struct sg_config *config, struct sg_guard *guard);
 
 /* Checks what sg_server_run would load, certificates and users too: 0, or 3 after logging why. */
 int sg_server_check(const struct sg_config *config);

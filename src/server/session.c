@@ -11,6 +11,7 @@
 #include "core/plaintext.h"
 #include "net/clock.h"
 #include "net/control_stream.h"
+#include "net/dscp.h"
 #include "net/log.h"
 #include "net/sockaddr.h"
 #include "server/config.h"
@@ -169,14 +170,17 @@ void sg_server_session_refuse(struct sg_server_session *session, uint32_t number
 
 /* Seals a run of records of one association and hands it to the batch; what cannot be sealed goes by the stream. */
 static void send_records(struct sg_server_session *session, struct sg_record *records, const size_t *data_len,
-                         unsigned count, uint64_t now_ms)
+                         const uint8_t *dscp, unsigned count, uint64_t now_ms)
 {
     struct sg_datapath *datapath = session->datapath;
     const struct sg_path_addr *to = &session->core.server_path.current;
     size_t sealed = sg_seal_batch(&session->current->sender, records, count);
-    for (size_t i = 0; i < sealed; i++)
+    for (size_t i = 0; i < sealed; i++) {
+        datapath->back.dscp = dscp[i];
         sg_udp_tx_add(&datapath->back, datapath->ports[to->port_index].fd, &to->remote, &to->local, records[i].bytes,
                       records[i].len, &datapath->down, data_len[i]);
+    }
+    datapath->back.dscp = 0;
     for (size_t i = sealed; i < count; i++)
         sg_control_stream_queue(&session->waiting, &session->datapath->down, records[i].bytes + SG_RECORD_HEADER_BYTES,
                                 records[i].len, now_ms);
@@ -199,6 +203,8 @@ static void on_packets(struct sg_outbound *outbound, struct sg_udp_packet *packe
     struct sg_server_session *session = assoc->session;
     SG_UNCLEARED struct sg_record records[SG_UDP_BATCH];
     size_t data_len[SG_UDP_BATCH] = {0};
+    uint8_t dscp[SG_UDP_BATCH] = {0};
+    uint64_t copied = session->datapath->worker->server->config->dscp;
     unsigned run = 0;
     uint64_t now_ms = sg_now_ms();
     uint8_t *room = make_room(session->datapath, packets, count);
@@ -216,9 +222,10 @@ static void on_packets(struct sg_outbound *outbound, struct sg_udp_packet *packe
             continue;
         }
         records[run] = (struct sg_record){.bytes = plaintext - SG_RECORD_HEADER_BYTES, .len = len};
+        dscp[run] = sg_dscp_copied(copied, packets[i].dscp);
         data_len[run++] = packets[i].len;
     }
-    send_records(session, records, data_len, run, now_ms);
+    send_records(session, records, data_len, dscp, run, now_ms);
     sg_assoc_touch_down(&session->assocs, &assoc->node, now_ms);
     sg_server_session_pump(session, now_ms);
 }
@@ -252,7 +259,7 @@ static struct sg_server_assoc *create_assoc(struct sg_server_session *session, u
         goto refused;
     }
     assoc->session = session;
-    sg_outbound_init(&assoc->outbound, datapath, session->who.usage, &outbound_owner);
+    sg_outbound_init(&assoc->outbound, datapath, &session->permits, &outbound_owner);
     datapath->association_count++;
     return assoc;
 refused:
@@ -273,7 +280,11 @@ void sg_server_session_forward(struct sg_server_session *session, uint32_t numbe
 {
     struct sg_target shown = name ? *name : sg_endpoint_target(target);
     enum sg_reason reason = SG_REASON_NONE;
-    if (!sg_outbound_permits(session->datapath, target)) {
+    struct sg_server_assoc *assoc = (struct sg_server_assoc *)sg_assoc_find(&session->assocs, number);
+    struct sg_outbound_name *known =
+        name && assoc ? sg_outbound_name_find(&assoc->outbound, name->name, name->name_len) : NULL;
+    struct sg_permit_answer fresh = {0};
+    if (!sg_permits_target(&session->permits, name, target, known ? &known->answer : &fresh)) {
         refuse_datagram(session, number, SG_REFUSED_TARGET, SG_REASON_POLICY, &shown, now_ms);
         return;
     }
@@ -281,7 +292,6 @@ void sg_server_session_forward(struct sg_server_session *session, uint32_t numbe
         refuse_datagram(session, number, SG_REFUSED_TARGET, SG_REASON_TOO_BIG, &shown, now_ms);
         return;
     }
-    struct sg_server_assoc *assoc = (struct sg_server_assoc *)sg_assoc_find(&session->assocs, number);
     if (!assoc && sg_assoc_state(&session->assocs, number) == SG_ASSOC_IS_USED) {
         sg_ledger_drop(&session->datapath->up, SG_REASON_ASSOC_CLOSED);
         note_closed(session, number);
@@ -299,8 +309,8 @@ void sg_server_session_forward(struct sg_server_session *session, uint32_t numbe
         return;
     }
     sg_assoc_touch_up(&session->assocs, &assoc->node, target->port, now_ms);
-    if (name && !sg_outbound_name_find(&assoc->outbound, name->name, name->name_len))
-        sg_outbound_name_add(&assoc->outbound, name->name, name->name_len, &target->ip);
+    if (name && !known)
+        sg_outbound_name_add(&assoc->outbound, name->name, name->name_len, &target->ip, &fresh);
 }
 
 void sg_server_session_up(struct sg_server_session *session, uint8_t *plaintext, size_t len, uint64_t now_ms)
@@ -322,14 +332,16 @@ void sg_server_session_up(struct sg_server_session *session, uint8_t *plaintext,
         return;
     }
     struct sg_server_assoc *assoc = (struct sg_server_assoc *)sg_assoc_find(&session->assocs, d.association);
-    const struct sg_ip *known =
+    const struct sg_outbound_name *known =
         assoc ? sg_outbound_name_find(&assoc->outbound, d.address.name, d.address.name_len) : NULL;
     if (known) {
-        target.ip = *known;
+        target.ip = known->ip;
         sg_server_session_forward(session, d.association, &d.address, &target, d.data, d.data_len, now_ms);
     } else if (!assoc && sg_assoc_state(&session->assocs, d.association) == SG_ASSOC_IS_USED) {
         sg_ledger_drop(up, SG_REASON_ASSOC_CLOSED);
         note_closed(session, d.association);
+    } else if (!sg_permits_lookup(&session->permits, &d.address)) {
+        refuse_datagram(session, d.association, SG_REFUSED_TARGET, SG_REASON_POLICY, &d.address, now_ms);
     } else {
         sg_names_wait(session, d.association, &d.address, d.data, d.data_len);
     }
@@ -478,6 +490,7 @@ static void free_session(struct sg_server_session *session)
     sg_names_cancel(session);
     sg_assoc_each(&session->assocs, close_node, NULL);
     sg_assoc_table_dispose(&session->assocs);
+    sg_permits_dispose(&session->permits);
     sg_control_stream_discard(&session->waiting, &session->datapath->down);
     event_del(&session->timer);
     if (session->datapath->sessions[session->index] == session) {
@@ -507,6 +520,7 @@ enum sg_reason sg_server_session_open(struct sg_datapath *datapath, const struct
     session->datapath = datapath;
     session->who = *who;
     session->who.bev = NULL;
+    sg_permits_init(&session->permits, datapath->worker, &session->who);
     session->armed_ms = SG_NEVER;
     session->renewal = (struct sg_renewal){.other_ends_ms = SG_NEVER, .grace_ends_ms = SG_NEVER};
     sg_session_init(&session->core, SG_ROLE_SERVER, &session_ops, session, now_ms);

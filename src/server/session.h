@@ -44,6 +44,7 @@ struct sg_server_session {
     struct sg_server_channel *pending; /* not confirmed yet; never beside old */
     struct sg_server_channel *old;     /* still opens what was under way when current took over */
     struct sg_renewal renewal;
+    struct sg_permits permits;
     struct sg_session core;
     struct sg_assoc_table assocs;
     struct sg_squeue waiting;

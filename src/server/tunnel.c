@@ -2,6 +2,7 @@
 #include "server/tunnel.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
@@ -11,6 +12,7 @@
 #include "core/socks5.h"
 #include "net/clock.h"
 #include "net/relay.h"
+#include "net/sockaddr.h"
 #include "server/leaving.h"
 #include "server/policy.h"
 #include "server/server.h"
@@ -98,6 +100,47 @@ void sg_tunnel_fail(struct sg_tunnel *tunnel, uint8_t rep)
     end_tunnel(tunnel);
 }
 
+/* --- policy --- */
+
+void sg_tunnel_aim(struct sg_tunnel *tunnel, const struct sg_target *target, uint16_t port)
+{
+    tunnel->at = (struct sg_endpoint){.port = port};
+    if (target->atyp == SG_ATYP_NAME) {
+        tunnel->name_len = target->name_len;
+        memcpy(tunnel->name, target->name, target->name_len);
+    } else if (!(tunnel->setup->command == SG_RULE_BIND && sg_ip_is_unspecified(&target->ip))) {
+        tunnel->at.ip = sg_ip_unmap(&target->ip);
+    }
+}
+
+struct sg_verdict sg_tunnel_judge(const struct sg_tunnel *tunnel, const struct sg_endpoint *at)
+{
+    const struct sg_rule_asker asker = {
+        .user = tunnel->who.user, .from = tunnel->who.peer.ip, .command = tunnel->setup->command};
+    const struct sg_rule_target target = {.name = tunnel->name_len > 0 ? tunnel->name : NULL,
+                                          .name_len = tunnel->name_len,
+                                          .ip = at->ip,
+                                          .port = at->port};
+    return sg_verdict_of(tunnel->worker->policy, &asker, &target);
+}
+
+void sg_tunnel_tell(const struct sg_tunnel *tunnel, const struct sg_verdict *verdict, const struct sg_endpoint *at)
+{
+    struct sg_target target = sg_endpoint_target(at);
+    if (tunnel->name_len > 0)
+        target = (struct sg_target){
+            .atyp = SG_ATYP_NAME, .name_len = tunnel->name_len, .name = tunnel->name, .port = at->port};
+    sg_verdict_tell(verdict->rule, tunnel->who.user, &tunnel->who.peer, tunnel->setup->command, &target);
+}
+
+void sg_tunnel_refuse(struct sg_tunnel *tunnel, const struct sg_verdict *verdict, const struct sg_endpoint *at)
+{
+    sg_tunnel_tell(tunnel, verdict, at);
+    sg_tunnel_fail(tunnel, sg_verdict_reply(verdict));
+}
+
+/* --- the relay --- */
+
 /* The client's leg is the first: what it sends goes up. */
 static enum sg_quota_way way_of(bool from_b)
 {
@@ -145,6 +188,7 @@ void sg_tunnel_join(struct sg_tunnel *tunnel, int fd)
         end_tunnel(tunnel);
         return;
     }
+    tunnel->at = sg_socket_peer(fd);
     tunnel->setup->dispose(tunnel);
     tunnel->state = NULL;
     struct bufferevent *client = tunnel->who.bev;
@@ -156,11 +200,13 @@ void sg_tunnel_join(struct sg_tunnel *tunnel, int fd)
         end_tunnel(tunnel);
 }
 
-void sg_tunnels_users_changed(struct sg_worker *worker)
+void sg_tunnels_policy_changed(struct sg_worker *worker)
 {
     for (struct sg_tunnel *t = worker->tunnels, *next; t; t = next) {
         next = t->next;
-        if (!sg_policy_user_valid(worker->policy, t->who.user, t->who.credential_digest))
+        struct sg_verdict verdict = sg_tunnel_judge(t, &t->at);
+        if (verdict.outcome == SG_RULES_DENY ||
+            !sg_policy_user_valid(worker->policy, t->who.user, t->who.credential_digest))
             end_tunnel(t);
     }
 }

@@ -9,6 +9,7 @@
 
 #include "core/addr.h"
 #include "server/channel_conn.h"
+#include "server/verdict.h"
 
 struct bufferevent;
 struct sg_relay;
@@ -18,6 +19,7 @@ struct sg_worker;
 /* What a tunnel does before it relays; freed by dispose when the tunnel ends or starts to relay. */
 struct sg_tunnel_setup {
     void (*dispose)(struct sg_tunnel *tunnel);
+    enum sg_rule_command command;
 };
 
 struct sg_tunnel {
@@ -27,6 +29,9 @@ struct sg_tunnel {
     const struct sg_tunnel_setup *setup;
     void *state; /* of the setup */
     struct sg_relay *relay;
+    struct sg_endpoint at; /* the other end; family 0, port 0: not known yet */
+    uint8_t name_len;      /* 0: none was given */
+    uint8_t name[255];
 };
 
 /* The client asked for CONNECT or BIND: both take the handover over in any case, its slot, a connection, included. */
@@ -44,8 +49,17 @@ void sg_tunnel_fail(struct sg_tunnel *tunnel, uint8_t rep);
 /* The connected socket of the other leg (taken over): relays until the end. */
 void sg_tunnel_join(struct sg_tunnel *tunnel, int fd);
 
-/* Ends the tunnels of users who are not valid any more; of all. */
-void sg_tunnels_users_changed(struct sg_worker *worker);
+/* What the client asked for, and a port only if policy shall look at it: to be said before anything is judged. */
+void sg_tunnel_aim(struct sg_tunnel *tunnel, const struct sg_target *target, uint16_t port);
+/* What policy says to an address of the target. */
+struct sg_verdict sg_tunnel_judge(const struct sg_tunnel *tunnel, const struct sg_endpoint *at);
+/* Logs a verdict, if its rule wants that. */
+void sg_tunnel_tell(const struct sg_tunnel *tunnel, const struct sg_verdict *verdict, const struct sg_endpoint *at);
+/* Refuses by a verdict that is not ALLOW: tells it, answers, and ends the tunnel. */
+void sg_tunnel_refuse(struct sg_tunnel *tunnel, const struct sg_verdict *verdict, const struct sg_endpoint *at);
+
+/* Ends the tunnels of users who are not valid any more, and those to where they may not go any more; all. */
+void sg_tunnels_policy_changed(struct sg_worker *worker);
 void sg_tunnels_free_all(struct sg_worker *worker);
 
 #endif

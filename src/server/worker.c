@@ -95,13 +95,13 @@ void sg_worker_turn_to(struct sg_worker *worker, struct sg_policy *policy)
     bool other_users = policy->generation != worker->policy->generation;
     sg_policy_release(worker->policy);
     worker->policy = sg_policy_ref(policy);
+    sg_tunnels_policy_changed(worker);
     if (!other_users)
         return;
     /* some were let in by the old file and have yet to say what they want: they may begin again */
     sg_conns_free_all(worker);
     sg_channel_conns_free_all(worker);
     sg_datapath_users_changed(worker->datapath);
-    sg_tunnels_users_changed(worker);
 }
 
 void sg_worker_status(const struct sg_worker *worker, struct json_t *status)

@@ -63,7 +63,8 @@ struct sg_worker *sg_worker_new(struct sg_server *server, unsigned index, const 
 void sg_worker_close(struct sg_worker *worker);
 void sg_worker_free(struct sg_worker *worker);
 
-/* On the worker's loop: there is a new policy (a reference is taken). Ends what the users in it may not have. */
+/* On the worker's loop: there is a new policy (a reference is taken). Ends what the users in it may not have, and
+ * relays to where they may not go; datagrams are judged as they come. */
 void sg_worker_turn_to(struct sg_worker *worker, struct sg_policy *policy);
 
 /* On the worker's loop. */

@@ -15,9 +15,10 @@ from harness import TcpServer, receive, socks_address, sum_ledger
 
 CHANNEL = 0xE8
 SUITE = 2  # XChaCha20-Poly1305
-DATAGRAM, PATH, PING, PONG, CLOSE, CLOSED, ALIVE, REFUSED = range(1, 9)
+DATAGRAM, PATH, PING, PONG, CLOSE, CLOSED, ALIVE, REFUSED, CONFIRM, RENEW = range(1, 11)
+KEPT, LOST = 1, 2
 PROBE, PROBE_ANSWER, CHALLENGE, RESPONSE, KEEPALIVE = range(0x10, 0x15)
-REASONS = {1: 'normal', 3: 'idle', 4: 'protocol', 5: 'unauthorized', 7: 'limit', 8: 'policy', 9: 'resolve_failed',
+REASONS = {1: 'normal', 3: 'idle', 4: 'protocol', 5: 'unauthorized', 6: 'busy', 7: 'limit', 8: 'policy', 9: 'resolve_failed',
            12: 'too_big', 14: 'timeout', 15: 'assoc_closed', 16: 'suite', 17: 'not_offered'}
 
 
@@ -137,24 +138,27 @@ class Refused(Exception):
 class Channel:
     """An open channel: control messages by say and hear, records by send_udp and hear_udp."""
 
-    def __init__(self, port, invite, source='127.0.0.1'):
+    def __init__(self, port, invite, source='127.0.0.1', handle=None, udp=None):
+        """With a handle RESUME instead of OPEN; udp is a socket to go on with."""
         self.tls = Tls(port, source=source).greet(invite)
-        self.tls.sendall(request(CHANNEL) + open_block())
+        self.tls.sendall(request(CHANNEL) + (open_block(verb=2, extra=field(0x8003, handle)) if handle else open_block()))
         code, _ = self.tls.reply()
         fields = self.tls.block()
         if code != 0:
             reason = struct.unpack('!H', fields[13])[0]
             self.tls.close()
             raise Refused(code, REASONS.get(reason, reason))
-        self.id = fields[5]
+        self.id, self.handle = fields[5], fields[3]
+        self.resumed = fields[14][0] if 14 in fields else None
         self.max_senders = struct.unpack('!H', fields[7])[0]
         secret = self.tls.ssl.export_keying_material(b'EXPORTER-sealgram-v1', 32, self.id + struct.pack('!H', SUITE))
         self.up, self.down = (HKDFExpand(hashes.SHA256(), 32, label).derive(secret)
                               for label in (b'sealgram1 c2s', b'sealgram1 s2c'))
         self.sender, self.counter = os.urandom(8), 0
-        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.udp.bind((source, 0))
-        self.udp.connect(('127.0.0.1', port))
+        self.udp = udp or socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        if not udp:
+            self.udp.bind((source, 0))
+            self.udp.connect(('127.0.0.1', port))
         self.udp.settimeout(5)
 
     def say(self, kind, body=b''):
@@ -188,8 +192,9 @@ class Channel:
         self.udp.send(self.seal(text, **how))
 
     def hear_udp(self, sock=None):
-        """The plaintext of the next record."""
-        record = (sock or self.udp).recv(65536)
+        """The plaintext of the next record of this channel."""
+        while (record := (sock or self.udp).recv(65536))[1:9] != self.id:
+            pass
         return bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(record[25:], record[:1], record[1:25], self.down)
 
     def hear_datagram(self, sock=None):

@@ -24,7 +24,7 @@ from harness import ROOT, SEALGRAM, run, wait_for
 OK, FAILED, USAGE, CONFIG = 0, 1, 2, 3
 FILES = ['cert.pem', 'key.pem', 'server.yaml', 'users']
 COMMANDS = ['init', 'invite', 'users', 'passwd', 'revoke', 'renew-cert', 'server', 'client', 'status',
-            'doctor']
+            'doctor', 'policy']
 INVITE = re.compile(r'sealgram://([^:@]+)(?::(sgt1_[A-Za-z0-9_-]{43}))?@(\[[0-9a-f:]+\]|[^:/]+):(\d+)'
                     r'/\?pin=sha256:([A-Za-z0-9_-]{43})\n')
 

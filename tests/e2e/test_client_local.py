@@ -476,7 +476,7 @@ def test_port_in_use(keys):
     ([], 'INVITE is missing'),
     (['--socks', '0.0.0.0:1080', '-'], '--socks 0.0.0.0:1080: not a loopback address'),
     (['--socks', 'nonsense', '-'], '--socks nonsense: not of the form ADDR:PORT'),
-    (['--forward', 'sctp:127.0.0.1:1=h:2', '-'], 'must begin with udp: or tcp:'),
+    (['--forward', 'sctp:127.0.0.1:1=h:2', '-'], 'must begin with udp:, udp-only: or tcp:'),
     (['--forward', 'udp:127.0.0.1:1', '-'], 'not of the form udp:LISTEN=TARGET'),
     (['--forward', 'udp:host:1=h:2', '-'], 'LISTEN is not of the form ADDR:PORT'),
     (['--forward', 'udp:127.0.0.1:1=h', '-'], 'TARGET is not of the form HOST:PORT'),

@@ -126,6 +126,7 @@ def test_whichever_worker_takes_the_connection(lab, echo):
     assert [worker['sessions'] for worker in after['workers']] == [worker['sessions'] for worker in before['workers']]
     assert (after['sessions'], after['sessions_opened'], after['sessions_resumed']) == (1, 1, 8)
     assert len(echo.sources) == 1
+    assert pair.server.err.count('session of alice has lost its connection') == 8, 'none broke but those that were cut'
     assert sum(worker['handshakes'] > 0 for worker in after['workers']) > 1
 
 

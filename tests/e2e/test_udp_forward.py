@@ -76,3 +76,42 @@ def test_sizes_from_nothing_to_the_largest(lab, echo):
     for ledger in (server.status()['up'], server.status()['down'], client.status()['up'], client.status()['down']):
         assert ledger['received'] == sum_ledger(ledger)
         assert sum(ledger['drops'].values()) == 0
+
+
+def test_a_forward_whose_datagrams_never_take_the_stream(lab, echo):
+    """What fits into a record arrives, a byte more is too_big there, and goes by the stream from an ordinary forward."""
+    target = f'127.0.0.1:{echo.address[1]}'
+    server, client = lab.pair('--forward', f'udp-only:127.0.0.1:0={target}', '--forward', f'udp:127.0.0.1:0={target}')
+    wait_for(lambda: client.status()['record_max'] == 65507 and server.status()['sessions_on_udp'] == 1, 5, 'the size')
+    longest = client.status()['datagram_max_ipv4']
+    assert longest == 65507 - 41 - 4 - 7 and client.status()['datagram_max_ipv6'] == longest - 12
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as only, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_way:
+        only.connect(client.forwards[0])
+        any_way.connect(client.forwards[1])
+        for sock in only, any_way:
+            sock.settimeout(5)
+            sock.send(bytes(longest))
+            assert len(sock.recv(65536)) == longest
+        before = client.status()['up']
+        assert before['drops'].get('too_big', 0) == 0
+        only.send(bytes(longest + 1))
+        any_way.send(bytes(longest + 1))
+        assert len(any_way.recv(65536)) == longest + 1
+        after = client.status()['up']
+        assert after['drops']['too_big'] == 1 and after['streamed'] == before['streamed'] + 1
+        only.send(b'and on')
+        assert only.recv(100) == b'and on'
+
+
+def test_it_is_dropped_while_there_is_no_udp(lab, echo):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:  # nobody reads there
+        closed.bind(('127.0.0.1', 0))
+        _, client = lab.pair('--forward', f'udp-only:127.0.0.1:0=127.0.0.1:{echo.address[1]}',
+                             config=f'advertise: 127.0.0.1:{closed.getsockname()[1]}')
+        assert client.words['path'] == 'stream'
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as app:
+            app.sendto(b'x', client.forwards[0])
+            wait_for(lambda: client.status()['up']['drops'].get('no_path') == 1, 5, 'the drop')
+    status = client.status()
+    assert status['up']['streamed'] == 0 and echo.count == 0
+    assert (status['datagram_max_ipv4'], status['datagram_max_ipv6']) == (None, None)

@@ -11,10 +11,8 @@
 
 static struct sg_authenticator_question ask(const char *user, const char *secret, bool is_token, const char *address)
 {
-    struct sg_authenticator_question question = {.user = user,
-                                                 .secret = (const uint8_t *)secret,
-                                                 .secret_len = strlen(secret),
-                                                 .is_token = is_token};
+    struct sg_authenticator_question question = {
+        .user = user, .secret = (const uint8_t *)secret, .secret_len = strlen(secret), .is_token = is_token};
     assert_int_equal(sg_ip_parse(address, &question.address), SG_OK);
     return question;
 }
@@ -26,10 +24,13 @@ static void asks_in_json(void **state)
         const char *user, *secret, *address, *line;
         bool is_token;
     } cases[] = {
-        {"alice", "s3cret", "192.0.2.1", "{\"user\":\"alice\",\"password\":\"s3cret\",\"address\":\"192.0.2.1\"}", false},
-        {"alice", "sgt1_x", "2001:db8::1", "{\"user\":\"alice\",\"token\":\"sgt1_x\",\"address\":\"2001:db8::1\"}", true},
+        {"alice", "s3cret", "192.0.2.1", "{\"user\":\"alice\",\"password\":\"s3cret\",\"address\":\"192.0.2.1\"}",
+         false},
+        {"alice", "sgt1_x", "2001:db8::1", "{\"user\":\"alice\",\"token\":\"sgt1_x\",\"address\":\"2001:db8::1\"}",
+         true},
         {"a\"\\\n", "\x7f\"}\r", "192.0.2.1",
-         "{\"user\":\"a\\u0022\\u005c\\u000a\",\"password\":\"\\u007f\\u0022}\\u000d\",\"address\":\"192.0.2.1\"}", false},
+         "{\"user\":\"a\\u0022\\u005c\\u000a\",\"password\":\"\\u007f\\u0022}\\u000d\",\"address\":\"192.0.2.1\"}",
+         false},
         {"\303\274", "\342\202\254\360\237\230\200", "192.0.2.1",
          "{\"user\":\"\303\274\",\"password\":\"\342\202\254\360\237\230\200\",\"address\":\"192.0.2.1\"}", false},
     };
@@ -47,8 +48,8 @@ static void asks_in_json(void **state)
 static void asks_no_nonsense(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"\377",         "\300\200",     "\355\240\200", "\364\220\200\200",
-                                      "\342\202",     "x\200",        "\340\200\257", "\370\210\200\200\200"};
+    static const char *const bad[] = {"\377",     "\300\200", "\355\240\200", "\364\220\200\200",
+                                      "\342\202", "x\200",    "\340\200\257", "\370\210\200\200\200"};
     char line[512];
     size_t len = 0;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -73,7 +74,8 @@ static void takes_answers(void **state)
     assert_true(decode("{\"ok\":true}", &answer) && answer.ok);
     assert_string_equal(answer.user, "alice");
     assert_int_equal(answer.groups.count, 0);
-    assert_true(decode("{\"ok\": true, \"user\": \"bob@x\", \"groups\": [\"staff\", \"night\"], \"more\": 1}", &answer));
+    assert_true(
+        decode("{\"ok\": true, \"user\": \"bob@x\", \"groups\": [\"staff\", \"night\"], \"more\": 1}", &answer));
     assert_string_equal(answer.user, "bob@x");
     assert_int_equal(answer.groups.count, 2);
     assert_string_equal(answer.groups.names[1], "night");

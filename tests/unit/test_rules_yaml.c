@@ -121,7 +121,7 @@ static void refuses_wrong_conditions(void **state)
         char text[128], shown[32] = "", expected[128];
         sscanf(hosts[i][0] == '\'' ? hosts[i] + 1 : hosts[i], "%31[^']", shown);
         snprintf(text, sizeof text, RULE "  host: %s\n", hosts[i]);
-        snprintf(expected, sizeof expected, "4: host: '%s' is neither a name nor \"*.\" and a name", shown);
+        snprintf(expected, sizeof expected, "4: host: '%s' is neither a name nor \"*.NAME\" (in quotes)", shown);
         refuse(text, expected);
     }
     static const char *const ports[] = {
