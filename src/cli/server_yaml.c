@@ -38,8 +38,8 @@ static void write_place(FILE *file, const struct sg_server_yaml *yaml)
         "# client_ca: client_ca.pem\n\n"
         "# Certificates that other names map to users with credential certificate; the first that fits, then the CN.\n"
         "# certificate_users:\n"
-        "#   - san: \"email:alice@example.org\"\n#     user: alice\n"
-        "#   - subject: \"CN=Bob,O=Example\"\n#     user: bob\n\n"
+        "#   - {san: \"email:alice@example.org\", user: alice}\n"
+        "#   - {subject: \"CN=Bob,O=Example\", user: bob}\n\n"
         "# Revocation lists of that CA (PEM). The file is read again when it changes.\n"
         "# client_crl: client_crl.pem\n\n"
         "# Where `sealgram status` asks, if not in the run directory.\n"
@@ -58,6 +58,19 @@ static void write_policy(FILE *file, const struct sg_server_yaml *yaml)
           file);
     fputs(yaml->allow_count > 0 ? "allow:\n" : "# allow:\n#   - \"10.0.0.0/8\"\n", file);
     write_list(file, yaml->allow, yaml->allow_count);
+    fputs("\n# Who may send where: the first rule that matches decides. Without rules all is allowed that the list "
+          "above\n"
+          "# leaves open; with them, what no rule matches is refused. Conditions, each one value or a list: user, "
+          "group,\n"
+          "# from (the client's network), command (udp, connect, bind), protocol (udp, tcp), to (the target's "
+          "network), host\n"
+          "# (a name, or \"*.example.org\"), port (N or FIRST-LAST). `sealgram policy test` tells which rule decides.\n"
+          "# groups: {staff: [alice, bob]}\n"
+          "# rules:\n"
+          "#   - {name: dns, command: udp, to: 9.9.9.9, port: 53, action: allow}\n"
+          "#   - {name: no-mail, port: [25, 465], action: deny, reply: 5, log: true}\n"
+          "#   - {name: web, group: staff, protocol: tcp, port: [80, 443], action: allow}\n",
+          file);
     fputs(
         "\n# From where SOCKS5 is spoken without TLS, user names and passwords in the clear. Nowhere by default.\n"
         "# plain_socks:\n#   from: []\n\n"
@@ -112,7 +125,7 @@ static void write_numbers(FILE *file, const struct sg_config *defaults)
           "# wait. A day is one of UTC. The user's own setting comes first, then the largest of the user's groups.\n"
           "# user_limits:\n#   alice:\n#     sessions: 4\n#     associations: 256\n#     connections: 64\n"
           "#     up_bits_per_second: 20M\n#     down_bits_per_second: 100M\n#     datagrams_per_second: 10k\n"
-          "#     bytes_per_day: 50G\n# group_limits:\n#   guests:\n#     bytes_per_day: 1G\n",
+          "#     bytes_per_day: 50G\n# group_limits:\n#   staff:\n#     bytes_per_day: 1G\n",
           file);
     fprintf(file,
             "\n# When an association without datagrams ends; dns_seconds is for one that only asked port 53. Clients "
