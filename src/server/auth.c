@@ -175,11 +175,13 @@ static void let_join(struct sg_auth *auth, struct sg_auth_job *job)
     enum sg_err err = sg_devices_join(auth->devices, job->user, &job->claim, job->users);
     int error = errno;
     if (err == SG_OK)
-        sg_log(SG_LOG_INFO, "a device of %s joined: %zu of %u", job->user,
-               sg_devices_count(auth->devices, job->claim.token), job->claim.uses);
+        sg_log_event(SG_LOG_INFO, "device_joined", SG_LOG_FIELDS(sg_log_word("user", job->user)),
+                     "a device of %s joined: %zu of %u", job->user, sg_devices_count(auth->devices, job->claim.token),
+                     job->claim.uses);
     else if (err != SG_ERR_FULL)
-        sg_log(SG_LOG_ERROR, "a device of %s cannot join, the list of devices cannot be written: %s", job->user,
-               strerror(error));
+        sg_log_event(SG_LOG_ERROR, "device_refused", SG_LOG_FIELDS(sg_log_word("user", job->user)),
+                     "a device of %s cannot join, the list of devices cannot be written: %s", job->user,
+                     strerror(error));
     job->result.good = err == SG_OK;
     job->result.why = err == SG_ERR_FULL ? invite_used_up : NULL;
 }

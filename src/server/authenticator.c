@@ -180,8 +180,9 @@ static void on_answer(struct sg_authenticator *authenticator, const struct sg_he
         return;
     if (message->status == SG_HELPER_ANSWERED && !sg_authenticator_decode(message->line, len, asked->user, &answer)) {
         answer = (struct sg_authenticator_answer){.failed = true};
-        sg_log(SG_LOG_ERROR, "the authenticator's answer cannot be used: it is {\"ok\": true or false, \"user\": NAME, "
-                             "\"groups\": [NAME, at most 8]}, the last two if it likes");
+        sg_log_event(SG_LOG_ERROR, "authenticator", NULL,
+                     "the authenticator's answer cannot be used: it is {\"ok\": true or false, \"user\": NAME, "
+                     "\"groups\": [NAME, at most 8]}, the last two if it likes");
     }
     tell(asked, &answer);
 }
@@ -199,8 +200,9 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
         return;
     }
     event_del(authenticator->readable);
-    sg_log(SG_LOG_ERROR, "the authenticator's helper process is gone: nobody logs in by it until the server is started "
-                         "again");
+    sg_log_event(SG_LOG_ERROR, "authenticator", NULL,
+                 "the authenticator's helper process is gone: nobody logs in by it until the server is started "
+                 "again");
     give_up(authenticator);
 }
 

@@ -17,7 +17,6 @@
 #include "net/clock.h"
 #include "net/control_stream.h"
 #include "net/inbox.h"
-#include "net/log.h"
 #include "net/tls_move.h"
 #include "server/config.h"
 #include "server/datapath.h"
@@ -143,17 +142,17 @@ static void write_reply(struct bufferevent *bev, uint8_t rep, const struct sg_en
     bufferevent_write(bev, bytes, sg_wbuf_len(&w));
 }
 
-void sg_channel_conn_refuse(struct bufferevent *bev, const char *user, enum sg_reason reason)
+void sg_channel_conn_refuse(const struct sg_handover *who, enum sg_reason reason)
 {
     struct sg_endpoint none = {0};
-    write_reply(bev, SG_SOCKS5_REP_GENERAL, &none, NULL, reason);
-    sg_log(SG_LOG_INFO, "session of %s refused: %s", user, sg_reason_text(reason));
+    write_reply(who->bev, SG_SOCKS5_REP_GENERAL, &none, NULL, reason);
+    sg_session_log_refused(who, reason);
 }
 
 /* Refuses, and ends the connection. */
 static void refuse(struct sg_handover *who, enum sg_reason reason)
 {
-    sg_channel_conn_refuse(who->bev, who->user, reason);
+    sg_channel_conn_refuse(who, reason);
     end_connection(who, reason);
 }
 
@@ -198,7 +197,7 @@ static enum sg_reason open_session(struct sg_worker *worker, struct sg_handover 
     if (reason != SG_REASON_NONE)
         return reason;
     *out = session->current;
-    sg_log(SG_LOG_INFO, "session of %s opened: %s", who->user, session->current->suite->name);
+    sg_session_log_start(session);
     return SG_REASON_NONE;
 }
 

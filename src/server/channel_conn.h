@@ -37,7 +37,7 @@ void sg_channel_conn_start(struct sg_worker *worker, const struct sg_handover *h
 void sg_channel_conns_free_all(struct sg_worker *worker);
 
 /* Writes the refusal of a channel; the connection stays the caller's. */
-void sg_channel_conn_refuse(struct bufferevent *bev, const char *user, enum sg_reason reason);
+void sg_channel_conn_refuse(const struct sg_handover *who, enum sg_reason reason);
 
 /*
  * The client asked for UDP ASSOCIATE and policy allows plain UDP from it: takes over bev, usage and its slot, an

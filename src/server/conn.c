@@ -20,6 +20,7 @@
 #include "net/finish.h"
 #include "net/inbox.h"
 #include "net/log.h"
+#include "net/log_text.h"
 #include "net/sockaddr.h"
 #include "net/tls.h"
 #include "server/admission.h"
@@ -119,11 +120,15 @@ static void on_verdict(void *ctx, const struct sg_auth_result *result)
         return;
     }
     char text[SG_ENDPOINT_TEXT_MAX];
-    sg_endpoint_format(&conn->peer, text);
+    sg_log_endpoint(&conn->peer, text);
     if (result->why) /* they were right once: whose they are is no guess */
-        sg_log(SG_LOG_WARN, "credentials of %s refused from %s: %s", conn->user, text, result->why);
+        sg_log_event(SG_LOG_WARN, "auth_failed",
+                     SG_LOG_FIELDS(sg_log_word("client", text), sg_log_word("user", conn->user),
+                                   sg_log_word("cause", result->why)),
+                     "credentials of %s refused from %s: %s", conn->user, text, result->why);
     else
-        sg_log(SG_LOG_WARN, "credentials refused from %s", text);
+        sg_log_event(SG_LOG_WARN, "auth_failed", SG_LOG_FIELDS(sg_log_word("client", text)),
+                     "credentials refused from %s", text);
     conn->worker->refused_auth++;
     sg_conn_finish(conn);
 }
@@ -253,6 +258,7 @@ static void on_handshake(struct sg_conn *conn)
 {
     char name[SG_TLS_NAME_MAX + 1];
     conn->worker->tls_handshakes++;
+    sg_histogram_add(&conn->worker->handshake_us, sg_now_us() - conn->tls_began_us);
     if (sg_cert_users_find(&conn->worker->server->config->cert_users, conn->bev, name) &&
         sg_users_has_kind(conn->worker->policy->users, name, SG_USER_CERTIFICATE)) {
         memcpy(conn->user, name, sizeof conn->user);
@@ -278,9 +284,11 @@ static void on_event(struct bufferevent *bev, short what, void *ctx)
     if (conn->is_tls && !(what & BEV_EVENT_EOF)) {
         char text[SG_TLS_TEXT_MAX];
         char peer[SG_ENDPOINT_TEXT_MAX];
-        sg_endpoint_format(&conn->peer, peer);
+        sg_log_endpoint(&conn->peer, peer);
         (void)sg_tls_error_text(bev, what, text);
-        sg_log(SG_LOG_DEBUG, "connection from %s ended: %s", peer, text);
+        sg_log_event(SG_LOG_DEBUG, "connection_end",
+                     SG_LOG_FIELDS(sg_log_word("client", peer), sg_log_word("cause", text)),
+                     "connection from %s ended: %s", peer, text);
     }
     sg_conn_free(conn);
 }
@@ -297,6 +305,7 @@ static void start_tls(struct sg_conn *conn)
     int fd = conn->fd;
     conn->fd = -1;
     conn->is_tls = true;
+    conn->tls_began_us = sg_now_us();
     conn->bev = sg_tls_accept(conn->worker->base, conn->worker->policy->tls, fd);
     if (conn->bev)
         enable(conn);

@@ -25,6 +25,7 @@ struct sg_conn {
     struct sg_endpoint peer, local;
     int fd; /* until bev has it */
     uint64_t accepted_ms;
+    uint64_t tls_began_us;
     struct event *first_byte;
     struct event *deadline;
     struct bufferevent *bev;

@@ -73,8 +73,8 @@ static void end_process(struct helper *helper, struct process *process, const ch
     process->pause_ms = process->pause_ms == 0 ? PAUSE_MIN_MS : process->pause_ms * 2;
     if (process->pause_ms > PAUSE_MAX_MS)
         process->pause_ms = PAUSE_MAX_MS;
-    sg_log(SG_LOG_WARN, "authenticator %s %s: it is started again in %u ms", helper->options->command[0], why,
-           (unsigned)process->pause_ms);
+    sg_log_event(SG_LOG_WARN, "authenticator", NULL, "authenticator %s %s: it is started again in %u ms",
+                 helper->options->command[0], why, (unsigned)process->pause_ms);
     *process = (struct process){
         .to = -1, .from = -1, .start_ms = sg_now_ms() + process->pause_ms, .pause_ms = process->pause_ms};
 }
@@ -121,7 +121,8 @@ static void start_process(struct helper *helper, struct process *process, char *
     if (pid == 0)
         run_command(helper->options->command, environment, in[0], out[1]);
     if (pid < 0)
-        sg_log(SG_LOG_ERROR, "authenticator %s cannot be started: %s", helper->options->command[0], strerror(errno));
+        sg_log_event(SG_LOG_ERROR, "authenticator", NULL, "authenticator %s cannot be started: %s",
+                     helper->options->command[0], strerror(errno));
     for (unsigned i = 0; i < 2; i++) {
         int theirs = i == 0 ? in[0] : out[1], ours = i == 0 ? in[1] : out[0];
         if (theirs >= 0)

@@ -114,7 +114,7 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
 {
     struct sg_outbound *outbound = ctx;
     struct sg_datapath *datapath = outbound->datapath;
-    unsigned count = 0;
+    unsigned count = 0, brought = 0;
     (void)what;
     /* errors take room of the socket's buffer, so they are fetched also while datagrams never cease */
     if (sg_udp_recv(&datapath->rx, fd) <= 0 || ++outbound->wakes == ERRORS_AFTER) {
@@ -127,7 +127,10 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
         if (quota)
             police(outbound, quota, count);
         outbound->owner->on_packets(outbound, datapath->rx.packets, count);
+        brought += count;
     }
+    if (brought > 0)
+        sg_histogram_add(&datapath->down_batches, brought);
 }
 
 static enum sg_reason open_leg(struct sg_outbound *outbound, uint8_t family)

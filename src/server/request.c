@@ -70,7 +70,7 @@ static bool hand_over(struct sg_conn *conn, struct sg_handover *out)
     }
     sg_usage_release(out->usage);
     if (conn->socks.command == SG_SOCKS5_CMD_CHANNEL) {
-        sg_channel_conn_refuse(conn->bev, conn->user, reason);
+        sg_channel_conn_refuse(out, reason);
         sg_conn_finish(conn);
     } else {
         refuse_request(conn, sg_socks5_rep_of_reason(reason));

@@ -216,3 +216,17 @@ void sg_usage_status(const struct sg_usage_table *table, struct json_t *status)
     json_object_set_new(refused, "bytes_per_day", json_integer((json_int_t)atomic_load(&table->refused_day)));
     json_object_set_new(status, "refused_limits", refused);
 }
+
+void sg_usage_each(struct sg_usage_table *table, sg_usage_fn *fn, void *ctx)
+{
+    pthread_mutex_lock(&table->lock);
+    for (const struct sg_usage *usage = table->first; usage; usage = usage->next) {
+        if (usage->refs == 0)
+            continue; /* kept for its day */
+        uint32_t counts[SG_USAGE_KINDS];
+        for (unsigned i = 0; i < SG_USAGE_KINDS; i++)
+            counts[i] = atomic_load(&usage->counts[i]);
+        fn(ctx, usage->user, counts);
+    }
+    pthread_mutex_unlock(&table->lock);
+}

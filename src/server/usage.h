@@ -43,6 +43,10 @@ void sg_usage_table_turn_to(struct sg_usage_table *table, const uint32_t all[sta
 struct sg_usage *sg_usage_acquire(struct sg_usage_table *table, const char *user, const struct sg_group_names *groups);
 void sg_usage_release(struct sg_usage *usage); /* accepts NULL */
 
+/* What each user has, in any order, under the lock: fn must be quick and take nothing here. */
+typedef void sg_usage_fn(void *ctx, const char *user, const uint32_t counts[static SG_USAGE_KINDS]);
+void sg_usage_each(struct sg_usage_table *table, sg_usage_fn *fn, void *ctx);
+
 /* How many all users have. */
 uint32_t sg_usage_total(const struct sg_usage_table *table, enum sg_usage_kind kind);
 
