@@ -1,5 +1,6 @@
 /* `sealgram client`: reads options and invites, then runs the client. */
 #include "cli/cli.h"
+#include "cli/log_args.h"
 
 #include <argp.h>
 #include <errno.h>
@@ -11,6 +12,7 @@
 #include <sodium.h>
 
 #include "client/client.h"
+#include "net/device.h"
 #include "net/dscp.h"
 #include "net/invite.h"
 #include "net/log.h"
@@ -28,6 +30,8 @@ enum key {
     KEY_SOCKS_USER,
     KEY_SOCKS_PASSWORD,
     KEY_WORKERS,
+    KEY_LOG_FORMAT,
+    KEY_LOG_ADDRESSES,
     KEY_DSCP,
 };
 
@@ -41,6 +45,7 @@ struct arguments {
     const char *password_file;
     char password[256];
     int verbosity;
+    struct sg_cli_log log;
 };
 
 /* LISTEN of an option: an IP address and a port, which may be 0. */
@@ -115,12 +120,17 @@ static void warn_if_readable(FILE *file, const char *name)
 static bool add_invite(struct arguments *args, const char *text, const char *where)
 {
     char problem[SG_INVITE_TEXT_MAX];
+    char error[SG_DEVICE_ERROR_MAX];
     if (args->options.invite_count == INVITES_MAX) {
         sg_log(SG_LOG_ERROR, "%s: more than %d invites", where, INVITES_MAX);
         return false;
     }
     if (!sg_invite_parse(text, &args->invites[args->options.invite_count], problem)) {
         sg_log(SG_LOG_ERROR, "%s: %s", where, problem);
+        return false;
+    }
+    if (!sg_device_name(&args->invites[args->options.invite_count], error)) {
+        sg_log(SG_LOG_ERROR, "%s: %s", where, error);
         return false;
     }
     args->options.invite_count++;
@@ -224,6 +234,8 @@ static const struct argp_option option_list[] = {
     {"status-socket", KEY_STATUS, "PATH", 0, "where `sealgram status` asks", 0},
     {"verbose", 'v', NULL, 0, "log everything", 0},
     {"quiet", 'q', NULL, 0, "log errors only", 0},
+    {"log-format", KEY_LOG_FORMAT, "FORMAT", 0, "log lines as text (default) or json", 0},
+    {"log-addresses", KEY_LOG_ADDRESSES, "HOW", 0, "targets in log lines: full (default) or masked", 0},
     {0},
 };
 
@@ -318,6 +330,12 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     case KEY_NO_SANDBOX:
         args->options.no_sandbox = true;
         return 0;
+    case KEY_LOG_FORMAT:
+        sg_cli_log_format(state, &args->log, value);
+        return 0;
+    case KEY_LOG_ADDRESSES:
+        sg_cli_log_addresses(state, &args->log, value);
+        return 0;
     case KEY_STATUS:
         args->options.status_socket = value;
         return 0;
@@ -348,6 +366,7 @@ int sg_cmd_client(int argc, char **argv)
     if (argp_parse(&argp, argc, argv, 0, NULL, &args) != 0)
         return SG_EXIT_USAGE;
     sg_log_set_level(log_level(args.verbosity));
+    sg_cli_log_apply(&args.log);
     args.options.socks = args.socks;
     args.options.forwards = args.forwards;
     args.options.invites = args.invites;

@@ -33,8 +33,16 @@ static void write_place(FILE *file, const struct sg_server_yaml *yaml)
         "# advertise: \"203.0.113.7:1443\"\n\n"
         "# Files; relative names begin at this file's directory. Only their owner may read key and users.\n"
         "certificate: cert.pem\nkey: key.pem\nusers: users\n\n"
+        "# Devices that joined by invites with --uses: the server writes this file.\n"
+        "# devices: users.devices\n\n"
         "# Client certificates that this CA signed name their user by subject CN (sealgram invite --certificate).\n"
         "# client_ca: client_ca.pem\n\n"
+        "# Certificates that other names map to users with credential certificate; the first that fits, then the CN.\n"
+        "# certificate_users:\n"
+        "#   - {san: \"email:alice@example.org\", user: alice}\n"
+        "#   - {subject: \"CN=Bob,O=Example\", user: bob}\n\n"
+        "# Revocation lists of that CA (PEM). The file is read again when it changes.\n"
+        "# client_crl: client_crl.pem\n\n"
         "# The control socket (`sealgram status`, `reload`, `kick`), if not in the run directory.\n"
         "# status_socket: /run/sealgram/control.sock\n\n"
         "# Who to become once the ports are open, if started as root. The files above must belong to that user.\n"
@@ -58,6 +66,19 @@ static void write_policy(FILE *file, const struct sg_server_yaml *yaml)
           file);
     fputs(yaml->allow_count > 0 ? "allow:\n" : "# allow:\n#   - \"10.0.0.0/8\"\n", file);
     write_list(file, yaml->allow, yaml->allow_count);
+    fputs("\n# Who may send where: the first rule that matches decides. Without rules all is allowed that the list "
+          "above\n"
+          "# leaves open; with them, what no rule matches is refused. Conditions, each one value or a list: user, "
+          "group,\n"
+          "# from (the client's network), command (udp, connect, bind), protocol (udp, tcp), to (the target's "
+          "network), host\n"
+          "# (a name, or \"*.example.org\"), port (N or FIRST-LAST). `sealgram policy test` tells which rule decides.\n"
+          "# groups: {staff: [alice, bob]}\n"
+          "# rules:\n"
+          "#   - {name: dns, command: udp, to: 9.9.9.9, port: 53, action: allow}\n"
+          "#   - {name: no-mail, port: [25, 465], action: deny, reply: 5, log: true}\n"
+          "#   - {name: web, group: staff, protocol: tcp, port: [80, 443], action: allow}\n",
+          file);
     fputs(
         "\n# From where SOCKS5 is spoken without TLS, user names and passwords in the clear. Nowhere by default.\n"
         "# plain_socks:\n#   from: []\n\n"
@@ -99,6 +120,21 @@ static void write_numbers(FILE *file, const struct sg_config *defaults)
         file);
     for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++)
         fprintf(file, "#   %s: %" PRIu32 "\n", limits[i].name, limits[i].value);
+    fprintf(
+        file,
+        "\n# A program that is asked about every password or token that the user file does not know: a line of JSON\n"
+        "# in, a line of JSON out (server.yaml(5)). This one lets nobody in.\n"
+        "# authenticator:\n#   command: [\"/bin/false\"]\n#   timeout_seconds: %" PRIu32 "\n#   processes: %" PRIu32
+        "\n",
+        defaults->authenticator.timeout_seconds, defaults->authenticator.processes);
+    fputs("\n# What single users, or each user of a group, may have instead; and how much they may carry, payload of\n"
+          "# datagrams and streams together. Numbers may end in k, M, G or T. Datagrams over a rate are dropped, "
+          "streams\n"
+          "# wait. A day is one of UTC. The user's own setting comes first, then the largest of the user's groups.\n"
+          "# user_limits:\n#   alice:\n#     sessions: 4\n#     associations: 256\n#     connections: 64\n"
+          "#     up_bits_per_second: 20M\n#     down_bits_per_second: 100M\n#     datagrams_per_second: 10k\n"
+          "#     bytes_per_day: 50G\n# group_limits:\n#   staff:\n#     bytes_per_day: 1G\n",
+          file);
     fprintf(file,
             "\n# When an association without datagrams ends; dns_seconds is for one that only asked port 53. Clients "
             "get fresh\n"
@@ -109,6 +145,19 @@ static void write_numbers(FILE *file, const struct sg_config *defaults)
             defaults->timeouts.renew_ms / 1000, defaults->timeouts.grace_ms / 1000);
 }
 
+static void write_seeing(FILE *file)
+{
+    fputs(
+        "\n# What is logged: error, warning, info or debug; as text or json lines; addresses of clients masked (an "
+        "IPv4\n"
+        "# address without its last number, an IPv6 address to /48) or full.\n"
+        "# log:\n#   level: info\n#   format: text\n#   addresses: masked\n\n"
+        "# Where Prometheus may ask, http://ADDRESS:PORT/metrics; nowhere by default. Another than a loopback address\n"
+        "# needs allow_remote: true, as everyone who reaches it may read. per_user adds what each user has and sent.\n"
+        "# metrics:\n#   listen: \"127.0.0.1:9090\"\n#   allow_remote: false\n#   per_user: false\n",
+        file);
+}
+
 bool sg_server_yaml_write(FILE *file, const struct sg_server_yaml *yaml)
 {
     struct sg_config *defaults = sg_config_new();
@@ -117,6 +166,7 @@ bool sg_server_yaml_write(FILE *file, const struct sg_server_yaml *yaml)
     write_place(file, yaml);
     write_policy(file, yaml);
     write_numbers(file, defaults);
+    write_seeing(file);
     sg_config_free(defaults);
     return true;
 }

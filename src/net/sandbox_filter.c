@@ -44,8 +44,8 @@ static const char *const always[] = {
     "exit_group"};
 
 /* Where files are replaced (enum sg_sandbox_use). */
-static const char *const replacing[] = {"rename",    "renameat", "renameat2", "fsync",
-                                        "fdatasync", "flock",    "fchmod",    "ftruncate"};
+static const char *const replacing[] = {"fchown",    "rename", "renameat", "renameat2", "fsync",
+                                        "fdatasync", "flock",  "fchmod",   "ftruncate"};
 
 static int allow(scmp_filter_ctx filter, const char *name, unsigned count, const struct scmp_arg_cmp *conditions)
 {

@@ -31,7 +31,8 @@ static bool can_read_again(const struct sg_config *config)
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         if (!files[i] || access(files[i], R_OK) == 0)
             continue;
-        sg_log(SG_LOG_ERROR, "%s: %s (user) cannot read it: %s", files[i], config->user, strerror(errno));
+        sg_log_event(SG_LOG_ERROR, "sandbox_failed", NULL, "%s: %s (user) cannot read it: %s", files[i], config->user,
+                     strerror(errno));
         return false;
     }
     return true;
@@ -43,7 +44,7 @@ bool sg_confine_drop(const struct sg_config *config)
     if (config->user && geteuid() == 0 && !config->status_socket)
         give_run_directory(config->user);
     if (!sg_sandbox_drop(config->user, error)) {
-        sg_log(SG_LOG_ERROR, "%s", error);
+        sg_log_event(SG_LOG_ERROR, "sandbox_failed", NULL, "%s", error);
         return false;
     }
     if (geteuid() == 0)
@@ -60,6 +61,9 @@ static void list_directories(const struct sg_config *config, struct sg_sandbox *
     sg_sandbox_add_dir_of(out, SG_SANDBOX_READ, config->key);
     sg_sandbox_add_dir_of(out, SG_SANDBOX_READ, config->users);
     sg_sandbox_add_dir_of(out, SG_SANDBOX_READ, config->client_ca);
+    sg_sandbox_add_dir_of(out, SG_SANDBOX_READ, config->client_crl);
+    sg_sandbox_add_dir_of(out, SG_SANDBOX_REPLACE, config->devices);
+    sg_sandbox_add_dir(out, SG_SANDBOX_READ, "/proc/self"); /* metrics of the process */
     sg_sandbox_add_system(out);
     sg_rundir_path(path);
     if (config->status_socket)
@@ -80,14 +84,15 @@ static bool take(step_fn *step, const struct sg_config *config)
     bool good = step(&sandbox, error);
     sg_sandbox_dispose(&sandbox);
     if (!good)
-        sg_log(SG_LOG_ERROR, "%s", error);
+        sg_log_event(SG_LOG_ERROR, "sandbox_failed", NULL, "%s", error);
     return good;
 }
 
 bool sg_confine_files(const struct sg_config *config)
 {
     if (!config->sandbox)
-        sg_log(SG_LOG_WARN, "sandbox: off in %s: system calls and files are not restricted", config->file);
+        sg_log_event(SG_LOG_WARN, "sandbox_off", NULL, "sandbox: off in %s: system calls and files are not restricted",
+                     config->file);
     return take(sg_sandbox_confine, config);
 }
 

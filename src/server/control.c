@@ -68,8 +68,9 @@ static char *kick(struct sg_server *server, const char *user)
         else
             sg_inbox_call(kick.worker->inbox, kick_at, &kick);
     }
-    sg_log(SG_LOG_INFO, "user %s was kicked: sessions %u, relays %u, plain associations %u", user, kick.kicked.sessions,
-           kick.kicked.relays, kick.kicked.plain);
+    sg_log_event(SG_LOG_INFO, "user_kicked", SG_LOG_FIELDS(sg_log_word("user", user)),
+                 "user %s was kicked: sessions %u, relays %u, plain associations %u", user, kick.kicked.sessions,
+                 kick.kicked.relays, kick.kicked.plain);
     return line("ok: ended: sessions %u, relays %u, plain associations %u\n", kick.kicked.sessions, kick.kicked.relays,
                 kick.kicked.plain);
 }
@@ -98,6 +99,7 @@ bool sg_control_open(struct event_base *base, struct sg_reload *reload, struct s
     }
     *out = sg_control_socket_new(base, chosen ? chosen : path, answer_request, reload);
     if (!*out)
-        sg_log(SG_LOG_ERROR, "cannot listen on %s (status_socket): %s", chosen ? chosen : path, strerror(errno));
+        sg_log_event(SG_LOG_ERROR, "listen_failed", NULL, "cannot listen on %s (status_socket): %s",
+                     chosen ? chosen : path, strerror(errno));
     return *out != NULL;
 }

@@ -1,4 +1,4 @@
-/* One call to each worker's loop. */
+/* One call to each worker's loop, whatever is asked. */
 #include "server/gather.h"
 
 #include <jansson.h>
@@ -8,11 +8,13 @@
 #include "net/json_add.h"
 #include "server/policy.h"
 #include "server/server.h"
+#include "server/usage.h"
 #include "server/users.h"
 #include "server/worker.h"
 
 struct question {
     struct sg_worker *worker;
+    bool metrics;
     json_t *answer;
 };
 
@@ -20,11 +22,13 @@ static void answer_question(void *ctx)
 {
     struct question *question = ctx;
     sg_worker_status(question->worker, question->answer);
+    if (question->metrics)
+        sg_worker_metrics(question->worker, question->answer);
 }
 
-static json_t *ask_worker(struct sg_worker *worker)
+static json_t *ask_worker(struct sg_worker *worker, bool metrics)
 {
-    struct question question = {.worker = worker, .answer = json_object()};
+    struct question question = {.worker = worker, .metrics = metrics, .answer = json_object()};
     if (worker->index == 0)
         answer_question(&question);
     else
@@ -32,7 +36,7 @@ static json_t *ask_worker(struct sg_worker *worker)
     return question.answer;
 }
 
-struct json_t *sg_gather_status(struct sg_server *server)
+static json_t *gather(struct sg_server *server, bool metrics)
 {
     json_t *status = json_object();
     json_t *workers = json_array();
@@ -41,8 +45,9 @@ struct json_t *sg_gather_status(struct sg_server *server)
     json_object_set_new(status, "uptime_seconds",
                         json_integer((json_int_t)((sg_now_ms() - server->started_ms) / 1000)));
     json_object_set_new(status, "users", json_integer((json_int_t)sg_users_count(server->policy->users)));
+    sg_usage_status(server->usage, status);
     for (unsigned i = 0; i < server->worker_count; i++) {
-        json_t *part = ask_worker(server->workers[i]);
+        json_t *part = ask_worker(server->workers[i], metrics);
         sg_json_add(status, part);
         json_array_append_new(workers,
                               json_pack("{s:O?, s:O?, s:O?}", "sessions", json_object_get(part, "sessions"),
@@ -52,4 +57,28 @@ struct json_t *sg_gather_status(struct sg_server *server)
     }
     json_object_set_new(status, "workers", workers);
     return status;
+}
+
+struct json_t *sg_gather_status(struct sg_server *server)
+{
+    return gather(server, false);
+}
+
+static void add_user(void *ctx, const char *user, const uint32_t counts[static SG_USAGE_KINDS])
+{
+    json_object_set_new(ctx, user[0] ? user : "-",
+                        json_pack("{s:I, s:I, s:I}", "sessions", (json_int_t)counts[SG_USAGE_SESSION], "associations",
+                                  (json_int_t)counts[SG_USAGE_ASSOCIATION], "connections",
+                                  (json_int_t)counts[SG_USAGE_CONNECTION]));
+}
+
+struct json_t *sg_gather_metrics(struct sg_server *server)
+{
+    json_t *metrics = gather(server, true);
+    if (!server->config->metrics.per_user)
+        return metrics;
+    json_t *users = json_object();
+    sg_usage_each(server->usage, add_user, users);
+    json_object_set_new(metrics, "user_usage", users);
+    return metrics;
 }

@@ -9,19 +9,19 @@
 #include "server/rules.h"
 #include "server/users.h"
 
-/* Shares everything but the users, which are taken over. */
-static struct sg_policy *copy_but_users(const struct sg_policy *before, struct sg_users *users)
+/* Shares everything but users and tls, which are taken over. */
+static struct sg_policy *copy_but(const struct sg_policy *before, struct sg_users *users, SSL_CTX *tls)
 {
     struct sg_policy *policy = calloc(1, sizeof *policy);
     if (!policy) {
         sg_users_free(users);
+        SSL_CTX_free(tls);
         return NULL;
     }
     atomic_init(&policy->refs, 1);
     policy->generation = before->generation;
     policy->config = sg_config_share(before->config);
-    policy->tls = before->tls;
-    SSL_CTX_up_ref(policy->tls);
+    policy->tls = tls;
     memcpy(policy->ca_digest, before->ca_digest, sizeof policy->ca_digest);
     policy->users = users;
     policy->guard = before->guard;
@@ -29,17 +29,27 @@ static struct sg_policy *copy_but_users(const struct sg_policy *before, struct s
     return policy;
 }
 
+static SSL_CTX *share_tls(SSL_CTX *tls)
+{
+    return SSL_CTX_up_ref(tls) == 1 ? tls : NULL;
+}
+
 struct sg_policy *sg_policy_with_users(const struct sg_policy *before, struct sg_users *users)
 {
-    struct sg_policy *policy = copy_but_users(before, users);
+    struct sg_policy *policy = copy_but(before, users, share_tls(before->tls));
     if (policy)
         policy->generation++;
     return policy;
 }
 
+struct sg_policy *sg_policy_with_tls(const struct sg_policy *before, SSL_CTX *tls)
+{
+    return copy_but(before, sg_users_share(before->users), tls);
+}
+
 struct sg_policy *sg_policy_with_guard(const struct sg_policy *before, const struct sg_guard *guard)
 {
-    struct sg_policy *policy = copy_but_users(before, sg_users_share(before->users));
+    struct sg_policy *policy = copy_but(before, sg_users_share(before->users), share_tls(before->tls));
     if (policy)
         policy->guard = *guard;
     return policy;
@@ -62,6 +72,9 @@ void sg_policy_release(struct sg_policy *policy)
     free(policy);
 }
 
+/* Not all 0, as that of a user without credentials; and no SHA-256 that anybody finds. */
+const uint8_t sg_policy_external_digest[32] = {0xff};
+
 void sg_policy_credential(const struct sg_policy *policy, const char *user, uint8_t out[static 32])
 {
     crypto_hash_sha256_state state;
@@ -79,6 +92,8 @@ bool sg_policy_user_valid(const struct sg_policy *policy, const char *user, cons
     uint8_t now[32];
     if (user[0] == '\0')
         return policy->config->allow_anyone; /* nobody had to authenticate */
+    if (memcmp(digest, sg_policy_external_digest, sizeof now) == 0)
+        return true;
     sg_policy_credential(policy, user, now);
     return sg_users_has(policy->users, user) && sodium_memcmp(now, digest, sizeof now) == 0;
 }

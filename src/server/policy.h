@@ -1,7 +1,7 @@
 /*
- * What holds at one moment: the configuration, the server's TLS identity, the users of the user file, the guard of
- * targets, and the rules. A policy does not change; when a file or the machine's addresses do, a new one takes its
- * place, and each worker turns to it in its own time.
+ * What holds at one moment: the configuration, the server's TLS identity with the revocation lists of client
+ * certificates, the users of the user file, the guard of targets, and the rules. A policy does not change; when a file
+ * or the machine's addresses do, a new one takes its place, and each worker turns to it in its own time.
  */
 #ifndef SG_SERVER_POLICY_H
 #define SG_SERVER_POLICY_H
@@ -37,9 +37,16 @@ struct sg_policy {
 struct sg_policy *sg_policy_build(struct sg_config *config, const struct sg_policy *before,
                                   char error[static SG_POLICY_ERROR_MAX]);
 
-/* The same as before, but for its users, which are taken over; for its guard. NULL when memory is short. */
+/*
+ * The same as before, but for its users, or its TLS context, which are taken over; for its guard. NULL when memory is
+ * short.
+ */
 struct sg_policy *sg_policy_with_users(const struct sg_policy *before, struct sg_users *users);
+struct sg_policy *sg_policy_with_tls(const struct sg_policy *before, SSL_CTX *tls);
 struct sg_policy *sg_policy_with_guard(const struct sg_policy *before, const struct sg_guard *guard);
+
+/* The TLS context of a configuration. NULL, and error has the line to show. */
+SSL_CTX *sg_policy_make_tls(const struct sg_config *config, char error[static SG_POLICY_ERROR_MAX]);
 
 /* The guard as it must be now: addresses of this machine come and go. False: they cannot be listed (errno). */
 bool sg_policy_make_guard(const struct sg_config *config, struct sg_guard *guard);
@@ -50,7 +57,13 @@ void sg_policy_release(struct sg_policy *policy); /* accepts NULL */
 /* What a user logs in with, as a digest: equal as long as none of it changed. */
 void sg_policy_credential(const struct sg_policy *policy, const char *user, uint8_t out[static 32]);
 
-/* What a session, relay or association belongs to must still be so: the user exists with the same credential. */
+/* The digest of who is let in by the authenticator, and not by the user file. */
+extern const uint8_t sg_policy_external_digest[32];
+
+/*
+ * What a session, relay or association belongs to must still be so: the user exists with the same credential. The
+ * authenticator is not asked again.
+ */
 bool sg_policy_user_valid(const struct sg_policy *policy, const char *user, const uint8_t digest[static 32]);
 
 #endif

@@ -14,6 +14,7 @@
 #include "net/log.h"
 #include "net/sockaddr.h"
 #include "net/tls.h"
+#include "net/tls_client_cert.h"
 #include "server/policy.h"
 #include "server/rules.h"
 #include "server/users.h"
@@ -68,7 +69,10 @@ bool sg_policy_make_guard(const struct sg_config *config, struct sg_guard *guard
 
 /* --- TLS --- */
 
-/* All certificates and revocation lists that clients are checked against, in the order of their file. */
+/*
+ * The certificates that clients are checked against, in the order of their file. Revocation lists are not among them:
+ * they are asked when a client comes.
+ */
 static void digest_ca(SSL_CTX *tls, uint8_t out[static 32])
 {
     const STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(SSL_CTX_get_cert_store(tls));
@@ -77,31 +81,26 @@ static void digest_ca(SSL_CTX *tls, uint8_t out[static 32])
     for (int i = 0; i < sk_X509_OBJECT_num(objects); i++) {
         uint8_t one[EVP_MAX_MD_SIZE];
         unsigned len = 0;
-        const X509_OBJECT *object = sk_X509_OBJECT_value(objects, i);
-        const X509 *cert = X509_OBJECT_get0_X509(object);
-        const X509_CRL *crl = X509_OBJECT_get0_X509_CRL(object);
+        const X509 *cert = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
         if (cert && X509_digest(cert, EVP_sha256(), one, &len) == 1)
-            crypto_hash_sha256_update(&state, one, len);
-        else if (crl && X509_CRL_digest(crl, EVP_sha256(), one, &len) == 1)
             crypto_hash_sha256_update(&state, one, len);
     }
     crypto_hash_sha256_final(&state, out);
 }
 
-static bool load_tls(struct sg_policy *policy, char error[static SG_POLICY_ERROR_MAX])
+SSL_CTX *sg_policy_make_tls(const struct sg_config *config, char error[static SG_POLICY_ERROR_MAX])
 {
-    const struct sg_config *config = policy->config;
     char cert_error[SG_CERT_ERROR_MAX], text[SG_TLS_TEXT_MAX];
     if (sg_cert_check(config->key, config->certificate, cert_error) != SG_OK) {
         snprintf(error, SG_POLICY_ERROR_MAX, "%s", cert_error);
-        return false;
+        return NULL;
     }
-    policy->tls = sg_tls_server_ctx(config->certificate, config->key, config->client_ca, text);
-    if (policy->tls)
-        digest_ca(policy->tls, policy->ca_digest);
-    else
-        snprintf(error, SG_POLICY_ERROR_MAX, "%s", text);
-    return policy->tls != NULL;
+    SSL_CTX *tls = sg_tls_server_ctx(config->certificate, config->key, config->client_ca, text);
+    if (tls && (!config->client_crl || sg_tls_add_crl(tls, config->client_crl, text)))
+        return tls;
+    snprintf(error, SG_POLICY_ERROR_MAX, "%s", text);
+    SSL_CTX_free(tls);
+    return NULL;
 }
 
 /* --- users --- */
@@ -114,7 +113,8 @@ static bool load_users(struct sg_policy *policy, char error[static SG_POLICY_ERR
         snprintf(error, SG_POLICY_ERROR_MAX, "%s", users_error);
         return false;
     }
-    if (sg_users_count(policy->users) > 0 || config->allow_anyone || !sg_config_is_exposed(config))
+    if (sg_users_count(policy->users) > 0 || config->allow_anyone || config->authenticator.command ||
+        !sg_config_is_exposed(config))
         return true;
     snprintf(error, SG_POLICY_ERROR_MAX,
              "%s: there is no user, and the server would be reachable from other machines: `sealgram invite DIR USER` "
@@ -141,8 +141,10 @@ struct sg_policy *sg_policy_build(struct sg_config *config, const struct sg_poli
     atomic_init(&policy->refs, 1);
     policy->config = sg_config_share(config);
     policy->rules = sg_rules_ref(config->rules);
-    if (!load_tls(policy, error))
+    policy->tls = sg_policy_make_tls(config, error);
+    if (!policy->tls)
         goto failed;
+    digest_ca(policy->tls, policy->ca_digest);
     if (!sg_policy_make_guard(config, &policy->guard)) {
         snprintf(error, SG_POLICY_ERROR_MAX, "cannot list the own addresses: %s", strerror(errno));
         goto failed;

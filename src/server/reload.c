@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "net/clock.h"
 #include "net/inbox.h"
@@ -71,6 +72,22 @@ static bool same_text(const char *a, const char *b)
     return a && b ? strcmp(a, b) == 0 : a == b;
 }
 
+static bool same_command(char *const *a, char *const *b)
+{
+    bool same = !a == !b;
+    for (size_t i = 0; same && a && (a[i] || b[i]); i++)
+        same = a[i] && b[i] && strcmp(a[i], b[i]) == 0;
+    return same;
+}
+
+/* Who is asked for users, from when on, and for how long. */
+static bool same_authenticator(const struct sg_config *a, const struct sg_config *b)
+{
+    return same_command(a->authenticator.command, b->authenticator.command) &&
+           a->authenticator.processes == b->authenticator.processes &&
+           a->authenticator.timeout_seconds == b->authenticator.timeout_seconds;
+}
+
 static void add_name(char names[static NAMES_MAX], bool differs, const char *name)
 {
     size_t len = strlen(names);
@@ -78,56 +95,81 @@ static void add_name(char names[static NAMES_MAX], bool differs, const char *nam
         snprintf(names + len, NAMES_MAX - len, "%s%s", len > 0 ? ", " : "", name);
 }
 
+static bool same_metrics(const struct sg_config_metrics *a, const struct sg_config_metrics *b)
+{
+    return sg_endpoint_equal(&a->listen, &b->listen) && a->per_user == b->per_user;
+}
+
 /* What sockets, threads and tables were made of. Other values are named, and the old ones put back. */
 static void keep_what_stays(const struct sg_server *server, struct sg_config *fresh, char names[static NAMES_MAX])
 {
-    const struct sg_config *now = server->policy->config;
+    const struct sg_config *first = server->config;
     names[0] = '\0';
-    add_name(names, !same_listen(now, fresh), "listen");
-    add_name(names, now->workers != fresh->workers, "workers");
-    add_name(names, now->udp_ports.first != fresh->udp_ports.first || now->udp_ports.last != fresh->udp_ports.last,
+    add_name(names, !same_listen(first, fresh), "listen");
+    add_name(names, first->workers != fresh->workers, "workers");
+    add_name(names, first->udp_ports.first != fresh->udp_ports.first || first->udp_ports.last != fresh->udp_ports.last,
              "udp_ports");
-    add_name(names, !same_text(now->status_socket, fresh->status_socket), "status_socket");
-    add_name(names, now->limits.password_threads != fresh->limits.password_threads, "limits: password_threads");
-    add_name(names, !same_text(now->user, fresh->user), "user");
-    add_name(names, now->sandbox != fresh->sandbox, "sandbox");
-    memcpy(fresh->listen, now->listen, sizeof fresh->listen);
-    fresh->listen_count = now->listen_count;
-    fresh->workers = now->workers;
-    fresh->udp_ports = now->udp_ports;
+    add_name(names, !same_text(first->status_socket, fresh->status_socket), "status_socket");
+    add_name(names, first->limits.password_threads != fresh->limits.password_threads, "limits: password_threads");
+    add_name(names, !same_text(first->user, fresh->user), "user");
+    add_name(names, first->sandbox != fresh->sandbox, "sandbox");
+    add_name(names, !same_text(first->devices, fresh->devices), "devices");
+    add_name(names, !same_authenticator(first, fresh), "authenticator");
+    add_name(names, memcmp(&first->log, &fresh->log, sizeof first->log) != 0, "log");
+    add_name(names, !same_metrics(&first->metrics, &fresh->metrics), "metrics");
+    memcpy(fresh->listen, first->listen, sizeof fresh->listen);
+    fresh->listen_count = first->listen_count;
+    fresh->workers = first->workers;
+    fresh->udp_ports = first->udp_ports;
     free(fresh->status_socket);
-    fresh->status_socket = now->status_socket ? strdup(now->status_socket) : NULL;
-    fresh->limits.password_threads = now->limits.password_threads;
+    fresh->status_socket = first->status_socket ? strdup(first->status_socket) : NULL;
+    fresh->limits.password_threads = first->limits.password_threads;
     /* the tables have room for as many as there were to be at the start */
     bool too_many = fresh->limits.sessions > server->config->limits.sessions;
     add_name(names, too_many, "limits: sessions");
     if (too_many)
-        fresh->limits.sessions = now->limits.sessions;
+        fresh->limits.sessions = server->policy->config->limits.sessions;
+}
+
+static void read_stats(const struct sg_config *config, struct stat *users, struct stat *crl)
+{
+    memset(users, 0, sizeof *users);
+    memset(crl, 0, sizeof *crl);
+    (void)stat(config->users, users);
+    if (config->client_crl)
+        (void)stat(config->client_crl, crl);
 }
 
 static bool load_config(struct sg_reload *reload, char error[static SG_POLICY_ERROR_MAX])
 {
     struct sg_server *server = reload->server;
     char names[NAMES_MAX];
-    struct stat users_stat = {0};
+    struct stat users_stat, crl_stat;
     struct sg_config *config = sg_config_load(server->config->file, error);
     if (!config)
         return false;
     keep_what_stays(server, config, names);
-    (void)stat(config->users, &users_stat);
+    read_stats(config, &users_stat, &crl_stat);
     struct sg_policy *fresh = sg_policy_build(config, server->policy, error);
     sg_config_free(config);
     if (!fresh)
         return false;
-    if (!sg_server_set_limits(server, fresh->config) || !announce(server, fresh)) {
+    bool good = sg_server_set_limits(server, fresh->config);
+    if (!good)
+        sg_policy_release(fresh);
+    if (!good || !announce(server, fresh)) {
         snprintf(error, SG_POLICY_ERROR_MAX, "out of memory");
         return false;
     }
     reload->users_stat = users_stat;
+    reload->crl_stat = crl_stat;
     reload->guard_ms = sg_now_ms();
     if (names[0])
-        sg_log(SG_LOG_WARN, "%s: these are as they were until a restart: %s", server->config->file, names);
-    sg_log(SG_LOG_INFO, "configuration read again: %zu users", sg_users_count(server->policy->users));
+        sg_log_event(SG_LOG_WARN, "restart_needed", NULL, "%s: these are as they were until a restart: %s",
+                     server->config->file, names);
+    sg_log_event(SG_LOG_INFO, "config_reloaded",
+                 SG_LOG_FIELDS(sg_log_number("users", sg_users_count(server->policy->users))),
+                 "configuration read again: %zu users", sg_users_count(server->policy->users));
     return true;
 }
 
@@ -135,7 +177,7 @@ bool sg_reload_config(struct sg_reload *reload, char error[static SG_POLICY_ERRO
 {
     bool good = load_config(reload, error);
     if (!good)
-        sg_log(SG_LOG_ERROR, "%s: the configuration stays as it was", error);
+        sg_log_event(SG_LOG_ERROR, "config_reload_failed", NULL, "%s: the configuration stays as it was", error);
     return good;
 }
 
@@ -152,14 +194,37 @@ static void reload_users(struct sg_server *server)
     char error[SG_USERS_ERROR_MAX];
     struct sg_users *fresh = NULL;
     if (sg_users_load(server->policy->config->users, &fresh, error) != SG_OK) {
-        sg_log(SG_LOG_ERROR, "%s: the users stay as they were", error);
+        sg_log_event(SG_LOG_ERROR, "users_reload_failed", NULL, "%s: the users stay as they were", error);
         return;
     }
     size_t count = sg_users_count(fresh);
     if (announce(server, sg_policy_with_users(server->policy, fresh)))
-        sg_log(SG_LOG_INFO, "user file read again: %zu users", count);
+        sg_log_event(SG_LOG_INFO, "users_reloaded", SG_LOG_FIELDS(sg_log_number("users", count)),
+                     "user file read again: %zu users", count);
     else
-        sg_log(SG_LOG_ERROR, "out of memory: the users stay as they were");
+        sg_log_event(SG_LOG_ERROR, "users_reload_failed", NULL, "out of memory: the users stay as they were");
+}
+
+/* The time of a credential is over: what it let in ends. */
+static void expire_users(struct sg_server *server)
+{
+    const struct sg_policy *now = server->policy;
+    time_t expiry = sg_users_next_expiry(now->users);
+    struct sg_users *fresh = expiry != 0 && time(NULL) >= expiry ? sg_users_renew(now->users) : NULL;
+    if (fresh && announce(server, sg_policy_with_users(now, fresh)))
+        sg_log_event(SG_LOG_INFO, "credential_expired", NULL, "a credential has expired");
+}
+
+/* The revocation lists are others. */
+static void reload_crl(struct sg_server *server)
+{
+    const struct sg_policy *now = server->policy;
+    char error[SG_POLICY_ERROR_MAX];
+    SSL_CTX *tls = sg_policy_make_tls(now->config, error);
+    if (!tls)
+        sg_log_event(SG_LOG_ERROR, "crl_reload_failed", NULL, "%s: the revocation lists stay as they were", error);
+    else if (announce(server, sg_policy_with_tls(now, tls)))
+        sg_log_event(SG_LOG_INFO, "crl_reloaded", NULL, "revocation lists read again");
 }
 
 static bool same_own(const struct sg_guard *a, const struct sg_guard *b)
@@ -183,7 +248,7 @@ static void look_up_addresses(struct sg_server *server)
 void sg_reload_init(struct sg_reload *reload, struct sg_server *server, const struct sg_config *config)
 {
     *reload = (struct sg_reload){.server = server, .guard_ms = sg_now_ms()};
-    (void)stat(config->users, &reload->users_stat);
+    read_stats(config, &reload->users_stat, &reload->crl_stat);
 }
 
 void sg_reload_watch(struct sg_reload *reload)
@@ -193,6 +258,12 @@ void sg_reload_watch(struct sg_reload *reload)
     if (now_ms >= reload->guard_ms + OWN_ADDRESSES_MS) {
         reload->guard_ms = now_ms;
         look_up_addresses(reload->server);
+    }
+    expire_users(reload->server);
+    const char *crl = reload->server->policy->config->client_crl;
+    if (crl && stat(crl, &st) == 0 && stat_differs(&st, &reload->crl_stat)) {
+        reload->crl_stat = st;
+        reload_crl(reload->server);
     }
     if (stat(reload->server->policy->config->users, &st) != 0 || !stat_differs(&st, &reload->users_stat))
         return;

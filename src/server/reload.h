@@ -16,6 +16,7 @@ struct sg_server;
 struct sg_reload {
     struct sg_server *server;
     struct stat users_stat; /* of the user file as it was loaded */
+    struct stat crl_stat;   /* of the revocation lists */
     uint64_t guard_ms;      /* when the guard was made */
 };
 
@@ -28,7 +29,10 @@ void sg_reload_init(struct sg_reload *reload, struct sg_server *server, const st
  */
 bool sg_reload_config(struct sg_reload *reload, char error[static SG_POLICY_ERROR_MAX]);
 
-/* To be called a few times a second: looks whether the user file or the addresses have changed. */
+/*
+ * To be called a few times a second: looks whether the user file, the revocation lists or the addresses have changed,
+ * or the time of a credential is over.
+ */
 void sg_reload_watch(struct sg_reload *reload);
 
 #endif

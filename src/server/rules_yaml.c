@@ -144,22 +144,34 @@ static bool read_host(struct sg_yaml_reader *reader, struct fy_node *node, const
                           "'%.100s' is neither a name nor \"*.NAME\" (in quotes)", text ? text : "the entry");
 }
 
+/* N, or FIRST-LAST. */
+static bool parse_range(const char *text, struct sg_rule_port_range *out)
+{
+    char *end = NULL;
+    if (!text || text[0] < '1' || text[0] > '9')
+        return false;
+    unsigned long first = strtoul(text, &end, 10), last = first;
+    if (end[0] == '-') {
+        if (end[1] < '1' || end[1] > '9')
+            return false;
+        last = strtoul(end + 1, &end, 10);
+    }
+    *out = (struct sg_rule_port_range){(uint16_t)first, (uint16_t)last};
+    return *end == '\0' && first <= last && last <= 65535;
+}
+
 static bool read_port(struct sg_yaml_reader *reader, struct fy_node *node, const char *key)
 {
     struct sg_rule *rule = reader->base;
     const char *text = sg_yaml_scalar_of(node);
-    char *end = NULL;
-    unsigned long first = text && text[0] >= '1' && text[0] <= '9' ? strtoul(text, &end, 10) : 0;
-    unsigned long last = first;
-    if (end && end[0] == '-')
-        last = end[1] >= '1' && end[1] <= '9' ? strtoul(end + 1, &end, 10) : 0;
-    if (last == 0 || *end != '\0' || first > last || last > 65535)
+    struct sg_rule_port_range range;
+    if (!parse_range(text, &range))
         return sg_yaml_refuse(reader, sg_yaml_first_line(node), key,
                               "'%.100s' is neither a port nor FIRST-LAST, from 1 to 65535", text ? text : "the entry");
-    struct sg_rule_port_range *range = append(&rule->ports, &rule->port_count, sizeof *range);
-    if (!range)
+    struct sg_rule_port_range *place = append(&rule->ports, &rule->port_count, sizeof *place);
+    if (!place)
         return refuse_memory(reader, key);
-    *range = (struct sg_rule_port_range){(uint16_t)first, (uint16_t)last};
+    *place = range;
     return true;
 }
 

@@ -21,11 +21,15 @@
 #include "net/loop.h"
 #include "server/admission.h"
 #include "server/auth.h"
+#include "server/authenticator.h"
 #include "server/confine.h"
 #include "server/control.h"
+#include "server/devices.h"
+#include "server/metrics.h"
 #include "server/policy.h"
 #include "server/reload.h"
 #include "server/usage.h"
+#include "server/user_limits.h"
 #include "server/worker.h"
 
 enum { WATCH_MS = 500, SETTLE_MS = 300, SIGNALS = 3, EXIT_FAILED = 1, EXIT_CONFIG = 3 };
@@ -41,23 +45,33 @@ struct running {
     struct event *signals[SIGNALS];
     struct event *watch;
     struct sg_control_socket *control;
+    struct sg_metrics *metrics; /* NULL: none are configured */
     struct sg_reload reload;
 };
 
+/* Everything that files can get wrong. */
 static bool load(struct sg_server *server, struct sg_config *config)
 {
     char error[SG_POLICY_ERROR_MAX];
     server->policy = sg_policy_build(config, NULL, error);
-    if (!server->policy)
-        sg_log(SG_LOG_ERROR, "%s", error);
-    return server->policy != NULL;
+    if (server->policy && sg_devices_load(config->devices, &server->devices, error) == SG_OK)
+        return true;
+    sg_log_event(SG_LOG_ERROR, "config_refused", NULL, "%s", error);
+    return false;
+}
+
+static void unload(struct sg_server *server)
+{
+    sg_policy_release(server->policy);
+    sg_devices_free(server->devices);
+    sg_config_free(server->limits);
 }
 
 int sg_server_check(struct sg_config *config)
 {
     struct sg_server server = {.config = config};
     bool good = load(&server, config);
-    sg_policy_release(server.policy);
+    unload(&server);
     return good ? 0 : EXIT_CONFIG;
 }
 
@@ -84,7 +98,7 @@ static void on_signal(evutil_socket_t number, short what, void *ctx)
 {
     struct running *running = ctx;
     (void)what;
-    sg_log(SG_LOG_INFO, "%s: ending", number == SIGINT ? "SIGINT" : "SIGTERM");
+    sg_log_event(SG_LOG_INFO, "stopping", NULL, "%s: ending", number == SIGINT ? "SIGINT" : "SIGTERM");
     event_base_loopbreak(running->base);
 }
 
@@ -113,6 +127,13 @@ static bool start_events(struct running *running)
     }
     running->watch = event_new(running->base, -1, EV_PERSIST, on_watch, running);
     return running->watch && event_add(running->watch, &watch) == 0;
+}
+
+static bool start_metrics(struct running *running)
+{
+    if (running->server.config->metrics.listen.ip.family != 0)
+        running->metrics = sg_metrics_new(&running->server, running->base);
+    return running->metrics || running->server.config->metrics.listen.ip.family == 0;
 }
 
 static unsigned count_workers(const struct sg_config *config)
@@ -159,48 +180,58 @@ static bool make_arena(struct sg_server *server)
     server->key_limits = fair_limits(channels);
     server->arena = sg_arena_new(sg_arena_slots(channels, server->key_limits.max_senders), &locked);
     if (!server->arena)
-        sg_log(SG_LOG_ERROR, "out of memory for the keys of %u sessions", sessions);
+        sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "out of memory for the keys of %u sessions", sessions);
     else if (!locked)
-        sg_log(server->config->require_locked_memory ? SG_LOG_ERROR : SG_LOG_WARN,
-               "keys cannot be locked in memory: raise the limit of locked memory (ulimit -l)");
+        sg_log_event(server->config->require_locked_memory ? SG_LOG_ERROR : SG_LOG_WARN, "memory_not_locked", NULL,
+                     "keys cannot be locked in memory: raise the limit of locked memory (ulimit -l)");
     return server->arena != NULL && (locked || !server->config->require_locked_memory);
 }
 
-struct usage_limits {
-    uint32_t user[SG_USAGE_KINDS], all[SG_USAGE_KINDS];
-};
-
-static struct usage_limits usage_limits(const struct sg_config *config)
+/* Under the lock of the usage table; ctx is a configuration that was shared for it. */
+static void limits_of(void *ctx, const char *user, const struct sg_group_names *groups, struct sg_usage_limits *out)
 {
-    return (struct usage_limits){
-        .user = {[SG_USAGE_SESSION] = config->limits.sessions_per_user,
-                 [SG_USAGE_ASSOCIATION] = config->limits.associations_per_user,
-                 [SG_USAGE_CONNECTION] = config->limits.connections_per_user,
-                 [SG_USAGE_RENEWAL] = renewals_per_user(config->limits.sessions)},
-        .all = {[SG_USAGE_SESSION] = config->limits.sessions,
-                [SG_USAGE_ASSOCIATION] = config->limits.associations,
-                [SG_USAGE_CONNECTION] = config->limits.connections,
-                [SG_USAGE_RENEWAL] = renewals(config->limits.sessions)},
-    };
+    const struct sg_config *config = ctx;
+    sg_user_limits_find(config, user, groups, out);
+    out->most[SG_USAGE_RENEWAL] = renewals_per_user(config->limits.sessions);
 }
 
-static bool make_shared(struct sg_server *server)
+struct ceilings {
+    uint32_t of[SG_USAGE_KINDS];
+};
+
+static struct ceilings ceilings(const struct sg_config *config)
 {
+    return (struct ceilings){{
+        [SG_USAGE_SESSION] = config->limits.sessions,
+        [SG_USAGE_ASSOCIATION] = config->limits.associations,
+        [SG_USAGE_CONNECTION] = config->limits.connections,
+        [SG_USAGE_RENEWAL] = renewals(config->limits.sessions),
+    }};
+}
+
+static bool make_shared(struct running *running)
+{
+    struct sg_server *server = &running->server;
+    struct sg_authenticator *authenticator = NULL;
+    if (server->helper >= 0 && !(authenticator = sg_authenticator_new(running->base, server->helper)))
+        return false;
     const struct sg_config *config = server->config;
-    struct usage_limits limits = usage_limits(config);
-    server->usage = sg_usage_table_new(limits.user, limits.all);
+    server->limits = sg_config_share(server->policy->config);
+    server->usage = sg_usage_table_new(ceilings(config).of, limits_of, server->limits);
     server->admission = sg_admission_new(config->limits.unauthenticated, config->limits.unauthenticated_per_address);
-    server->auth = sg_auth_new(config->limits.password_queue);
+    server->auth = sg_auth_new(config->limits.password_queue, server->devices, authenticator);
     return server->usage && server->admission && server->auth;
 }
 
-bool sg_server_set_limits(struct sg_server *server, const struct sg_config *config)
+bool sg_server_set_limits(struct sg_server *server, struct sg_config *config)
 {
-    struct usage_limits limits = usage_limits(config);
+    struct sg_config *before = server->limits;
     if (!sg_admission_turn_to(server->admission, config->limits.unauthenticated,
                               config->limits.unauthenticated_per_address))
         return false;
-    sg_usage_table_turn_to(server->usage, limits.user, limits.all);
+    server->limits = sg_config_share(config);
+    sg_usage_table_turn_to(server->usage, ceilings(config).of, limits_of, server->limits);
+    sg_config_free(before);
     sg_auth_set_queue(server->auth, config->limits.password_queue);
     return true;
 }
@@ -230,19 +261,19 @@ static bool start_threads(struct running *running)
     for (unsigned i = 1; i < server->worker_count && good; i++)
         good = sg_loop_start(running->loops[i]);
     if (!good)
-        sg_log(SG_LOG_ERROR, "cannot start a thread: %s", strerror(errno));
+        sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "cannot start a thread: %s", strerror(errno));
     return good;
 }
 
 static bool start(struct running *running)
 {
     running->server.worker_count = count_workers(running->server.config);
-    if (!make_loops(running) || !make_shared(&running->server) || !start_events(running)) {
-        sg_log(SG_LOG_ERROR, "cannot set up the event loops");
+    if (!make_loops(running) || !make_shared(running) || !start_events(running)) {
+        sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "cannot set up the event loops");
         return false;
     }
     const struct sg_config *config = running->server.config;
-    return make_arena(&running->server) && make_workers(running) && sg_confine_drop(config) &&
+    return make_arena(&running->server) && make_workers(running) && start_metrics(running) && sg_confine_drop(config) &&
            sg_control_open(running->base, &running->reload, &running->control) && sg_confine_files(config) &&
            start_threads(running) && sg_confine_calls(config);
 }
@@ -254,6 +285,7 @@ static void print_ready(const struct sg_config *config)
         char text[SG_ENDPOINT_TEXT_MAX];
         sg_endpoint_format(&config->listen[i], text);
         printf(" %s", text);
+        sg_log_event(SG_LOG_INFO, "listening", SG_LOG_FIELDS(sg_log_word("address", text)), "listening on %s", text);
     }
     putchar('\n');
     if (fflush(stdout) != 0)
@@ -264,6 +296,7 @@ static void stop(struct running *running)
 {
     struct sg_server *server = &running->server;
     sg_control_socket_free(running->control);
+    sg_metrics_free(running->metrics);
     for (unsigned i = 0; i < server->worker_count; i++)
         if (running->loops[i])
             sg_loop_stop(running->loops[i]);
@@ -286,12 +319,12 @@ static void stop(struct running *running)
     sg_usage_table_free(server->usage);
     sg_admission_free(server->admission);
     sg_arena_free(server->arena);
-    sg_policy_release(server->policy);
+    unload(server);
 }
 
-int sg_server_run(struct sg_config *config)
+int sg_server_run(struct sg_config *config, int helper)
 {
-    struct running running = {.server.config = config};
+    struct running running = {.server.config = config, .server.helper = helper};
     running.server.ports.first = config->udp_ports.first;
     running.server.ports.last = config->udp_ports.last;
     const struct sigaction ignore = {.sa_handler = SIG_IGN};

@@ -15,6 +15,7 @@
 
 struct sg_admission;
 struct sg_auth;
+struct sg_devices;
 struct sg_guard;
 struct sg_policy;
 struct sg_usage_table;
@@ -24,8 +25,11 @@ enum { SG_WORKERS_MAX = 256 };
 
 struct sg_server {
     const struct sg_config *config; /* as it was at the start; the one in use is the policy's */
+    struct sg_config *limits;       /* the one whose limits hold, shared: sg_server_set_limits */
+    int helper;                     /* of the authenticator, or -1 */
     struct sg_policy *policy;       /* the newest: workers have their own reference */
     struct sg_auth *auth;
+    struct sg_devices *devices; /* that joined by invites */
     struct sg_usage_table *usage;
     struct sg_admission *admission;
     struct sg_arena *arena;      /* keys of all sessions */
@@ -38,14 +42,15 @@ struct sg_server {
 
 /*
  * Runs until SIGTERM or SIGINT: prints `ready ADDR:PORT...` on standard output once it serves. Returns the exit code:
- * 0 after a signal, 1 if it could not start, 3 if certificates or users are unusable (logged).
+ * 0 after a signal, 1 if it could not start, 3 if certificates or users are unusable (logged). helper is the end of
+ * sg_helper_start for the authenticator, taken over; or -1.
  */
-int sg_server_run(struct sg_config *config);
+int sg_server_run(struct sg_config *config, int helper);
 
 /* Checks what sg_server_run would load, certificates and users too: 0, or 3 after logging why. */
 int sg_server_check(struct sg_config *config);
 
 /* The limits of a configuration hold from now on. False when memory is short, and nothing has changed. */
-bool sg_server_set_limits(struct sg_server *server, const struct sg_config *config);
+bool sg_server_set_limits(struct sg_server *server, struct sg_config *config);
 
 #endif

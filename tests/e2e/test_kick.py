@@ -33,7 +33,7 @@ def test_all_that_a_user_has_open_ends(lab, echo, tcp_echo):
     assert (done.returncode, done.stderr) == (0, '')
     assert done.stdout == 'ended: sessions 2, relays 2, plain associations 0\n' and port
     assert 'sealgram: info: user alice was kicked: sessions 2, relays 2, plain associations 0\n' in server.err
-    assert server.err.count('session of alice ended: ended by the operator\n') == 2
+    assert server.err.count('session of alice ended: ended by the operator; ') == 2
     for relay in relays[:2]:
         assert is_over(relay)
     relays[2].sendall(b'still here')

@@ -232,7 +232,7 @@ def test_a_path_that_becomes_narrower(lab, mtu, icmp, found):
 @pytest.mark.parametrize('change', ['another network', 'a further network', 'another way'])
 def test_a_machine_that_changes_its_addresses(lab, network, change):
     """The application's socket gets answers again at once, not when the stream is found dead after a minute."""
-    _, invite, server = network.server()
+    _, invite, server = network.server('log: {addresses: full}')
     client = network.client(invite)
     echo = lab.open(network.call(SERVER, UdpEcho))
     app = lab.open(network.call(CLIENT, SocksUdp, client.socks))

@@ -136,7 +136,7 @@ def test_another_ca_ends_what_the_old_one_let_in(lab):
     (folder / 'client_ca.pem').write_text((lab.folder / f'{other.name}.pem').read_text())
     expect_reloaded(lab, server)
     wait_for(lambda: server.status()['sessions'] == 1, 5, 'the end of the session by certificate')
-    assert 'session of bob ended: user unknown, removed, or credential changed\n' in server.err
+    assert 'session of bob ended: user unknown, removed, or credential changed; ' in server.err
 
 
 FAULTS = {
