@@ -1,5 +1,6 @@
 /* `sealgram client`: reads options and invites, then runs the client. */
 #include "cli/cli.h"
+#include "cli/log_args.h"
 
 #include <argp.h>
 #include <errno.h>
@@ -27,6 +28,8 @@ enum key {
     KEY_SOCKS_USER,
     KEY_SOCKS_PASSWORD,
     KEY_WORKERS,
+    KEY_LOG_FORMAT,
+    KEY_LOG_ADDRESSES,
     KEY_DSCP,
 };
 
@@ -40,6 +43,7 @@ struct arguments {
     const char *password_file;
     char password[256];
     int verbosity;
+    struct sg_cli_log log;
 };
 
 /* LISTEN of an option: an IP address and a port, which may be 0. */
@@ -222,6 +226,8 @@ static const struct argp_option option_list[] = {
     {"status-socket", KEY_STATUS, "PATH", 0, "where `sealgram status` asks", 0},
     {"verbose", 'v', NULL, 0, "log everything", 0},
     {"quiet", 'q', NULL, 0, "log errors only", 0},
+    {"log-format", KEY_LOG_FORMAT, "FORMAT", 0, "log lines as text (default) or json", 0},
+    {"log-addresses", KEY_LOG_ADDRESSES, "HOW", 0, "targets in log lines: full (default) or masked", 0},
     {0},
 };
 
@@ -313,6 +319,12 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     case KEY_KEY:
         args->options.key = value;
         return 0;
+    case KEY_LOG_FORMAT:
+        sg_cli_log_format(state, &args->log, value);
+        return 0;
+    case KEY_LOG_ADDRESSES:
+        sg_cli_log_addresses(state, &args->log, value);
+        return 0;
     case KEY_STATUS:
         args->options.status_socket = value;
         return 0;
@@ -343,6 +355,7 @@ int sg_cmd_client(int argc, char **argv)
     if (argp_parse(&argp, argc, argv, 0, NULL, &args) != 0)
         return SG_EXIT_USAGE;
     sg_log_set_level(log_level(args.verbosity));
+    sg_cli_log_apply(&args.log);
     args.options.socks = args.socks;
     args.options.forwards = args.forwards;
     args.options.invites = args.invites;

@@ -3,16 +3,19 @@
 #include <stdio.h>
 
 #include "cli/cli.h"
+#include "cli/log_args.h"
 #include "net/log.h"
 #include "server/config.h"
 #include "server/server.h"
 
-enum { KEY_CHECK = 256 };
+enum { KEY_CHECK = 256, KEY_LOG_FORMAT, KEY_LOG_ADDRESSES };
 
 struct arguments {
     const char *config;
     bool check;
+    bool has_level;
     enum sg_log_level level;
+    struct sg_cli_log log;
 };
 
 static error_t parse_option(int key, char *value, struct argp_state *state)
@@ -24,9 +27,17 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         return 0;
     case 'v':
         args->level = SG_LOG_DEBUG;
+        args->has_level = true;
         return 0;
     case 'q':
         args->level = SG_LOG_ERROR;
+        args->has_level = true;
+        return 0;
+    case KEY_LOG_FORMAT:
+        sg_cli_log_format(state, &args->log, value);
+        return 0;
+    case KEY_LOG_ADDRESSES:
+        sg_cli_log_addresses(state, &args->log, value);
         return 0;
     case KEY_CHECK:
         args->check = true;
@@ -48,6 +59,9 @@ static const struct argp_option options[] = {
     {"check", KEY_CHECK, NULL, 0, "check configuration, certificate and users, then end", 0},
     {"verbose", 'v', NULL, 0, "log more", 0},
     {"quiet", 'q', NULL, 0, "log errors only", 0},
+    {"log-format", KEY_LOG_FORMAT, "FORMAT", 0, "log lines as text or json", 0},
+    {"log-addresses", KEY_LOG_ADDRESSES, "HOW", 0,
+     "addresses in log lines: masked or full; both options go before the configuration", 0},
     {0},
 };
 
@@ -59,6 +73,15 @@ static const struct argp argp = {
            "configuration.",
 };
 
+/* The configuration says how, the command line goes before it. */
+static void set_up_log(const struct arguments *args, const struct sg_config *config)
+{
+    sg_log_set_level(args->has_level ? args->level : config->log.level);
+    sg_log_set_format(config->log.format);
+    sg_log_set_addresses(config->log.addresses);
+    sg_cli_log_apply(&args->log);
+}
+
 int sg_cmd_server(int argc, char **argv)
 {
     struct arguments args = {.level = SG_LOG_INFO};
@@ -66,11 +89,13 @@ int sg_cmd_server(int argc, char **argv)
     if (argp_parse(&argp, argc, argv, 0, NULL, &args) != 0)
         return SG_EXIT_USAGE;
     sg_log_set_level(args.level);
+    sg_cli_log_apply(&args.log);
     struct sg_config *config = sg_config_load(args.config, error);
     if (!config) {
-        sg_log(SG_LOG_ERROR, "%s", error);
+        sg_log_event(SG_LOG_ERROR, "config_refused", NULL, "%s", error);
         return SG_EXIT_CONFIG;
     }
+    set_up_log(&args, config);
     int code = args.check ? sg_server_check(config) : sg_server_run(config);
     if (args.check && code == 0)
         printf("configuration ok: %s\n", args.config);

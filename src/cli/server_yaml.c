@@ -114,6 +114,19 @@ static void write_numbers(FILE *file, const struct sg_config *defaults)
             defaults->timeouts.renew_ms / 1000, defaults->timeouts.grace_ms / 1000);
 }
 
+static void write_seeing(FILE *file)
+{
+    fputs(
+        "\n# What is logged: error, warning, info or debug; as text or json lines; addresses of clients masked (an "
+        "IPv4\n"
+        "# address without its last number, an IPv6 address to /48) or full.\n"
+        "# log:\n#   level: info\n#   format: text\n#   addresses: masked\n\n"
+        "# Where Prometheus may ask, http://ADDRESS:PORT/metrics; nowhere by default. Another than a loopback address\n"
+        "# needs allow_remote: true, as everyone who reaches it may read. per_user adds what each user has and sent.\n"
+        "# metrics:\n#   listen: \"127.0.0.1:9090\"\n#   allow_remote: false\n#   per_user: false\n",
+        file);
+}
+
 bool sg_server_yaml_write(FILE *file, const struct sg_server_yaml *yaml)
 {
     struct sg_config *defaults = sg_config_new();
@@ -122,6 +135,7 @@ bool sg_server_yaml_write(FILE *file, const struct sg_server_yaml *yaml)
     write_place(file, yaml);
     write_policy(file, yaml);
     write_numbers(file, defaults);
+    write_seeing(file);
     sg_config_free(defaults);
     return true;
 }

@@ -48,7 +48,7 @@ void sg_attempt_schedule(struct sg_uplink *uplink)
 static void log_failure(struct sg_attempt *attempt, const char *text)
 {
     bool repeated = strcmp(text, attempt->last_error) == 0;
-    sg_log(repeated ? SG_LOG_DEBUG : SG_LOG_WARN, "%s; trying again", text);
+    sg_log_event(repeated ? SG_LOG_DEBUG : SG_LOG_WARN, "connect_failed", NULL, "%s; trying again", text);
     snprintf(attempt->last_error, sizeof attempt->last_error, "%s", text);
 }
 

@@ -41,7 +41,7 @@ static bool make_servers(struct sg_client *client)
         client->servers[i].tls = sg_tls_client_ctx(&tls, text);
         client->server_count = i + 1;
         if (!client->servers[i].tls) {
-            sg_log(SG_LOG_ERROR, "%s", text);
+            sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "%s", text);
             return false;
         }
     }
@@ -53,7 +53,8 @@ static bool listen_failed(const struct sg_endpoint *listen, const char *option)
     char text[SG_ENDPOINT_TEXT_MAX];
     int error = errno;
     sg_endpoint_format(listen, text);
-    sg_log(SG_LOG_ERROR, "cannot listen on %s (%s): %s", text, option, strerror(error));
+    sg_log_event(SG_LOG_ERROR, "listen_failed", SG_LOG_FIELDS(sg_log_word("address", text)),
+                 "cannot listen on %s (%s): %s", text, option, strerror(error));
     return false;
 }
 
@@ -82,14 +83,14 @@ bool sg_client_open(struct sg_client *client, const struct sg_loop *loop, struct
     client->base = loop->base;
     client->resolver = sg_resolver_new(client->base);
     if (!client->resolver) {
-        sg_log(SG_LOG_ERROR, "cannot start the resolver");
+        sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "cannot start the resolver");
         return false;
     }
     if (!make_servers(client))
         return false;
     client->uplink = sg_uplink_new(client);
     if (!client->uplink) {
-        sg_log(SG_LOG_ERROR, "cannot set up the session: %s", strerror(errno));
+        sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "cannot set up the session: %s", strerror(errno));
         return false;
     }
     return open_listeners(client, bound);

@@ -27,7 +27,7 @@ struct sg_tunnel;
 struct sg_tunnel_forward;
 struct sg_uplink;
 
-/* `--forward PROTO:LISTEN=TARGET`, PROTO udp, udp-only or tcp. A name in target points into memory that outlives the client. */
+/* `--forward PROTO:LISTEN=TARGET`. A name in target points into memory that outlives the client. */
 struct sg_client_forward {
     bool udp;
     bool datagram_only; /* of udp: never by the stream */

@@ -127,7 +127,9 @@ static size_t op_kernel_max(void *ctx, const struct sg_path_addr *addr)
 static void op_on_route(void *ctx)
 {
     struct sg_uplink *uplink = ctx;
-    sg_log(SG_LOG_INFO, "path: %s", sg_session_on_udp(&uplink->session) ? "udp" : "stream");
+    sg_log_event(SG_LOG_INFO, "path_change",
+                 SG_LOG_FIELDS(sg_log_word("path", sg_session_on_udp(&uplink->session) ? "udp" : "stream")), "path: %s",
+                 sg_session_on_udp(&uplink->session) ? "udp" : "stream");
     if (!sg_session_on_udp(&uplink->session))
         return;
     uplink->warned_udp = true; /* it works, so that there is nothing to warn of when it should fail later */
@@ -263,7 +265,8 @@ bool sg_uplink_open_udp(struct sg_uplink *uplink)
     sg_endpoint_format(&server, text);
     /* a server must not make us send to hosts that only we can reach */
     if (sg_guard_class(&server.ip) != NULL && !sg_guard_same_class(&server.ip, &uplink->peer.ip)) {
-        sg_log(SG_LOG_WARN, "the server names %s for UDP, which is not of its own class of address: not used", text);
+        sg_log_event(SG_LOG_WARN, "udp_refused", NULL,
+                     "the server names %s for UDP, which is not of its own class of address: not used", text);
         return false;
     }
     any.ip.family = server.ip.family;
@@ -275,7 +278,7 @@ bool sg_uplink_open_udp(struct sg_uplink *uplink)
         event_add(&uplink->udp_readable, NULL);
         return true;
     }
-    sg_log(SG_LOG_WARN, "cannot send UDP to %s: %s", text, strerror(errno));
+    sg_log_event(SG_LOG_WARN, "udp_failed", NULL, "cannot send UDP to %s: %s", text, strerror(errno));
     if (uplink->udp_fd >= 0)
         close(uplink->udp_fd);
     uplink->udp_fd = -1;

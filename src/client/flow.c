@@ -16,6 +16,7 @@
 #include "core/socks5.h"
 #include "net/clock.h"
 #include "net/log.h"
+#include "net/log_text.h"
 #include "net/sockaddr.h"
 
 enum {
@@ -269,8 +270,10 @@ void sg_flow_refused(struct sg_uplink *uplink, const struct sg_msg *msg, uint64_
 {
     char text[SG_TARGET_TEXT_MAX];
     struct sg_flow *flow = (struct sg_flow *)sg_assoc_find(&uplink->assocs, msg->refused.association);
-    sg_target_format(&msg->refused.target, text);
-    sg_log(SG_LOG_INFO, "server refused a datagram to %s: %s", text, sg_reason_text(msg->refused.reason));
+    sg_log_target(&msg->refused.target, text);
+    sg_log_event(SG_LOG_INFO, "datagram_refused",
+                 SG_LOG_FIELDS(sg_log_word("target", text), sg_log_word("reason", sg_reason_name(msg->refused.reason))),
+                 "server refused a datagram to %s: %s", text, sg_reason_text(msg->refused.reason));
     if (flow && msg->refused.scope == SG_REFUSED_ASSOCIATION)
         flow->refused_until_ms = now_ms + REFUSED_BACKOFF_MS;
 }

@@ -57,6 +57,11 @@ static void print_listeners(const struct sg_process *process)
         bool udp = !socks && options->forwards[i - options->socks_count].udp;
         sg_endpoint_format(&process->bound[i], text);
         printf(" %s%s", socks ? "socks=" : udp ? "forward=udp:" : "forward=tcp:", text);
+        sg_log_event(SG_LOG_INFO, "listening",
+                     SG_LOG_FIELDS(sg_log_word("address", text), sg_log_word("for", socks ? "socks"
+                                                                                    : udp ? "udp"
+                                                                                          : "tcp")),
+                     "listening on %s", text);
     }
 }
 
@@ -98,7 +103,7 @@ void sg_client_on_ready(struct sg_client *client, const char *path)
 
 void sg_client_on_fatal(struct sg_client *client, const char *text)
 {
-    sg_log(SG_LOG_ERROR, "%s", text);
+    sg_log_event(SG_LOG_ERROR, "gave_up", NULL, "%s", text);
     tell(client, take_fatal);
 }
 
@@ -143,7 +148,8 @@ static bool open_status(struct sg_process *process)
         return true;
     process->status = sg_status_socket_new(process->loops[0]->base, path, make_status, process);
     if (!process->status)
-        sg_log(SG_LOG_ERROR, "cannot listen on %s (--status-socket): %s", path, strerror(errno));
+        sg_log_event(SG_LOG_ERROR, "listen_failed", NULL, "cannot listen on %s (--status-socket): %s", path,
+                     strerror(errno));
     return process->status != NULL;
 }
 
@@ -167,7 +173,7 @@ static size_t raise_file_limit(void)
 static void on_signal(evutil_socket_t number, short what, void *ctx)
 {
     (void)what;
-    sg_log(SG_LOG_INFO, "%s: ending", number == SIGINT ? "SIGINT" : "SIGTERM");
+    sg_log_event(SG_LOG_INFO, "stopping", NULL, "%s: ending", number == SIGINT ? "SIGINT" : "SIGTERM");
     stop(ctx, 0);
 }
 
@@ -216,7 +222,7 @@ static bool start_threads(struct sg_process *process)
     for (unsigned i = 0; i < process->count; i++) {
         sg_uplink_start(process->clients[i].uplink);
         if (i > 0 && !sg_loop_start(process->loops[i])) {
-            sg_log(SG_LOG_ERROR, "cannot start a thread: %s", strerror(errno));
+            sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "cannot start a thread: %s", strerror(errno));
             return false;
         }
     }
@@ -227,7 +233,7 @@ static bool start(struct sg_process *process)
 {
     process->count = process->options->workers > 0 ? process->options->workers : 1;
     if (!make_loops(process)) {
-        sg_log(SG_LOG_ERROR, "cannot set up the event loops");
+        sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "cannot set up the event loops");
         return false;
     }
     return open_clients(process) && open_status(process) && start_threads(process);

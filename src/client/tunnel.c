@@ -176,7 +176,7 @@ static void on_reply(void *ctx, const struct sg_server_conn_result *result)
     tunnel->conn = NULL;
     if (!result->ok) {
         if (!result->answered)
-            sg_log(SG_LOG_WARN, "%s", result->text);
+            sg_log_event(SG_LOG_WARN, "connect_failed", NULL, "%s", result->text);
         if (result->bev)
             sg_finish(result->bev);
         refuse(tunnel, result->rep);

@@ -75,7 +75,7 @@ static void end_session(struct sg_uplink *uplink, enum sg_reason reason)
 
 static void lose_session(struct sg_uplink *uplink, enum sg_reason said, const char *why)
 {
-    sg_log(SG_LOG_WARN, "session with the server ended: %s; connecting again", why);
+    sg_log_event(SG_LOG_WARN, "session_end", NULL, "session with the server ended: %s; connecting again", why);
     if (sg_now_ms() - uplink->up_since_ms >= STEADY_MS)
         uplink->attempt.failures = 0; /* else a server that opens and ends sessions would be tried without a pause */
     end_session(uplink, said);
@@ -113,7 +113,7 @@ void sg_uplink_stream_ended(struct sg_uplink_channel *channel, const char *why)
         lose_session(uplink, SG_REASON_NONE, why);
         return;
     }
-    sg_log(SG_LOG_WARN, "connection to the server lost: %s; connecting again", why);
+    sg_log_event(SG_LOG_WARN, "connection_lost", NULL, "connection to the server lost: %s; connecting again", why);
     sg_uplink_channel_end_stream(channel, SG_REASON_NONE);
     sg_session_stream_lost(&uplink->session, now_ms);
     uplink->grace_ends_ms = now_ms + (uint64_t)uplink->limits.grace_s * 1000;
@@ -145,7 +145,8 @@ static void begin_session(struct sg_uplink *uplink, struct sg_uplink_channel *ch
         lose_session(uplink, SG_REASON_NORMAL, "out of memory");
         return;
     }
-    sg_log(SG_LOG_INFO, "session opened: %s", channel->suite->name);
+    sg_log_event(SG_LOG_INFO, "session_start", SG_LOG_FIELDS(sg_log_word("suite", channel->suite->name)),
+                 "session opened: %s", channel->suite->name);
     uplink->was_up = true;
     uplink->next_number = 1;
     uplink->up_since_ms = now_ms;
@@ -174,8 +175,9 @@ static void renew_session(struct sg_uplink *uplink, struct sg_uplink_channel *ch
         uplink->channels_renewed++;
     else
         uplink->sessions_resumed++;
-    sg_log(had_stream ? SG_LOG_DEBUG : SG_LOG_INFO, "session %s: %s", had_stream ? "renewed" : "resumed",
-           channel->suite->name);
+    sg_log_event(had_stream ? SG_LOG_DEBUG : SG_LOG_INFO, had_stream ? "session_renewed" : "session_resumed",
+                 SG_LOG_FIELDS(sg_log_word("suite", channel->suite->name)), "session %s: %s",
+                 had_stream ? "renewed" : "resumed", channel->suite->name);
     sg_uplink_write(uplink, &confirm);
     sg_session_stream_new(&uplink->session, now_ms);
     if (!moved)
@@ -193,7 +195,8 @@ void sg_uplink_got_channel(struct sg_uplink *uplink, struct sg_uplink_channel *c
     bool moved =
         !sg_endpoint_equal(&uplink->bound, &attempt->bound) || !sg_ip_equal(&uplink->peer.ip, &attempt->peer.ip);
     if (uplink->channel && reply->resumed != SG_RESUMED_KEPT) {
-        sg_log(SG_LOG_WARN, "session with the server ended: the server does not have it any more");
+        sg_log_event(SG_LOG_WARN, "session_end", NULL,
+                     "session with the server ended: the server does not have it any more");
         end_session(uplink, SG_REASON_NORMAL);
     }
     uplink->limits = *reply;
@@ -254,9 +257,9 @@ static void give_up_waiting_for_udp(struct sg_uplink *uplink)
     if (server.port == 0)
         server.port = uplink->peer.port;
     sg_endpoint_format(&server, text);
-    sg_log(SG_LOG_WARN,
-           "no answer from %s by UDP within 3 s: datagrams travel inside TLS; does a firewall block UDP port %u?", text,
-           server.port);
+    sg_log_event(SG_LOG_WARN, "udp_blocked", NULL,
+                 "no answer from %s by UDP within 3 s: datagrams travel inside TLS; does a firewall block UDP port %u?",
+                 text, server.port);
     sg_uplink_tell_ready(uplink, "stream");
 }
 
@@ -409,7 +412,8 @@ struct sg_uplink *sg_uplink_new(struct sg_client *client)
     }
     uplink->addresses = sg_addr_watch_new(uplink->base, on_addresses, uplink);
     if (!locked)
-        sg_log(SG_LOG_WARN, "keys cannot be locked in memory: raise the limit of locked memory (ulimit -l)");
+        sg_log_event(SG_LOG_WARN, "memory_not_locked", NULL,
+                     "keys cannot be locked in memory: raise the limit of locked memory (ulimit -l)");
     return uplink;
 }
 

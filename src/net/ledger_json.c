@@ -1,5 +1,7 @@
-/* A ledger as a JSON object, for `sealgram status`. */
+/* Counters as JSON objects, for `sealgram status` and the metrics. */
 #include "net/ledger_json.h"
+
+#include <stdio.h>
 
 #include <jansson.h>
 
@@ -20,5 +22,17 @@ struct json_t *sg_ledger_json(const struct sg_ledger *ledger)
     SG_REASON_MAP(SG_LEDGER_DROP)
 #undef SG_LEDGER_DROP
     json_object_set_new(object, "drops", drops);
+    return object;
+}
+
+struct json_t *sg_histogram_json(const struct sg_histogram *histogram)
+{
+    json_t *object = json_object();
+    for (unsigned i = 0; i < SG_HISTOGRAM_BUCKETS; i++) {
+        char name[12];
+        snprintf(name, sizeof name, "%u", i);
+        json_object_set_new(object, name, json_integer((json_int_t)histogram->buckets[i]));
+    }
+    json_object_set_new(object, "sum", json_integer((json_int_t)histogram->sum));
     return object;
 }

@@ -44,7 +44,8 @@ static void on_error(struct evconnlistener *listener, void *ctx)
     int error = EVUTIL_SOCKET_ERROR();
     uint64_t now_ms = sg_now_ms();
     if (l->logged_ms == 0 || now_ms - l->logged_ms >= LOG_EVERY_MS) {
-        sg_log(SG_LOG_WARN, "cannot accept connections for the moment: %s", strerror(error));
+        sg_log_event(SG_LOG_WARN, "accept_paused", NULL, "cannot accept connections for the moment: %s",
+                     strerror(error));
         l->logged_ms = now_ms;
     }
     evconnlistener_disable(listener);

@@ -18,7 +18,6 @@
 #include "net/control_stream.h"
 #include "net/finish.h"
 #include "net/inbox.h"
-#include "net/log.h"
 #include "net/tls_move.h"
 #include "server/config.h"
 #include "server/datapath.h"
@@ -154,7 +153,7 @@ static void refuse(struct sg_handover *who, uint8_t rep, enum sg_reason reason)
 {
     struct sg_endpoint none = {0};
     write_reply(who->bev, rep, &none, NULL, reason);
-    sg_log(SG_LOG_INFO, "session of %s refused: %s", who->user, sg_reason_text(reason));
+    sg_session_log_refused(who, reason);
     sg_channel_conn_end(who, reason);
 }
 
@@ -200,7 +199,7 @@ static enum sg_reason open_session(struct sg_worker *worker, struct sg_handover 
         return reason;
     who->usage = NULL; /* the session's */
     *out = session->current;
-    sg_log(SG_LOG_INFO, "session of %s opened: %s", who->user, session->current->suite->name);
+    sg_session_log_start(session);
     return SG_REASON_NONE;
 }
 

@@ -179,6 +179,8 @@ static const struct sg_yaml_key top_keys[] = {
     NUMBER("workers", workers, 1, 256),
     {.name = "limits", .read = sg_yaml_read_mapping, .keys = limit_keys},
     {.name = "timeouts", .read = sg_yaml_read_mapping, .keys = timeout_keys},
+    {.name = "log", .read = sg_yaml_read_mapping, .keys = sg_config_log_keys},
+    {.name = "metrics", .read = sg_config_read_metrics},
     {.name = NULL},
 };
 
@@ -200,6 +202,7 @@ struct sg_config *sg_config_new(void)
     config->limits.password_queue = 64;
     config->timeouts.association_ms = 120000;
     config->timeouts.dns_ms = 17000;
+    config->log = (struct sg_config_log){.level = SG_LOG_INFO, .format = SG_LOG_TEXT, .addresses = SG_LOG_MASKED};
     config->timeouts.renew_ms = 900000;
     config->timeouts.grace_ms = 60000;
     config->plain_udp_count = 2;

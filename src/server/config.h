@@ -10,6 +10,7 @@
 
 #include "core/addr.h"
 #include "core/contacts.h"
+#include "server/config_seeing.h"
 #include "server/yaml_read.h"
 
 enum { SG_CONFIG_LISTEN_MAX = 16, SG_CONFIG_NETS_MAX = SG_YAML_NETS_MAX, SG_CONFIG_ERROR_MAX = SG_YAML_ERROR_MAX };
@@ -51,6 +52,8 @@ struct sg_config {
         uint64_t association_ms, dns_ms;
         uint64_t renew_ms, grace_ms; /* of channels; of sessions without a stream, 0: none */
     } timeouts;
+    struct sg_config_log log;
+    struct sg_config_metrics metrics;
 };
 
 /* Every key at its default; what has none is empty. NULL: out of memory. */

@@ -20,6 +20,7 @@
 #include "net/finish.h"
 #include "net/inbox.h"
 #include "net/log.h"
+#include "net/log_text.h"
 #include "net/sockaddr.h"
 #include "net/tls.h"
 #include "server/admission.h"
@@ -41,6 +42,7 @@ struct sg_conn {
     struct sg_endpoint peer, local;
     int fd; /* until bev has it */
     uint64_t accepted_ms;
+    uint64_t tls_began_us;
     struct event *first_byte;
     struct event *deadline;
     struct bufferevent *bev;
@@ -203,8 +205,9 @@ static void on_verdict(void *ctx, bool good)
         return;
     }
     char text[SG_ENDPOINT_TEXT_MAX];
-    sg_endpoint_format(&conn->peer, text);
-    sg_log(SG_LOG_WARN, "credentials refused from %s", text);
+    sg_log_endpoint(&conn->peer, text);
+    sg_log_event(SG_LOG_WARN, "auth_failed", SG_LOG_FIELDS(sg_log_word("client", text)), "credentials refused from %s",
+                 text);
     conn->worker->refused_auth++;
     finish_conn(conn);
 }
@@ -338,6 +341,7 @@ static void on_handshake(struct sg_conn *conn)
 {
     char name[SG_TLS_NAME_MAX + 1];
     conn->worker->tls_handshakes++;
+    sg_histogram_add(&conn->worker->handshake_us, sg_now_us() - conn->tls_began_us);
     if (sg_tls_client_name(conn->bev, name) &&
         sg_users_has_kind(conn->worker->policy->users, name, SG_USER_CERTIFICATE)) {
         memcpy(conn->user, name, sizeof conn->user);
@@ -363,9 +367,11 @@ static void on_event(struct bufferevent *bev, short what, void *ctx)
     if (conn->is_tls && !(what & BEV_EVENT_EOF)) {
         char text[SG_TLS_TEXT_MAX];
         char peer[SG_ENDPOINT_TEXT_MAX];
-        sg_endpoint_format(&conn->peer, peer);
+        sg_log_endpoint(&conn->peer, peer);
         (void)sg_tls_error_text(bev, what, text);
-        sg_log(SG_LOG_DEBUG, "connection from %s ended: %s", peer, text);
+        sg_log_event(SG_LOG_DEBUG, "connection_end",
+                     SG_LOG_FIELDS(sg_log_word("client", peer), sg_log_word("cause", text)),
+                     "connection from %s ended: %s", peer, text);
     }
     free_conn(conn);
 }
@@ -382,6 +388,7 @@ static void start_tls(struct sg_conn *conn)
     int fd = conn->fd;
     conn->fd = -1;
     conn->is_tls = true;
+    conn->tls_began_us = sg_now_us();
     conn->bev = sg_tls_accept(conn->worker->base, conn->worker->server->tls, fd);
     if (conn->bev)
         enable(conn);

@@ -25,6 +25,7 @@
 #include "server/policy.h"
 #include "server/server.h"
 #include "server/session.h"
+#include "server/traffic.h"
 #include "server/users.h"
 #include "server/worker.h"
 
@@ -94,6 +95,7 @@ static void finish_run(struct sg_datapath *datapath, struct run *run, uint64_t n
             act(run, i, now_ms);
         else
             sg_ledger_drop(&datapath->up, sg_reason_of_open(run->records[i].err));
+        session->counts.dropped += run->records[i].err != SG_OK;
     }
     sg_udp_tx_flush(&datapath->out);
     sg_server_session_arm(session, now_ms);
@@ -163,12 +165,16 @@ static void on_port_readable(evutil_socket_t fd, short what, void *ctx)
     struct sg_port *port = ctx;
     struct sg_datapath *datapath = port->datapath;
     uint64_t now_ms = sg_now_ms();
-    unsigned count = 0;
+    unsigned count = 0, brought = 0;
     (void)what;
     (void)sg_udp_recv(&datapath->rx, fd); /* an error was an ICMP message about a client */
     count_overflow(port);
-    while ((count = sg_udp_next(&datapath->rx)) > 0)
+    while ((count = sg_udp_next(&datapath->rx)) > 0) {
+        brought += count;
         work_on_batch(port, count, now_ms);
+    }
+    if (brought > 0)
+        sg_histogram_add(&datapath->up_batches, brought);
 }
 
 static void on_send_back(evutil_socket_t fd, short what, void *ctx)
@@ -208,13 +214,14 @@ static bool open_port(struct sg_datapath *datapath, const struct sg_endpoint *li
     char text[SG_ENDPOINT_TEXT_MAX];
     sg_endpoint_format(listen, text);
     if (datapath->port_count == SG_DATAPATH_PORTS) {
-        sg_log(SG_LOG_ERROR, "more than %d listen addresses", SG_DATAPATH_PORTS);
+        sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "more than %d listen addresses", SG_DATAPATH_PORTS);
         return false;
     }
     struct sg_port *port = &datapath->ports[datapath->port_count];
     port->fd = open_socket(datapath->worker, listen);
     if (port->fd < 0) {
-        sg_log(SG_LOG_ERROR, "cannot listen on udp %s (listen): %s", text, strerror(errno));
+        sg_log_event(SG_LOG_ERROR, "listen_failed", SG_LOG_FIELDS(sg_log_word("address", text)),
+                     "cannot listen on udp %s (listen): %s", text, strerror(errno));
         return false;
     }
     port->datapath = datapath;
@@ -240,7 +247,7 @@ struct sg_datapath *sg_datapath_new(struct sg_worker *worker)
     event_assign(&datapath->send_back, datapath->base, -1, 0, on_send_back, datapath);
     if (!datapath->sessions || !datapath->slots || !datapath->aead || sg_udp_rx_init(&datapath->rx) != SG_OK ||
         sg_udp_tx_init(&datapath->out) != SG_OK || sg_udp_tx_init(&datapath->back) != SG_OK) {
-        sg_log(SG_LOG_ERROR, "out of memory for %u sessions", datapath->session_max);
+        sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "out of memory for %u sessions", datapath->session_max);
         goto failed;
     }
     for (unsigned i = 0; i < config->listen_count; i++)
@@ -270,6 +277,7 @@ void sg_datapath_free(struct sg_datapath *datapath)
     sg_udp_tx_dispose(&datapath->out);
     sg_udp_tx_dispose(&datapath->back);
     sg_aead_ctx_free(datapath->aead);
+    sg_traffic_free(datapath->traffic);
     free(datapath->sessions);
     free(datapath->slots);
     free(datapath);
@@ -309,4 +317,18 @@ void sg_datapath_status(const struct sg_datapath *datapath, struct json_t *statu
     json_object_set_new(status, "suites", suites);
     json_object_set_new(status, "up", sg_ledger_json(&datapath->up));
     json_object_set_new(status, "down", sg_ledger_json(&datapath->down));
+}
+
+void sg_datapath_metrics(const struct sg_datapath *datapath, struct json_t *metrics)
+{
+    json_object_set_new(metrics, "up_batches", sg_histogram_json(&datapath->up_batches));
+    json_object_set_new(metrics, "down_batches", sg_histogram_json(&datapath->down_batches));
+    if (!datapath->worker->server->config->metrics.per_user)
+        return;
+    json_t *users = json_object();
+    sg_traffic_json(datapath->traffic, users);
+    for (uint32_t i = 0; i < datapath->session_max; i++)
+        if (datapath->sessions[i])
+            sg_traffic_json_one(users, sg_session_user(datapath->sessions[i]), &datapath->sessions[i]->counts);
+    json_object_set_new(metrics, "user_traffic", users);
 }

@@ -8,12 +8,14 @@
 #include <event2/event.h>
 #include <event2/event_struct.h>
 
+#include "core/histogram.h"
 #include "core/record.h"
 #include "core/reason.h"
 #include "net/udp.h"
 #include "server/outbound.h"
 
 struct json_t;
+struct sg_traffic;
 struct sg_plain;
 struct sg_server_channel;
 struct sg_server_session;
@@ -53,10 +55,12 @@ struct sg_datapath {
     uint64_t sessions_opened;
     uint64_t sessions_resumed;
     uint32_t association_count;
-    struct sg_plain *plain; /* list */
+    struct sg_plain *plain;     /* list */
+    struct sg_traffic *traffic; /* of sessions that ended, by user */
 
-    struct sg_ledger up;   /* records and plain datagrams in, datagrams to targets out */
-    struct sg_ledger down; /* datagrams from targets in, records and plain datagrams out */
+    struct sg_ledger up;                          /* records and plain datagrams in, datagrams to targets out */
+    struct sg_histogram up_batches, down_batches; /* datagrams that one receive call brought */
+    struct sg_ledger down;                        /* datagrams from targets in, records and plain datagrams out */
 };
 
 /* Opens the UDP ports beside the worker's listeners. NULL after logging why. */
@@ -66,6 +70,9 @@ void sg_datapath_free(struct sg_datapath *datapath);
 
 /* The user file changed: sessions whose user is gone, or whose credential changed, end. */
 void sg_datapath_users_changed(struct sg_datapath *datapath);
+
+/* Adds histograms and, with metrics.per_user, what each user's sessions carried. */
+void sg_datapath_metrics(const struct sg_datapath *datapath, struct json_t *metrics);
 
 /* Adds sessions, associations and both ledgers to the status document. */
 void sg_datapath_status(const struct sg_datapath *datapath, struct json_t *status);

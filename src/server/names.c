@@ -79,6 +79,7 @@ static void drop_waiting(struct sg_name_wait *wait, enum sg_reason reason)
     struct sg_ledger *up = &wait->session->datapath->up;
     up->queued -= wait->count;
     up->drops[reason] += wait->count;
+    wait->session->counts.dropped += wait->count;
 }
 
 static void on_resolved(void *ctx, enum sg_err err, const struct sg_ip *ips, size_t count)
@@ -157,6 +158,7 @@ void sg_names_wait(struct sg_server_session *session, uint32_t number, const str
         d = malloc(sizeof *d + len);
     if (!d) {
         sg_ledger_drop(up, SG_REASON_RESOLVE_WAIT);
+        session->counts.dropped++;
         return;
     }
     d->next = NULL;

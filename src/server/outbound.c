@@ -91,7 +91,7 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
 {
     struct sg_outbound *outbound = ctx;
     struct sg_datapath *datapath = outbound->datapath;
-    unsigned count = 0;
+    unsigned count = 0, brought = 0;
     (void)what;
     /* errors take room of the socket's buffer, so they are fetched also while datagrams never cease */
     if (sg_udp_recv(&datapath->rx, fd) <= 0 || ++outbound->wakes == ERRORS_AFTER) {
@@ -101,7 +101,10 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
     while ((count = sg_udp_next(&datapath->rx)) > 0) {
         filter(outbound, count);
         outbound->owner->on_packets(outbound, datapath->rx.packets, count);
+        brought += count;
     }
+    if (brought > 0)
+        sg_histogram_add(&datapath->down_batches, brought);
 }
 
 static enum sg_reason open_leg(struct sg_outbound *outbound, uint8_t family)

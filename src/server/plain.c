@@ -18,6 +18,7 @@
 #include "net/clock.h"
 #include "net/finish.h"
 #include "net/log.h"
+#include "net/log_text.h"
 #include "net/resolver.h"
 #include "net/sockaddr.h"
 #include "server/channel_conn.h"
@@ -468,7 +469,12 @@ void sg_plain_assoc_start(struct sg_worker *worker, const struct sg_handover *ha
     bufferevent_enable(who.bev, EV_READ | EV_WRITE);
     write_reply(who.bev, SG_SOCKS5_REP_SUCCEEDED, &bound);
     arm_timer(plain, plain->active_ms);
-    sg_log(SG_LOG_INFO, "plain association of %s", who.user[0] ? who.user : "-");
+    char client[SG_ENDPOINT_TEXT_MAX];
+    const char *user = who.user[0] ? who.user : "-";
+    sg_log_endpoint(&who.peer, client);
+    sg_log_event(SG_LOG_INFO, "plain_association_start",
+                 SG_LOG_FIELDS(sg_log_word("user", user), sg_log_word("client", client)), "plain association of %s",
+                 user);
 }
 
 unsigned sg_plain_count(const struct sg_datapath *datapath)

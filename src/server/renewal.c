@@ -81,8 +81,7 @@ void sg_server_session_confirm(struct sg_server_session *session, struct sg_serv
     session->renewal.grace_ends_ms = SG_NEVER;
     session->renewal.asked = false;
     session->datapath->sessions_resumed++;
-    sg_log(had_stream ? SG_LOG_DEBUG : SG_LOG_INFO, "session of %s %s: %s", session->who.user,
-           had_stream ? "renewed" : "resumed", channel->suite->name);
+    sg_session_log_channel(session, had_stream);
     sg_session_stream_new(&session->core, now_ms);
     sg_server_session_pump(session, now_ms);
 }
@@ -102,8 +101,7 @@ bool sg_server_session_stream_ended(struct sg_server_session *session, struct sg
         sg_server_channel_end_stream(channel, reason);
         sg_session_stream_lost(&session->core, now_ms);
         session->renewal.grace_ends_ms = now_ms + grace_ms;
-        sg_log(SG_LOG_INFO, "session of %s has lost its connection: kept for %u s", session->who.user,
-               (unsigned)(grace_ms / 1000));
+        sg_session_log_waits(session, grace_ms);
     }
     sg_server_session_arm(session, now_ms);
     return false;

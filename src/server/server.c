@@ -24,7 +24,6 @@
 #include "net/clock.h"
 #include "net/finish.h"
 #include "net/inbox.h"
-#include "net/json_add.h"
 #include "net/key_limits.h"
 #include "net/log.h"
 #include "net/loop.h"
@@ -34,6 +33,8 @@
 #include "net/tls.h"
 #include "server/admission.h"
 #include "server/auth.h"
+#include "server/gather.h"
+#include "server/metrics.h"
 #include "server/policy.h"
 #include "server/usage.h"
 #include "server/users.h"
@@ -52,8 +53,9 @@ struct running {
     struct event *signals[2];
     struct event *watch;
     struct sg_status_socket *status;
-    struct stat users_stat; /* of the user file as it was loaded */
-    uint64_t guard_ms;      /* when the guard was made */
+    struct sg_metrics *metrics; /* NULL: none are configured */
+    struct stat users_stat;     /* of the user file as it was loaded */
+    uint64_t guard_ms;          /* when the guard was made */
 };
 
 /* --- loading --- */
@@ -63,12 +65,12 @@ static struct sg_users *load_users(const struct sg_config *config)
     char error[SG_USERS_ERROR_MAX];
     struct sg_users *users = NULL;
     if (sg_users_load(config->users, &users, error) != SG_OK) {
-        sg_log(SG_LOG_ERROR, "%s", error);
+        sg_log_event(SG_LOG_ERROR, "config_refused", NULL, "%s", error);
         return NULL;
     }
     if (sg_users_count(users) == 0 && !config->allow_anyone && sg_config_is_exposed(config)) {
-        sg_log(
-            SG_LOG_ERROR,
+        sg_log_event(
+            SG_LOG_ERROR, "config_refused", NULL,
             "%s: there is no user, and the server would be reachable from other machines: `sealgram invite DIR USER` "
             "adds one (or, for a server open to everyone, allow_anyone_without_authentication: true)",
             config->users);
@@ -132,16 +134,16 @@ static bool load(struct sg_server *server)
     char text[SG_TLS_TEXT_MAX];
     struct sg_guard guard;
     if (sg_cert_check(config->key, config->certificate, error) != SG_OK) {
-        sg_log(SG_LOG_ERROR, "%s", error);
+        sg_log_event(SG_LOG_ERROR, "config_refused", NULL, "%s", error);
         return false;
     }
     server->tls = sg_tls_server_ctx(config->certificate, config->key, config->client_ca, text);
     if (!server->tls) {
-        sg_log(SG_LOG_ERROR, "%s", text);
+        sg_log_event(SG_LOG_ERROR, "config_refused", NULL, "%s", text);
         return false;
     }
     if (!sg_server_guard(config, &guard)) {
-        sg_log(SG_LOG_ERROR, "cannot list the own addresses: %s", strerror(errno));
+        sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "cannot list the own addresses: %s", strerror(errno));
         return false;
     }
     struct sg_users *users = load_users(config);
@@ -149,7 +151,7 @@ static bool load(struct sg_server *server)
         return false;
     server->policy = sg_policy_new(users, 0, &guard, config->rules);
     if (!server->policy)
-        sg_log(SG_LOG_ERROR, "out of memory for the users");
+        sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "out of memory for the users");
     return server->policy != NULL;
 }
 
@@ -212,7 +214,8 @@ static bool announce(struct sg_server *server, struct sg_users *users, unsigned 
         sg_policy_release(server->policy);
         server->policy = fresh;
     } else {
-        sg_log(SG_LOG_ERROR, "out of memory: users and own addresses stay as they were");
+        sg_log_event(SG_LOG_ERROR, "users_reload_failed", NULL,
+                     "out of memory: users and own addresses stay as they were");
         sg_policy_release(fresh);
     }
     return room;
@@ -223,12 +226,13 @@ static void reload_users(struct sg_server *server)
     char error[SG_USERS_ERROR_MAX];
     struct sg_users *fresh = NULL;
     if (sg_users_load(server->config->users, &fresh, error) != SG_OK) {
-        sg_log(SG_LOG_ERROR, "%s: the users stay as they were", error);
+        sg_log_event(SG_LOG_ERROR, "users_reload_failed", NULL, "%s: the users stay as they were", error);
         return;
     }
     size_t count = sg_users_count(fresh);
     if (announce(server, fresh, server->policy->generation + 1, &server->policy->guard))
-        sg_log(SG_LOG_INFO, "user file read again: %zu users", count);
+        sg_log_event(SG_LOG_INFO, "users_reloaded", SG_LOG_FIELDS(sg_log_number("users", count)),
+                     "user file read again: %zu users", count);
 }
 
 static bool same_own(const struct sg_guard *a, const struct sg_guard *b)
@@ -269,55 +273,8 @@ static void on_signal(evutil_socket_t number, short what, void *ctx)
 {
     struct running *running = ctx;
     (void)what;
-    sg_log(SG_LOG_INFO, "%s: ending", number == SIGINT ? "SIGINT" : "SIGTERM");
+    sg_log_event(SG_LOG_INFO, "stopping", NULL, "%s: ending", number == SIGINT ? "SIGINT" : "SIGTERM");
     event_base_loopbreak(running->base);
-}
-
-/* --- the status document --- */
-
-struct question {
-    struct sg_worker *worker;
-    json_t *answer;
-};
-
-static void answer_status(void *ctx)
-{
-    struct question *question = ctx;
-    sg_worker_status(question->worker, question->answer);
-}
-
-static json_t *ask_worker(struct sg_worker *worker)
-{
-    struct question question = {.worker = worker, .answer = json_object()};
-    if (worker->index == 0)
-        answer_status(&question);
-    else
-        sg_inbox_call(worker->inbox, answer_status, &question);
-    return question.answer;
-}
-
-static json_t *make_status(void *ctx)
-{
-    struct running *running = ctx;
-    struct sg_server *server = &running->server;
-    json_t *status = json_object();
-    json_t *workers = json_array();
-    json_object_set_new(status, "role", json_string("server"));
-    json_object_set_new(status, "version", json_string(SG_VERSION));
-    json_object_set_new(status, "uptime_seconds",
-                        json_integer((json_int_t)((sg_now_ms() - server->started_ms) / 1000)));
-    json_object_set_new(status, "users", json_integer((json_int_t)sg_users_count(server->policy->users)));
-    for (unsigned i = 0; i < server->worker_count; i++) {
-        json_t *part = ask_worker(server->workers[i]);
-        sg_json_add(status, part);
-        json_array_append_new(workers,
-                              json_pack("{s:O?, s:O?, s:O?}", "sessions", json_object_get(part, "sessions"),
-                                        "handshakes", json_object_get(part, "tls_handshakes"), "datagrams_received",
-                                        json_object_get(json_object_get(part, "up"), "received")));
-        json_decref(part);
-    }
-    json_object_set_new(status, "workers", workers);
-    return status;
 }
 
 /* --- start and end --- */
@@ -344,6 +301,12 @@ static bool start_events(struct running *running)
     return running->watch && event_add(running->watch, &watch) == 0;
 }
 
+static json_t *make_status(void *ctx)
+{
+    struct running *running = ctx;
+    return sg_gather_status(&running->server);
+}
+
 static bool start_status(struct running *running)
 {
     char path[SG_RUNDIR_PATH_MAX];
@@ -355,8 +318,16 @@ static bool start_status(struct running *running)
     }
     running->status = sg_status_socket_new(running->base, chosen ? chosen : path, make_status, running);
     if (!running->status)
-        sg_log(SG_LOG_ERROR, "cannot listen on %s (status_socket): %s", chosen ? chosen : path, strerror(errno));
+        sg_log_event(SG_LOG_ERROR, "listen_failed", NULL, "cannot listen on %s (status_socket): %s",
+                     chosen ? chosen : path, strerror(errno));
     return running->status != NULL;
+}
+
+static bool start_metrics(struct running *running)
+{
+    if (running->server.config->metrics.listen.ip.family != 0)
+        running->metrics = sg_metrics_new(&running->server, running->base);
+    return running->metrics || running->server.config->metrics.listen.ip.family == 0;
 }
 
 static unsigned count_workers(const struct sg_config *config)
@@ -403,7 +374,8 @@ static bool make_arena(struct sg_server *server)
     server->key_limits = fair_limits(channels);
     server->arena = sg_arena_new(sg_arena_slots(channels, server->key_limits.max_senders), &locked);
     if (server->arena && !locked)
-        sg_log(SG_LOG_WARN, "keys cannot be locked in memory: raise the limit of locked memory (ulimit -l)");
+        sg_log_event(SG_LOG_WARN, "memory_not_locked", NULL,
+                     "keys cannot be locked in memory: raise the limit of locked memory (ulimit -l)");
     return server->arena != NULL;
 }
 
@@ -450,7 +422,7 @@ static bool start_threads(struct running *running)
 {
     for (unsigned i = 1; i < running->server.worker_count; i++) {
         if (!sg_loop_start(running->loops[i])) {
-            sg_log(SG_LOG_ERROR, "cannot start a thread: %s", strerror(errno));
+            sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "cannot start a thread: %s", strerror(errno));
             return false;
         }
     }
@@ -461,10 +433,10 @@ static bool start(struct running *running)
 {
     running->server.worker_count = count_workers(running->server.config);
     if (!make_loops(running) || !make_shared(&running->server) || !start_events(running)) {
-        sg_log(SG_LOG_ERROR, "cannot set up the event loops");
+        sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "cannot set up the event loops");
         return false;
     }
-    return make_workers(running) && start_status(running) && start_threads(running);
+    return make_workers(running) && start_status(running) && start_metrics(running) && start_threads(running);
 }
 
 static void print_ready(const struct sg_config *config)
@@ -474,6 +446,7 @@ static void print_ready(const struct sg_config *config)
         char text[SG_ENDPOINT_TEXT_MAX];
         sg_endpoint_format(&config->listen[i], text);
         printf(" %s", text);
+        sg_log_event(SG_LOG_INFO, "listening", SG_LOG_FIELDS(sg_log_word("address", text)), "listening on %s", text);
     }
     putchar('\n');
     if (fflush(stdout) != 0)
@@ -484,6 +457,7 @@ static void stop(struct running *running)
 {
     struct sg_server *server = &running->server;
     sg_status_socket_free(running->status);
+    sg_metrics_free(running->metrics);
     for (unsigned i = 0; i < server->worker_count; i++)
         if (running->loops[i])
             sg_loop_stop(running->loops[i]);

@@ -44,7 +44,7 @@ struct sg_server {
  */
 int sg_server_run(const struct sg_config *config);
 
-/* The guard as the configuration and the machine's addresses make it. False, and errno: they cannot be listed. */
+/* The guard of targets as configuration and own addresses make it. False, and errno: those cannot be listed. */
 bool sg_server_guard(const struct sg_config *config, struct sg_guard *guard);
 
 /* Checks what sg_server_run would load, certificates and users too: 0, or 3 after logging why. */

@@ -12,13 +12,13 @@
 #include "net/clock.h"
 #include "net/control_stream.h"
 #include "net/dscp.h"
-#include "net/log.h"
 #include "net/sockaddr.h"
 #include "server/config.h"
 #include "server/datapath.h"
 #include "server/names.h"
 #include "server/policy.h"
 #include "server/server.h"
+#include "server/traffic.h"
 #include "server/usage.h"
 #include "server/worker.h"
 
@@ -66,11 +66,8 @@ static size_t op_kernel_max(void *ctx, const struct sg_path_addr *addr)
 static void op_on_route(void *ctx)
 {
     struct sg_server_session *session = ctx;
-    if (!sg_session_on_udp(&session->core))
-        return;
-    char text[SG_ENDPOINT_TEXT_MAX];
-    sg_endpoint_format(&session->core.server_path.current.remote, text);
-    sg_log(SG_LOG_DEBUG, "session of %s: path udp %s", session->who.user, text);
+    if (sg_session_on_udp(&session->core))
+        sg_session_log_path(session);
 }
 
 static const struct sg_session_ops session_ops = {
@@ -167,6 +164,22 @@ void sg_server_session_refuse(struct sg_server_session *session, uint32_t number
     write_message(session, &msg);
 }
 
+/* Drops a datagram up. */
+static void drop_up(struct sg_server_session *session, enum sg_reason reason)
+{
+    sg_ledger_drop(&session->datapath->up, reason);
+    session->counts.dropped++;
+}
+
+/* Into the queue for the stream, where it may displace others. */
+static void queue_down(struct sg_server_session *session, const uint8_t *plaintext, size_t len, uint64_t now_ms)
+{
+    struct sg_ledger *down = &session->datapath->down;
+    uint64_t before = down->drops[SG_REASON_STREAM_FULL];
+    sg_control_stream_queue(&session->waiting, down, plaintext, len, now_ms);
+    session->counts.dropped += down->drops[SG_REASON_STREAM_FULL] - before;
+}
+
 /* Seals a run of records of one association and hands it to the batch; what cannot be sealed goes by the stream. */
 static void send_records(struct sg_server_session *session, struct sg_record *records, const size_t *data_len,
                          const uint8_t *dscp, unsigned count, uint64_t now_ms)
@@ -181,8 +194,7 @@ static void send_records(struct sg_server_session *session, struct sg_record *re
     }
     datapath->back.dscp = 0;
     for (size_t i = sealed; i < count; i++)
-        sg_control_stream_queue(&session->waiting, &session->datapath->down, records[i].bytes + SG_RECORD_HEADER_BYTES,
-                                records[i].len, now_ms);
+        queue_down(session, records[i].bytes + SG_RECORD_HEADER_BYTES, records[i].len, now_ms);
     sg_datapath_send_back(datapath);
 }
 
@@ -204,26 +216,31 @@ static void on_packets(struct sg_outbound *outbound, struct sg_udp_packet *packe
     size_t data_len[SG_UDP_BATCH] = {0};
     uint8_t dscp[SG_UDP_BATCH] = {0};
     uint64_t copied = session->datapath->worker->server->config->dscp;
-    unsigned run = 0;
+    unsigned run = 0, passed = 0;
+    size_t passed_bytes = 0;
     uint64_t now_ms = sg_now_ms();
     uint8_t *room = make_room(session->datapath, packets, count);
 
     for (unsigned i = 0; i < count; i++) {
         if (!packets[i].bytes)
             continue;
+        passed++;
+        passed_bytes += packets[i].len;
         uint8_t *data = room + SG_RECORD_HEADER_BYTES + SG_PLAINTEXT_HEADER_IP_MAX;
         memcpy(data, packets[i].bytes, packets[i].len);
         room = data + packets[i].len + SG_RECORD_TAG_BYTES;
         uint8_t *plaintext = sg_plaintext_prepend(data, assoc->node.number, &packets[i].peer);
         size_t len = (size_t)(data - plaintext) + packets[i].len;
         if (sg_session_route(&session->core, len + SG_RECORD_OVERHEAD, now_ms) == SG_ROUTE_STREAM) {
-            sg_control_stream_queue(&session->waiting, &session->datapath->down, plaintext, len, now_ms);
+            queue_down(session, plaintext, len, now_ms);
             continue;
         }
         records[run] = (struct sg_record){.bytes = plaintext - SG_RECORD_HEADER_BYTES, .len = len};
         dscp[run] = sg_dscp_copied(copied, packets[i].dscp);
         data_len[run++] = packets[i].len;
     }
+    session->counts.down += passed;
+    session->counts.down_bytes += passed_bytes;
     send_records(session, records, data_len, dscp, run, now_ms);
     sg_assoc_touch_down(&session->assocs, &assoc->node, now_ms);
     sg_server_session_pump(session, now_ms);
@@ -270,7 +287,7 @@ refused:
 static void refuse_datagram(struct sg_server_session *session, uint32_t number, enum sg_refused_scope scope,
                             enum sg_reason reason, const struct sg_target *target, uint64_t now_ms)
 {
-    sg_ledger_drop(&session->datapath->up, reason);
+    drop_up(session, reason);
     sg_server_session_refuse(session, number, scope, reason, target, now_ms);
 }
 
@@ -292,7 +309,7 @@ void sg_server_session_forward(struct sg_server_session *session, uint32_t numbe
         return;
     }
     if (!assoc && sg_assoc_state(&session->assocs, number) == SG_ASSOC_IS_USED) {
-        sg_ledger_drop(&session->datapath->up, SG_REASON_ASSOC_CLOSED);
+        drop_up(session, SG_REASON_ASSOC_CLOSED);
         note_closed(session, number);
         return;
     }
@@ -315,11 +332,12 @@ void sg_server_session_forward(struct sg_server_session *session, uint32_t numbe
 void sg_server_session_up(struct sg_server_session *session, uint8_t *plaintext, size_t len, uint64_t now_ms)
 {
     struct sg_datagram d;
-    struct sg_ledger *up = &session->datapath->up;
     if (sg_plaintext_decode(plaintext, len, &d) != SG_OK) {
-        sg_ledger_drop(up, SG_REASON_MALFORMED);
+        drop_up(session, SG_REASON_MALFORMED);
         return;
     }
+    session->counts.up++;
+    session->counts.up_bytes += d.data_len;
     struct sg_endpoint target = sg_target_endpoint(&d.address);
     if (d.address.atyp != SG_ATYP_NAME) {
         sg_server_session_forward(session, d.association, NULL, &target, d.data, d.data_len, now_ms);
@@ -332,7 +350,7 @@ void sg_server_session_up(struct sg_server_session *session, uint8_t *plaintext,
         target.ip = known->ip;
         sg_server_session_forward(session, d.association, &d.address, &target, d.data, d.data_len, now_ms);
     } else if (!assoc && sg_assoc_state(&session->assocs, d.association) == SG_ASSOC_IS_USED) {
-        sg_ledger_drop(up, SG_REASON_ASSOC_CLOSED);
+        drop_up(session, SG_REASON_ASSOC_CLOSED);
         note_closed(session, d.association);
     } else if (!sg_permits_lookup(&session->permits, &d.address)) {
         refuse_datagram(session, d.association, SG_REFUSED_TARGET, SG_REASON_POLICY, &d.address, now_ms);
@@ -350,7 +368,7 @@ static void take_datagram(struct sg_server_session *session, const struct sg_msg
     datapath->up.streamed++;
     datapath->up.received_bytes += msg->datagram.len;
     if (msg->datagram.len > SG_UDP_PAYLOAD_MAX + SG_PLAINTEXT_HEADER_MAX) {
-        sg_ledger_drop(&datapath->up, SG_REASON_TOO_BIG);
+        drop_up(session, SG_REASON_TOO_BIG);
         return;
     }
     uint8_t *room = sg_udp_tx_room(&datapath->out, msg->datagram.len);
@@ -405,7 +423,10 @@ enum sg_reason sg_server_session_message(struct sg_server_session *session, cons
 
 void sg_server_session_pump(struct sg_server_session *session, uint64_t now_ms)
 {
-    sg_control_stream_pump(session->current->bev, &session->waiting, &session->datapath->down, now_ms);
+    struct sg_ledger *down = &session->datapath->down;
+    uint64_t before = down->drops[SG_REASON_STREAM_FULL];
+    sg_control_stream_pump(session->current->bev, &session->waiting, down, now_ms);
+    session->counts.dropped += down->drops[SG_REASON_STREAM_FULL] - before;
 }
 
 /* --- time --- */
@@ -530,6 +551,7 @@ enum sg_reason sg_server_session_open(struct sg_datapath *datapath, const struct
         return SG_REASON_LIMIT;
     }
     datapath->sessions_opened++;
+    session->counts.since_ms = now_ms;
     *out = session;
     return SG_REASON_NONE;
 }
@@ -542,7 +564,11 @@ void sg_server_session_close(struct sg_server_session *session, enum sg_reason r
         msg.reason = (uint16_t)reason;
         write_message(session, &msg);
     }
-    sg_log(SG_LOG_INFO, "session of %s ended: %s", session->who.user, sg_reason_text(reason));
+    sg_names_cancel(session);                          /* the line counts what waited there */
+    session->counts.dropped += session->waiting.count; /* for the stream, which ends */
+    sg_session_log_end(session, reason);
+    if (session->datapath->worker->server->config->metrics.per_user)
+        sg_traffic_add(&session->datapath->traffic, sg_session_user(session), &session->counts);
     sg_server_renewal_end_other(session);
     sg_server_channel_free(session->current, reason);
     free_session(session);

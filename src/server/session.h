@@ -16,6 +16,7 @@
 #include "server/channel.h"
 #include "server/channel_conn.h"
 #include "server/outbound.h"
+#include "server/session_log.h"
 
 struct sg_datapath;
 struct sg_name_wait;
@@ -53,6 +54,7 @@ struct sg_server_session {
     size_t name_bytes; /* of the datagrams that wait in them */
     struct event timer;
     uint64_t armed_ms;
+    struct sg_session_counts counts; /* what goes wrong with a datagram counts here beside the ledger */
 
     /* CLOSED for numbers that were not open: at most one message per 100 ms */
     uint32_t closed[SG_CONTROL_NUMBERS_MAX]; /* number n at n % SG_CONTROL_NUMBERS_MAX, 0: none */

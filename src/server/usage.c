@@ -108,3 +108,15 @@ void sg_usage_give(struct sg_usage *usage, enum sg_usage_kind kind)
     atomic_fetch_sub(&usage->table->totals[kind], 1);
     atomic_fetch_sub(&usage->counts[kind], 1);
 }
+
+void sg_usage_each(struct sg_usage_table *table, sg_usage_fn *fn, void *ctx)
+{
+    pthread_mutex_lock(&table->lock);
+    for (const struct sg_usage *usage = table->first; usage; usage = usage->next) {
+        uint32_t counts[SG_USAGE_KINDS];
+        for (unsigned i = 0; i < SG_USAGE_KINDS; i++)
+            counts[i] = atomic_load(&usage->counts[i]);
+        fn(ctx, usage->user, counts);
+    }
+    pthread_mutex_unlock(&table->lock);
+}

@@ -22,6 +22,10 @@ void sg_usage_table_free(struct sg_usage_table *table);
 struct sg_usage *sg_usage_acquire(struct sg_usage_table *table, const char *user);
 void sg_usage_release(struct sg_usage *usage);
 
+/* What each user has, in any order, under the lock: fn must be quick and take nothing here. */
+typedef void sg_usage_fn(void *ctx, const char *user, const uint32_t counts[static SG_USAGE_KINDS]);
+void sg_usage_each(struct sg_usage_table *table, sg_usage_fn *fn, void *ctx);
+
 /* How many all users have. */
 uint32_t sg_usage_total(const struct sg_usage_table *table, enum sg_usage_kind kind);
 

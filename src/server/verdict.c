@@ -3,6 +3,7 @@
 
 #include "core/guard.h"
 #include "net/log.h"
+#include "net/log_text.h"
 #include "server/policy.h"
 
 struct sg_verdict sg_verdict_of(const struct sg_policy *policy, const struct sg_rule_asker *asker,
@@ -30,8 +31,14 @@ void sg_verdict_tell(const struct sg_rule *rule, const char *user, const struct 
     char from[SG_ENDPOINT_TEXT_MAX], to[SG_TARGET_TEXT_MAX];
     if (!rule || !rule->log)
         return;
-    sg_endpoint_format(client, from);
-    sg_target_format(target, to);
-    sg_log(SG_LOG_INFO, "rule %s: %s %s from %s: %s %s", rule->name, rule->allow ? "allow" : "deny",
-           user[0] != '\0' ? user : "-", from, sg_rule_command_name(command), to);
+    const char *name = user[0] != '\0' ? user : "-";
+    const char *action = rule->allow ? "allow" : "deny";
+    const char *what = sg_rule_command_name(command);
+    sg_log_endpoint(client, from);
+    sg_log_target(target, to);
+    sg_log_event(SG_LOG_INFO, "rule",
+                 SG_LOG_FIELDS(sg_log_word("rule", rule->name), sg_log_word("action", action),
+                               sg_log_word("user", name), sg_log_word("client", from), sg_log_word("command", what),
+                               sg_log_word("target", to)),
+                 "rule %s: %s %s from %s: %s %s", rule->name, action, name, from, what, to);
 }

@@ -7,6 +7,7 @@
 
 #include <jansson.h>
 
+#include "net/ledger_json.h"
 #include "net/listener.h"
 #include "net/log.h"
 #include "net/loop.h"
@@ -36,7 +37,8 @@ static bool open_listeners(struct sg_worker *worker)
         if (!listener) {
             int error = errno;
             sg_endpoint_format(&config->listen[i], text);
-            sg_log(SG_LOG_ERROR, "cannot listen on %s (listen): %s", text, strerror(error));
+            sg_log_event(SG_LOG_ERROR, "listen_failed", SG_LOG_FIELDS(sg_log_word("address", text)),
+                         "cannot listen on %s (listen): %s", text, strerror(error));
             return false;
         }
         worker->listeners[worker->listener_count++] = listener;
@@ -56,7 +58,7 @@ struct sg_worker *sg_worker_new(struct sg_server *server, unsigned index, const 
     worker->policy = sg_policy_ref(server->policy);
     worker->resolver = sg_resolver_new(worker->base);
     if (!worker->resolver)
-        sg_log(SG_LOG_ERROR, "cannot start the resolver");
+        sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "cannot start the resolver");
     /* TCP first: its error names the port that another program has */
     if (worker->resolver && open_listeners(worker) && (worker->datapath = sg_datapath_new(worker)))
         return worker;
@@ -118,4 +120,10 @@ void sg_worker_status(const struct sg_worker *worker, struct json_t *status)
     json_object_set_new(status, "tls_handshakes", json_integer((json_int_t)worker->tls_handshakes));
     json_object_set_new(status, "tcp", tcp);
     sg_datapath_status(worker->datapath, status);
+}
+
+void sg_worker_metrics(const struct sg_worker *worker, struct json_t *metrics)
+{
+    json_object_set_new(metrics, "handshake_us", sg_histogram_json(&worker->handshake_us));
+    sg_datapath_metrics(worker->datapath, metrics);
 }

@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/histogram.h"
+
 struct event_base;
 struct json_t;
 struct sg_conn;
@@ -42,11 +44,12 @@ struct sg_worker {
 
     uint64_t accepted;
     uint64_t tls_handshakes;
-    uint64_t refused_caps;     /* connections over a cap */
-    uint64_t refused_first;    /* first byte that is neither TLS nor SOCKS5, or plain SOCKS not allowed */
-    uint64_t refused_deadline; /* not authenticated in time */
-    uint64_t refused_auth;     /* wrong credentials */
-    uint64_t refused_busy;     /* credentials that were not looked at */
+    struct sg_histogram handshake_us; /* how long these took */
+    uint64_t refused_caps;            /* connections over a cap */
+    uint64_t refused_first;           /* first byte that is neither TLS nor SOCKS5, or plain SOCKS not allowed */
+    uint64_t refused_deadline;        /* not authenticated in time */
+    uint64_t refused_auth;            /* wrong credentials */
+    uint64_t refused_busy;            /* credentials that were not looked at */
 };
 
 /*
@@ -66,7 +69,8 @@ void sg_worker_free(struct sg_worker *worker);
  * relays to where they may not go; datagrams are judged as they come. */
 void sg_worker_turn_to(struct sg_worker *worker, struct sg_policy *policy);
 
-/* On the worker's loop. */
+/* On the worker's loop. The second adds what only metrics have: histograms, and users if they are asked for. */
 void sg_worker_status(const struct sg_worker *worker, struct json_t *status);
+void sg_worker_metrics(const struct sg_worker *worker, struct json_t *metrics);
 
 #endif

@@ -80,8 +80,8 @@ class Network:
         program.ready()
         return folder, invite, program
 
-    def client(self, invite, *options):
-        return self.lab.client(invite, *options, prefix=self.prefix(CLIENT))
+    def client(self, invite, *options, **keywords):
+        return self.lab.client(invite, *options, prefix=self.prefix(CLIENT), **keywords)
 
     def block_udp(self, side):
         """A firewall in front of that host: UDP that arrives is lost in silence."""

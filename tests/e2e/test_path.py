@@ -1,4 +1,5 @@
 """The path of a session over a bad network: UDP that is blocked, falls silent and comes back; paths of other sizes."""
+import concurrent.futures
 import random
 import socket
 import statistics
@@ -12,6 +13,7 @@ from network import CLIENT, SERVER, ip
 
 pytestmark = pytest.mark.netns
 RTT_MS = 20
+RUNS = 5
 
 
 class Setting:
@@ -60,36 +62,66 @@ class Setting:
         return time.monotonic() - start
 
 
+@pytest.mark.slow
 def test_udp_that_is_blocked_from_the_start(lab):
-    setting = Setting(lab, f'delay {RTT_MS / 2}', 'blackhole on udp')
-    assert setting.client.words['path'] == 'stream'
-    start = time.monotonic()
-    assert setting.ask() and time.monotonic() - start < 2 * RTT_MS / 1000 + 0.1
+    """The first answer comes one round trip after the handshake: TCP, TLS, and the request each take one. Median of 5."""
+    rtt = 0.1
+    network = Emulated(lab, f'delay {1000 * rtt / 2}', 'blackhole on udp')
+    _, invite, server = network.server()
+    echo = lab.open(network.call(SERVER, UdpEcho))
+    waits = []
+    for number in range(RUNS):
+        port = 20000 + number
+        app = lab.open(network.call(CLIENT, socket.socket, socket.AF_INET, socket.SOCK_DGRAM))
+        app.settimeout(0.005)
+        app.connect(('127.0.0.1', port))
+        start = time.monotonic()
+        client = network.client(invite, '--forward', f'udp:127.0.0.1:{port}=127.0.0.1:{echo.address[1]}', ready=False)
+        while True:
+            assert time.monotonic() - start < 5, client.err
+            try:
+                app.send(b'first')
+                app.recv(100)
+                break
+            except ConnectionRefusedError:  # the client does not listen yet
+                start = time.monotonic()
+            except TimeoutError:
+                pass
+        waits.append(time.monotonic() - start)
+        assert client.status()['path'] == 'stream'
+        client.stop()
+    assert statistics.median(waits) < 4 * rtt + 0.1, waits
+    assert server.status()['sessions_on_udp'] == 0
+
+
+def go_through_a_block(setting):
+    """UDP is blocked for 5 s under traffic: seconds until answers come again, and until UDP is in use again after it."""
+    assert setting.talk(0.5) is None
+    setting.network.command('blackhole on udp')
+    blocked = time.monotonic()
+    silent = setting.seconds_until_answers(3)
+    assert setting.path() == 'stream'
+    setting.talk(blocked + 5 - time.monotonic())
     setting.network.command('blackhole off udp')
-    wait_for(lambda: setting.path() == 'udp', 10, 'UDP')
-    assert setting.ask(seconds=0.5)
+    start = time.monotonic()
+    setting.talk(10, until=lambda: setting.path() == 'udp')
+    return silent, time.monotonic() - start
 
 
 @pytest.mark.slow
 def test_udp_that_falls_silent_and_comes_back(lab):
-    """Blocked for five seconds under traffic: answers again within 1.5 s, and on UDP again within 5 s after the block."""
-    setting = Setting(lab, f'delay {RTT_MS / 2}')
-    wait_for(lambda: setting.path() == 'udp', 5, 'UDP')
-    for _ in range(2):
-        assert setting.talk(0.5) is None
-        setting.network.command('blackhole on udp')
-        blocked = time.monotonic()
-        assert setting.seconds_until_answers(3) < 1.5
-        assert setting.path() == 'stream'
-        setting.talk(blocked + 5 - time.monotonic())
-        setting.network.command('blackhole off udp')
-        start = time.monotonic()
-        setting.talk(6, until=lambda: setting.path() == 'udp')
-        assert time.monotonic() - start < 5
-    # said once for each change
-    assert setting.client.err.count('path: stream') == 2 and setting.client.err.count('path: udp') == 3
-    for ledger in (setting.server.status()['up'], setting.client.status()['down']):
-        assert ledger['received'] == sum_ledger(ledger)
+    """Answers again within 1.5 s; on UDP within 5 s, a probe interval and three round trips. Medians of five at a time."""
+    settings = [Setting(lab, f'delay {RTT_MS / 2}') for _ in range(RUNS)]
+    for setting in settings:
+        wait_for(lambda setting=setting: setting.path() == 'udp', 5, 'UDP')
+    with concurrent.futures.ThreadPoolExecutor(RUNS) as pool:
+        rounds = list(pool.map(go_through_a_block, settings))
+    assert statistics.median(silent for silent, _ in rounds) < 1.5, rounds
+    assert statistics.median(back for _, back in rounds) < 4 + 3 * RTT_MS / 1000 + 0.3, rounds  # the interval is 4 s by then
+    for setting in settings:  # said once for each change
+        assert setting.client.err.count('path: stream') == 1 and setting.client.err.count('path: udp') == 2
+        for ledger in (setting.server.status()['up'], setting.client.status()['down']):
+            assert ledger['received'] == sum_ledger(ledger)
 
 
 def test_idle_clients_do_not_probe(lab):
@@ -200,7 +232,7 @@ def test_a_path_that_becomes_narrower(lab, mtu, icmp, found):
 @pytest.mark.parametrize('change', ['another network', 'a further network', 'another way'])
 def test_a_machine_that_changes_its_addresses(lab, network, change):
     """The application's socket gets answers again at once, not when the stream is found dead after a minute."""
-    _, invite, server = network.server()
+    _, invite, server = network.server('log: {addresses: full}')
     client = network.client(invite)
     echo = lab.open(network.call(SERVER, UdpEcho))
     app = lab.open(network.call(CLIENT, SocksUdp, client.socks))

@@ -355,12 +355,15 @@ def test_of_several_addresses_the_permitted_are_dialled(lab, program):
 
 # --- the log ---
 
-def test_rules_that_log(lab, echo, tcp_echo):
+@pytest.mark.parametrize('addresses', ['full', 'masked'])
+def test_rules_that_log(lab, echo, tcp_echo, addresses):
+    """Addresses and names as `log.addresses` says."""
     port = echo.address[1]
+    ip, name = ('127.0.0.1', 'localhost') if addresses == 'full' else ('127.0.0.0', '*')
     site = Site(lab, f'name: yes-udp, command: udp, port: {port}, action: allow, log: true',
                 'name: quiet, command: udp, port: 1, action: deny', 'name: no-udp, command: udp, action: deny, log: true',
                 'name: no-name, host: localhost, action: deny, log: true',
-                'name: no-tcp, command: connect, action: deny, log: true')
+                'name: no-tcp, command: connect, action: deny, log: true', config=f'log: {{addresses: {addresses}}}')
     app = lab.open(SocksUdp(site.client().socks))
     for _ in range(3):
         permitted(app, echo.address)
@@ -370,11 +373,11 @@ def test_rules_that_log(lab, echo, tcp_echo):
         assert site.connect(host, tcp_echo.address[1]) == 2
     lines = [line.removeprefix('sealgram: info: ') for line in site.server.err.splitlines() if 'info: rule ' in line]
     sources = [line.split(' from ')[1].split(': ')[0] for line in lines]
-    assert lines == [f'rule yes-udp: allow alice from {sources[0]}: udp 127.0.0.1:{port}',
-                     f'rule no-udp: deny alice from {sources[1]}: udp 127.0.0.1:2',
-                     f'rule no-tcp: deny alice from {sources[2]}: connect 127.0.0.1:{tcp_echo.address[1]}',
-                     f'rule no-name: deny alice from {sources[3]}: connect localhost:{tcp_echo.address[1]}']
-    assert all(source.startswith('127.0.0.1:') for source in sources) and sources[0] == sources[1]
+    assert lines == [f'rule yes-udp: allow alice from {sources[0]}: udp {ip}:{port}',
+                     f'rule no-udp: deny alice from {sources[1]}: udp {ip}:2',
+                     f'rule no-tcp: deny alice from {sources[2]}: connect {ip}:{tcp_echo.address[1]}',
+                     f'rule no-name: deny alice from {sources[3]}: connect {name}:{tcp_echo.address[1]}']
+    assert all(source.startswith(f'{ip}:') for source in sources) and sources[0] == sources[1]
 
 
 # --- faults of the file ---

@@ -380,6 +380,60 @@ static int tear_down(void **state)
     return system(command);
 }
 
+static void reads_how_to_log(void **state)
+{
+    (void)state;
+    struct sg_config *config = load(BASE);
+    assert_int_equal(config->log.level, SG_LOG_INFO);
+    assert_int_equal(config->log.format, SG_LOG_TEXT);
+    assert_int_equal(config->log.addresses, SG_LOG_MASKED);
+    sg_config_free(config);
+    config = load(BASE "log: {level: debug, format: json, addresses: full}\n");
+    assert_int_equal(config->log.level, SG_LOG_DEBUG);
+    assert_int_equal(config->log.format, SG_LOG_JSON);
+    assert_int_equal(config->log.addresses, SG_LOG_FULL);
+    sg_config_free(config);
+    refuse(BASE "log:\n  level: loud\n", "6: level: must be error, warning, info or debug");
+    refuse(BASE "log:\n  format: [json]\n", "6: format: must be text or json");
+    refuse(BASE "log:\n  addresses: none\n", "6: addresses: must be masked or full");
+    refuse(BASE "log:\n  colour: red\n", "6: colour: unknown key");
+}
+
+#define METRICS_REMOTE                                                                                                 \
+    "6: metrics: listen is not a loopback address, so everyone who reaches it could read: say allow_remote: true if "  \
+    "a "                                                                                                               \
+    "firewall decides who may"
+
+static void metrics_are_local_unless_it_is_said(void **state)
+{
+    static const char *const remote[] = {"192.0.2.1:9090",         "0.0.0.0:9090",   "\"[::]:9090\"",
+                                         "\"[2001:db8::1]:9090\"", "\"[::2]:9090\"", "128.0.0.1:9090"};
+    static const char *const local[] = {"127.0.0.1:9090", "127.9.9.9:9090", "\"[::1]:9090\""};
+    char text[256];
+    (void)state;
+    struct sg_config *config = load(BASE);
+    assert_int_equal(config->metrics.listen.ip.family, 0);
+    sg_config_free(config);
+    for (size_t i = 0; i < sizeof remote / sizeof remote[0]; i++) {
+        snprintf(text, sizeof text, BASE "metrics:\n  listen: %s\n", remote[i]);
+        refuse(text, METRICS_REMOTE);
+        snprintf(text, sizeof text, BASE "metrics:\n  listen: %s\n  allow_remote: true\n", remote[i]);
+        config = load(text);
+        assert_int_equal(config->metrics.listen.port, 9090);
+        sg_config_free(config);
+    }
+    for (size_t i = 0; i < sizeof local / sizeof local[0]; i++) {
+        snprintf(text, sizeof text, BASE "metrics: {listen: %s, per_user: true}\n", local[i]);
+        config = load(text);
+        assert_int_equal(config->metrics.listen.port, 9090);
+        assert_true(config->metrics.per_user);
+        sg_config_free(config);
+    }
+    refuse(BASE "metrics:\n  per_user: true\n", "6: metrics: listen is missing");
+    refuse(BASE "metrics:\n  listen: localhost:9090\n", "6: listen: must be ADDRESS:PORT, with an IP address");
+    refuse(BASE "metrics:\n  listen: 127.0.0.1\n", "6: listen: must be ADDRESS:PORT, with an IP address");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -396,6 +450,8 @@ int main(void)
         cmocka_unit_test(names_the_line_of_bad_syntax),
         cmocka_unit_test(refuses_too_many),
         cmocka_unit_test(knows_what_is_exposed),
+        cmocka_unit_test(reads_how_to_log),
+        cmocka_unit_test(metrics_are_local_unless_it_is_said),
     };
     return cmocka_run_group_tests_name("config", tests, set_up, tear_down);
 }
