@@ -12,6 +12,7 @@
 #include <sodium.h>
 
 #include "client/client.h"
+#include "net/device.h"
 #include "net/dscp.h"
 #include "net/invite.h"
 #include "net/log.h"
@@ -118,12 +119,17 @@ static void warn_if_readable(FILE *file, const char *name)
 static bool add_invite(struct arguments *args, const char *text, const char *where)
 {
     char problem[SG_INVITE_TEXT_MAX];
+    char error[SG_DEVICE_ERROR_MAX];
     if (args->options.invite_count == INVITES_MAX) {
         sg_log(SG_LOG_ERROR, "%s: more than %d invites", where, INVITES_MAX);
         return false;
     }
     if (!sg_invite_parse(text, &args->invites[args->options.invite_count], problem)) {
         sg_log(SG_LOG_ERROR, "%s: %s", where, problem);
+        return false;
+    }
+    if (!sg_device_name(&args->invites[args->options.invite_count], error)) {
+        sg_log(SG_LOG_ERROR, "%s: %s", where, error);
         return false;
     }
     args->options.invite_count++;

@@ -12,11 +12,14 @@
 #include "net/cert.h"
 #include "net/invite.h"
 #include "server/config.h"
+#include "server/user_line.h"
 #include "server/users.h"
 
 static const struct argp_option options[] = {
     {"replace", 'r', NULL, 0, "the user exists: a new token takes the place of the old one", 0},
     {"certificate", 'c', NULL, 0, "no token: the user shows a client certificate with USER as its subject CN", 0},
+    {"expires", SG_DIR_ARG_EXPIRES, "WHEN", 0, "until then: 12h, 7d, 2026-12-24 or 2026-12-24T18:00:00Z", 0},
+    {"uses", SG_DIR_ARG_USES, "N", 0, "so many devices may join by it, and no more", 0},
     {"quiet", 'q', NULL, 0, "no hints on standard error", 0},
     {0},
 };
@@ -52,8 +55,8 @@ static int add_user(struct sg_invite *invite, const struct sg_config *config, co
     char token[SG_TOKEN_TEXT_BYTES + 1] = "";
     enum sg_user_kind kind = args->certificate ? SG_USER_CERTIFICATE : SG_USER_TOKEN;
     if (!args->certificate)
-        sg_token_make(token, value);
-    enum sg_err err = sg_users_add(config->users, args->user, kind, value, args->replace, error);
+        sg_token_make(args->terms.uses > 0, token, value);
+    enum sg_err err = sg_users_add(config->users, args->user, kind, value, &args->terms, args->replace, error);
     if (err == SG_ERR_EXISTS)
         sg_cli_error("%s; sealgram invite --replace %s %s makes a new invite, and the old one ends", error, args->dir,
                      args->user);
@@ -78,6 +81,20 @@ int sg_cli_make_invite(const struct sg_config *config, const struct sg_dir_args 
     return code;
 }
 
+/* What was agreed, in words: devices that have joined outlive the invite. */
+static void tell_terms(const struct sg_dir_args *args)
+{
+    char date[SG_USER_DATE_MAX];
+    const struct sg_user_terms *terms = &args->terms;
+    sg_user_date_write(terms->expires, date);
+    if (terms->uses > 0)
+        sg_cli_hint(args, "%u %s may join by this invite%s%s, and may come back as long as %s is a user",
+                    (unsigned)terms->uses, terms->uses == 1 ? "device" : "devices", terms->expires ? " until " : "",
+                    terms->expires ? date : "", args->user);
+    else if (terms->expires)
+        sg_cli_hint(args, "this invite, and all that it let in, ends at %s", date);
+}
+
 int sg_cmd_invite(int argc, char **argv)
 {
     struct sg_dir_args args = {.wants_user = true};
@@ -100,6 +117,8 @@ int sg_cmd_invite(int argc, char **argv)
                                      : "keep this line secret, in a file that only its owner may read; on the client: "
                                        "sealgram client @%s.invite",
                     args.user);
+    if (code == SG_EXIT_OK)
+        tell_terms(&args);
     sodium_memzero(line, sizeof line);
     sg_config_free(config);
     return code;

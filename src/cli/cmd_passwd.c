@@ -81,7 +81,7 @@ static int set_password(const struct sg_config *config, const char *user)
                               crypto_pwhash_MEMLIMIT_INTERACTIVE) != 0)
             sg_cli_error("out of memory");
         else
-            code = sg_cli_users_exit(sg_users_add(config->users, user, SG_USER_PASSWORD, hash, true, error));
+            code = sg_cli_users_exit(sg_users_add(config->users, user, SG_USER_PASSWORD, hash, NULL, true, error));
     }
     if (error[0] && code != SG_EXIT_OK)
         sg_cli_error("%s", error);

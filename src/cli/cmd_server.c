@@ -1,11 +1,14 @@
 /* `sealgram server`: runs a server, or checks its configuration. */
 #include <argp.h>
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "cli/cli.h"
 #include "cli/log_args.h"
 #include "net/log.h"
 #include "server/config.h"
+#include "server/helper.h"
 #include "server/server.h"
 
 enum { KEY_CHECK = 256, KEY_LOG_FORMAT, KEY_LOG_ADDRESSES };
@@ -73,6 +76,21 @@ static const struct argp argp = {
            "configuration.",
 };
 
+/* The authenticator's helper process comes first: it is to have nothing of what the server loads. */
+static int run(const struct sg_config *config)
+{
+    const struct sg_helper_options helper_options = {.command = config->authenticator.command,
+                                                     .processes = config->authenticator.processes,
+                                                     .timeout_ms = config->authenticator.timeout_seconds * 1000};
+    int helper = helper_options.command ? sg_helper_start(&helper_options) : -1;
+    if (helper_options.command && helper < 0) {
+        sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "the authenticator's helper process cannot be started: %s",
+                     strerror(errno));
+        return SG_EXIT_FAILED;
+    }
+    return sg_server_run(config, helper);
+}
+
 /* The configuration says how, the command line goes before it. */
 static void set_up_log(const struct arguments *args, const struct sg_config *config)
 {
@@ -96,7 +114,7 @@ int sg_cmd_server(int argc, char **argv)
         return SG_EXIT_CONFIG;
     }
     set_up_log(&args, config);
-    int code = args.check ? sg_server_check(config) : sg_server_run(config);
+    int code = args.check ? sg_server_check(config) : run(config);
     if (args.check && code == 0)
         printf("configuration ok: %s\n", args.config);
     sg_config_free(config);

@@ -5,9 +5,43 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
 #include "cli/cli.h"
+#include "server/user_line.h"
 #include "server/users.h"
+
+/* A number of s, m, h or d to come, or a date of UTC, which may go without its time of day. */
+bool sg_cli_parse_expiry(const char *text, time_t now, time_t *out)
+{
+    static const struct {
+        char unit;
+        long seconds;
+    } units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
+    char date[64];
+    char *end = NULL;
+    if (!strchr(text, '-')) {
+        unsigned long count = text[0] >= '1' && text[0] <= '9' ? strtoul(text, &end, 10) : 0;
+        for (size_t i = 0; end && i < sizeof units / sizeof units[0]; i++) {
+            if (end[0] != units[i].unit || end[1] != '\0' || count > 36500)
+                continue;
+            *out = now + (time_t)count * units[i].seconds;
+            return true;
+        }
+        return false;
+    }
+    snprintf(date, sizeof date, "%.40s%s", text, strchr(text, 'T') ? "" : "T00:00:00Z");
+    return sg_user_date_parse(date, out) && *out > now;
+}
+
+static bool parse_uses(const char *text, uint32_t *out)
+{
+    char *end = NULL;
+    unsigned long value = text[0] >= '1' && text[0] <= '9' ? strtoul(text, &end, 10) : 0;
+    *out = (uint32_t)value;
+    return end && *end == '\0' && value <= SG_USER_USES_MAX;
+}
 
 static error_t parse_option(int key, char *value, struct argp_state *state)
 {
@@ -21,6 +55,14 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         return 0;
     case 'q':
         args->quiet = true;
+        return 0;
+    case SG_DIR_ARG_EXPIRES:
+        if (!sg_cli_parse_expiry(value, time(NULL), &args->terms.expires))
+            argp_error(state, "--expires %s: not a time to come: 12h, 7d, 2026-12-24 or 2026-12-24T18:00:00Z", value);
+        return 0;
+    case SG_DIR_ARG_USES:
+        if (!parse_uses(value, &args->terms.uses))
+            argp_error(state, "--uses %s: not a number from 1 to 10000", value);
         return 0;
     case ARGP_KEY_ARG:
         if (!args->dir)

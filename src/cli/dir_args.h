@@ -8,16 +8,21 @@
 
 #include "core/err.h"
 #include "net/invite.h"
+#include "server/users.h"
 
 struct sg_config;
+
+/* Keys of options that commands may have among theirs. */
+enum { SG_DIR_ARG_EXPIRES = 300, SG_DIR_ARG_USES };
 
 struct sg_dir_args {
     bool wants_user; /* set by the command */
     const char *dir;
     const char *user;
-    bool replace;     /* --replace */
-    bool certificate; /* --certificate */
-    bool quiet;       /* -q: no hints */
+    bool replace;               /* --replace */
+    bool certificate;           /* --certificate */
+    struct sg_user_terms terms; /* --expires, --uses */
+    bool quiet;                 /* -q: no hints */
 };
 
 /* Parses; ends the process with exit code 2 on a wrong command line, as argp does. options may be NULL. */
@@ -33,6 +38,9 @@ extern const struct argp_child sg_dir_args_children[];
  */
 int sg_cli_make_invite(const struct sg_config *config, const struct sg_dir_args *args,
                        char line[static SG_INVITE_LINE_MAX]);
+
+/* Parses the value of --expires: false if it is none, or not to come. */
+bool sg_cli_parse_expiry(const char *text, time_t now, time_t *out);
 
 /* The exit code of what an edit of the user file returned. */
 int sg_cli_users_exit(enum sg_err err);

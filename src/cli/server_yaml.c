@@ -32,8 +32,16 @@ static void write_place(FILE *file, const struct sg_server_yaml *yaml)
         "# advertise: \"203.0.113.7:1443\"\n\n"
         "# Files; relative names begin at this file's directory. Only their owner may read key and users.\n"
         "certificate: cert.pem\nkey: key.pem\nusers: users\n\n"
+        "# Devices that joined by invites with --uses: the server writes this file.\n"
+        "# devices: users.devices\n\n"
         "# Client certificates that this CA signed name their user by subject CN (sealgram invite --certificate).\n"
         "# client_ca: client_ca.pem\n\n"
+        "# Certificates that other names map to users with credential certificate; the first that fits, then the CN.\n"
+        "# certificate_users:\n"
+        "#   - {san: \"email:alice@example.org\", user: alice}\n"
+        "#   - {subject: \"CN=Bob,O=Example\", user: bob}\n\n"
+        "# Revocation lists of that CA (PEM). The file is read again when it changes.\n"
+        "# client_crl: client_crl.pem\n\n"
         "# Where `sealgram status` asks, if not in the run directory.\n"
         "# status_socket: /run/sealgram/status.sock\n\n"
         "# Threads that carry the traffic; if not said, one for each CPU.\n"
@@ -104,6 +112,21 @@ static void write_numbers(FILE *file, const struct sg_config *defaults)
         file);
     for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++)
         fprintf(file, "#   %s: %" PRIu32 "\n", limits[i].name, limits[i].value);
+    fprintf(
+        file,
+        "\n# A program that is asked about every password or token that the user file does not know: a line of JSON\n"
+        "# in, a line of JSON out (server.yaml(5)). This one lets nobody in.\n"
+        "# authenticator:\n#   command: [\"/bin/false\"]\n#   timeout_seconds: %" PRIu32 "\n#   processes: %" PRIu32
+        "\n",
+        defaults->authenticator.timeout_seconds, defaults->authenticator.processes);
+    fputs("\n# What single users, or each user of a group, may have instead; and how much they may carry, payload of\n"
+          "# datagrams and streams together. Numbers may end in k, M, G or T. Datagrams over a rate are dropped, "
+          "streams\n"
+          "# wait. A day is one of UTC. The user's own setting comes first, then the largest of the user's groups.\n"
+          "# user_limits:\n#   alice:\n#     sessions: 4\n#     associations: 256\n#     connections: 64\n"
+          "#     up_bits_per_second: 20M\n#     down_bits_per_second: 100M\n#     datagrams_per_second: 10k\n"
+          "#     bytes_per_day: 50G\n# group_limits:\n#   staff:\n#     bytes_per_day: 1G\n",
+          file);
     fprintf(file,
             "\n# When an association without datagrams ends; dns_seconds is for one that only asked port 53. Clients "
             "get fresh\n"

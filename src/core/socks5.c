@@ -64,6 +64,7 @@ uint8_t sg_socks5_rep_of_reason(unsigned reason)
 {
     switch (reason) {
     case SG_REASON_POLICY:
+    case SG_REASON_QUOTA:
         return SG_SOCKS5_REP_POLICY;
     case SG_REASON_RESOLVE_FAILED:
         return SG_SOCKS5_REP_NO_HOST;

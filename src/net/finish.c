@@ -52,14 +52,6 @@ void sg_finish_cancel(struct sg_finishing *finishing)
     free(finishing);
 }
 
-void sg_finish_rest(void)
-{
-    for (struct sg_finishing *finishing = all, *next; finishing; finishing = next) {
-        next = finishing->next;
-        sg_finish_cancel(finishing);
-    }
-}
-
 static void end(struct sg_finishing *finishing)
 {
     sg_finish_fn *fn = finishing->fn;
@@ -67,6 +59,12 @@ static void end(struct sg_finishing *finishing)
     sg_finish_cancel(finishing);
     if (fn)
         fn(ctx);
+}
+
+void sg_finish_rest(void)
+{
+    while (all)
+        end(all);
 }
 
 static void on_limit(evutil_socket_t fd, short what, void *ctx)

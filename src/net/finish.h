@@ -20,7 +20,7 @@ typedef void sg_finish_fn(void *ctx);
 struct sg_finishing *sg_finish_then(struct bufferevent *bev, sg_finish_fn *fn, void *ctx);
 void sg_finish_cancel(struct sg_finishing *finishing);
 
-/* Closes at once whatever still finishes: at the end of a process, before the event bases are freed. */
+/* Closes at once whatever still finishes (fn is called): at the end of a process, before the event bases are freed. */
 void sg_finish_rest(void);
 
 /* The same without waiting: what the kernel takes now is sent. For the end of a process. */

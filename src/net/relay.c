@@ -8,7 +8,6 @@
 #include "net/relay.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
@@ -32,14 +31,17 @@ struct leg {
     SSL *ssl;                 /* or NULL */
     struct evbuffer *waiting; /* for room in this leg's socket */
     struct event *readable, *writable;
-    bool input_ended;  /* its peer will send no more */
-    bool output_ended; /* we told its peer so */
+    struct event *pause; /* until the shaper lets it be read again; NULL: never waited */
+    bool input_ended;    /* its peer will send no more */
+    bool output_ended;   /* we told its peer so */
 };
 
 struct sg_relay {
     struct leg legs[2];
     struct event *idle;
     uint64_t active_ms;
+    const struct sg_relay_shaper *shaper; /* or NULL */
+    void *shaper_ctx;
     sg_relay_fn *fn;
     void *ctx;
 };
@@ -66,6 +68,8 @@ static void dispose(struct sg_relay *relay)
             event_free(leg->readable);
         if (leg->writable)
             event_free(leg->writable);
+        if (leg->pause)
+            event_free(leg->pause);
         if (leg->waiting)
             evbuffer_free(leg->waiting);
         bufferevent_free(leg->bev);
@@ -114,12 +118,12 @@ static bool pass_end(struct leg *to)
     return true;
 }
 
-/* Up to READ_BYTES from a leg: their number, fewer if it has no more now or has ended; -1 if it failed. */
-static ssize_t read_leg(struct leg *leg, uint8_t bytes[static READ_BYTES])
+/* Up to size bytes from a leg: their number, fewer if it has no more now or has ended; -1 if it failed. */
+static ssize_t read_leg(struct leg *leg, uint8_t bytes[static READ_BYTES], size_t size)
 {
     if (leg->ssl)
-        return sg_tls_read(leg->ssl, bytes, READ_BYTES, &leg->input_ended);
-    ssize_t n = recv(bufferevent_getfd(leg->bev), bytes, READ_BYTES, MSG_DONTWAIT);
+        return sg_tls_read(leg->ssl, bytes, size, &leg->input_ended);
+    ssize_t n = recv(bufferevent_getfd(leg->bev), bytes, size, MSG_DONTWAIT);
     leg->input_ended = n == 0;
     return n >= 0 ? n : errno == EAGAIN || errno == EINTR ? 0 : -1;
 }
@@ -144,26 +148,54 @@ static bool put(struct leg *to, const uint8_t *bytes, size_t len)
                          event_del(other(to)->readable) == 0);
 }
 
+static void on_pause_end(evutil_socket_t fd, short what, void *ctx);
+
+/* How much may be read from a leg now, at most READ_BYTES. 0: its reading waits, or the relay is over and gone. */
+static size_t ask_shaper(struct leg *from)
+{
+    struct sg_relay *relay = from->relay;
+    uint32_t wait_ms = 0;
+    size_t room = relay->shaper->room(relay->shaper_ctx, from == &relay->legs[1], &wait_ms);
+    if (room > 0)
+        return room < READ_BYTES ? room : READ_BYTES;
+    const struct timeval tv = {.tv_sec = wait_ms / 1000, .tv_usec = (suseconds_t)(wait_ms % 1000) * 1000};
+    if (wait_ms != SG_RELAY_OVER && !from->pause)
+        from->pause = evtimer_new(bufferevent_get_base(from->bev), on_pause_end, from);
+    if (wait_ms == SG_RELAY_OVER || !from->pause || evtimer_add(from->pause, &tv) != 0) {
+        sg_relay_fn *fn = relay->fn;
+        void *ctx = relay->ctx;
+        sg_relay_free(relay);
+        fn(ctx);
+        return 0;
+    }
+    event_del(from->readable);
+    return 0;
+}
+
 /* One turn: moves what a leg has to the other while that takes it. */
 static void move(struct leg *from)
 {
     static _Thread_local uint8_t bytes[READ_BYTES];
     struct leg *to = other(from);
     ssize_t n = 0;
-    size_t moved = 0;
+    size_t moved = 0, size = READ_BYTES;
     from->relay->active_ms = sg_now_ms();
     do {
-        n = read_leg(from, bytes);
+        if (from->relay->shaper && (size = ask_shaper(from)) == 0)
+            return;
+        n = read_leg(from, bytes, size);
         if (n < 0 || (n > 0 && !put(to, bytes, (size_t)n))) {
             fail(n < 0 ? from : to);
             return;
         }
         moved += (size_t)n;
-    } while (n == READ_BYTES && moved < TURN_BYTES && evbuffer_get_length(to->waiting) == 0);
+        if (from->relay->shaper)
+            from->relay->shaper->pay(from->relay->shaper_ctx, from == &from->relay->legs[1], (size_t)n);
+    } while ((size_t)n == size && moved < TURN_BYTES && evbuffer_get_length(to->waiting) == 0);
     if (from->input_ended) {
         event_del(from->readable);
         (void)pass_end(to);
-    } else if (n == READ_BYTES && evbuffer_get_length(to->waiting) == 0) {
+    } else if ((size_t)n == size && evbuffer_get_length(to->waiting) == 0) {
         event_active(from->readable, EV_READ, 0); /* what TLS holds does not make its socket readable */
     }
 }
@@ -173,6 +205,17 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
     (void)fd;
     (void)what;
     move(ctx);
+}
+
+static void on_pause_end(evutil_socket_t fd, short what, void *ctx)
+{
+    struct leg *from = ctx;
+    (void)fd;
+    (void)what;
+    if (evbuffer_get_length(other(from)->waiting) > 0)
+        return; /* reading goes on when that was written */
+    event_add(from->readable, NULL);
+    move(from);
 }
 
 /* Writes what waits for room. False if the leg failed. */
@@ -292,4 +335,15 @@ struct sg_relay *sg_relay_start(struct bufferevent *a, struct bufferevent *b, sg
         return NULL;
     }
     return relay;
+}
+
+void sg_relay_shape(struct sg_relay *relay, const struct sg_relay_shaper *shaper, void *ctx)
+{
+    relay->shaper = shaper;
+    relay->shaper_ctx = ctx;
+    for (unsigned i = 0; i < 2; i++) {
+        size_t early = evbuffer_get_length(relay->legs[!i].waiting);
+        if (early > 0)
+            shaper->pay(ctx, i == 1, early);
+    }
 }

@@ -5,6 +5,8 @@
 #ifndef SG_NET_RELAY_H
 #define SG_NET_RELAY_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct bufferevent;
@@ -18,6 +20,17 @@ typedef void sg_relay_fn(void *ctx);
  * relay in which nothing moves for an hour ends. NULL when memory is short: both are freed then.
  */
 struct sg_relay *sg_relay_start(struct bufferevent *a, struct bufferevent *b, sg_relay_fn *fn, void *ctx);
+
+/* Holds reading back. from_b: of the two legs, the one that is read. */
+struct sg_relay_shaper {
+    /* How many bytes may be read now. 0: *wait_ms says when to ask again, SG_RELAY_OVER that the relay must end. */
+    size_t (*room)(void *ctx, bool from_b, uint32_t *wait_ms);
+    /* So many were read. */
+    void (*pay)(void *ctx, bool from_b, size_t bytes);
+};
+#define SG_RELAY_OVER UINT32_MAX
+/* Before the event loop goes on: what is buffered already is paid for at once. */
+void sg_relay_shape(struct sg_relay *relay, const struct sg_relay_shaper *shaper, void *ctx);
 /* Ends it by a reset of both legs; fn is not called. */
 void sg_relay_free(struct sg_relay *relay);
 

@@ -276,32 +276,6 @@ enum sg_tls_alpn sg_tls_alpn(struct bufferevent *bev)
     return SG_TLS_ALPN_NONE;
 }
 
-/* The one CN of a subject. A subject with several is nobody: which one would count is a matter of
- * taste. */
-static bool copy_cn(const X509 *certificate, char name[static SG_TLS_NAME_MAX + 1])
-{
-    const X509_NAME *subject = X509_get_subject_name(certificate);
-    int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
-    if (at < 0 || X509_NAME_get_index_by_NID(subject, NID_commonName, at) >= 0)
-        return false;
-    unsigned char *utf8 = NULL;
-    int len = ASN1_STRING_to_UTF8(&utf8, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
-    bool good = len > 0 && len <= SG_TLS_NAME_MAX && !memchr(utf8, 0, (size_t)len);
-    if (good) {
-        memcpy(name, utf8, (size_t)len);
-        name[len] = '\0';
-    }
-    OPENSSL_free(utf8);
-    return good;
-}
-
-bool sg_tls_client_name(struct bufferevent *bev, char name[static SG_TLS_NAME_MAX + 1])
-{
-    SSL *ssl = bufferevent_openssl_get_ssl(bev);
-    const X509 *certificate = ssl && SSL_is_server(ssl) ? SSL_get0_peer_certificate(ssl) : NULL;
-    return certificate && SSL_get_verify_result(ssl) == X509_V_OK && copy_cn(certificate, name);
-}
-
 enum sg_err sg_tls_export(struct bufferevent *bev, const uint8_t channel_id[static 8], uint16_t suite,
                           uint8_t secret[static 32])
 {

@@ -56,10 +56,8 @@ SSL_CTX *sg_tls_client_ctx(const struct sg_tls_client_options *options, char tex
 struct bufferevent *sg_tls_accept(struct event_base *base, SSL_CTX *ctx, int fd);
 struct bufferevent *sg_tls_connect(struct event_base *base, SSL_CTX *ctx, int fd, const char *host);
 
-/* After the handshake. The name is the subject CN of a verified client certificate; false if there
- * is none. */
+/* After the handshake; the client's certificate is net/tls_client_cert.h. */
 enum sg_tls_alpn sg_tls_alpn(struct bufferevent *bev);
-bool sg_tls_client_name(struct bufferevent *bev, char name[static SG_TLS_NAME_MAX + 1]);
 
 /* The 32-byte exporter secret of a channel (docs/protocol.md section 5.1). The caller wipes it. */
 SG_MUST_CHECK enum sg_err sg_tls_export(struct bufferevent *bev, const uint8_t channel_id[static 8], uint16_t suite,

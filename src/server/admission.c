@@ -1,19 +1,35 @@
-/* Hosts in an array: at most as many as there may be connections. One lock, taken when a connection begins or ends. */
+/*
+ * Hosts in an array, at most as many as there may be connections, and tickets in a list by age. One lock, taken when a
+ * connection begins or ends. A displaced one gives up its place at once, and learns of it by its loop's inbox.
+ */
 #include "server/admission.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/inbox.h"
+
 struct host {
     struct sg_ip ip;
     uint32_t count;
 };
 
+struct sg_ticket {
+    struct sg_ticket *next, **link;
+    struct sg_ip host;
+    struct sg_inbox *inbox;
+    struct sg_letter letter;
+    bool displaced;      /* it is in no list: the letter frees it */
+    sg_displaced_fn *fn; /* of its loop; NULL: it has left */
+    void *ctx;
+};
+
 struct sg_admission {
     pthread_mutex_t lock;
     uint32_t limit, host_limit;
-    uint32_t count; /* connections */
+    uint32_t count;                  /* connections */
+    struct sg_ticket *oldest, **end; /* of all of them */
     unsigned host_count;
     struct host hosts[];
 };
@@ -26,6 +42,7 @@ struct sg_admission *sg_admission_new(uint32_t limit, uint32_t host_limit)
     pthread_mutex_init(&admission->lock, NULL);
     admission->limit = limit;
     admission->host_limit = host_limit;
+    admission->end = &admission->oldest;
     return admission;
 }
 
@@ -45,6 +62,8 @@ static struct sg_ip host_of(const struct sg_ip *peer)
     return host;
 }
 
+/* The lock is held in each of these. */
+
 static struct host *find_host(struct sg_admission *admission, const struct sg_ip *ip)
 {
     for (unsigned i = 0; i < admission->host_count; i++)
@@ -53,33 +72,101 @@ static struct host *find_host(struct sg_admission *admission, const struct sg_ip
     return NULL;
 }
 
-bool sg_admission_enter(struct sg_admission *admission, const struct sg_ip *peer)
+static void take_out(struct sg_admission *admission, struct sg_ticket *ticket)
 {
-    struct sg_ip ip = host_of(peer);
-    pthread_mutex_lock(&admission->lock);
-    struct host *host = find_host(admission, &ip);
-    bool may = admission->count < admission->limit && (host ? host->count : 0) < admission->host_limit;
-    if (may && !host) {
-        host = &admission->hosts[admission->host_count++];
-        *host = (struct host){.ip = ip};
-    }
-    if (may) {
-        host->count++;
-        admission->count++;
-    }
-    pthread_mutex_unlock(&admission->lock);
-    return may;
+    struct host *host = find_host(admission, &ticket->host);
+    *ticket->link = ticket->next;
+    if (ticket->next)
+        ticket->next->link = ticket->link;
+    else
+        admission->end = ticket->link;
+    admission->count--;
+    if (host && --host->count == 0)
+        *host = admission->hosts[--admission->host_count];
 }
 
-void sg_admission_leave(struct sg_admission *admission, const struct sg_ip *peer)
+static void put_in(struct sg_admission *admission, struct sg_ticket *ticket)
 {
-    struct sg_ip ip = host_of(peer);
-    pthread_mutex_lock(&admission->lock);
-    struct host *host = find_host(admission, &ip);
-    if (host) {
-        admission->count--;
-        if (--host->count == 0)
-            *host = admission->hosts[--admission->host_count];
+    struct host *host = find_host(admission, &ticket->host);
+    if (!host) {
+        host = &admission->hosts[admission->host_count++];
+        *host = (struct host){.ip = ticket->host};
     }
+    host->count++;
+    admission->count++;
+    ticket->link = admission->end;
+    *admission->end = ticket;
+    admission->end = &ticket->next;
+}
+
+/* On the loop of the displaced one, as sg_admission_leave is: they cannot meet. */
+static void deliver(void *ctx)
+{
+    struct sg_ticket *ticket = ctx;
+    if (ticket->fn)
+        ticket->fn(ticket->ctx); /* leaves */
+    free(ticket);
+}
+
+/* Makes a place for one more of a host that has so many. False: it has its share, or more. */
+static bool displace(struct sg_admission *admission, uint32_t count)
+{
+    const struct host *most = NULL;
+    for (unsigned i = 0; i < admission->host_count; i++)
+        if (!most || admission->hosts[i].count > most->count)
+            most = &admission->hosts[i];
+    if (!most || (count > 0 && most->count <= count + 1))
+        return false;
+    struct sg_ticket *ticket = admission->oldest;
+    uint32_t most_count = most->count;
+    while (ticket) {
+        const struct host *host = find_host(admission, &ticket->host);
+        if (host && host->count == most_count)
+            break;
+        ticket = ticket->next;
+    }
+    if (!ticket)
+        return false;
+    take_out(admission, ticket);
+    ticket->displaced = true;
+    ticket->letter = (struct sg_letter){.fn = deliver, .ctx = ticket};
+    sg_inbox_post(ticket->inbox, &ticket->letter);
+    return true;
+}
+
+static bool has_place(struct sg_admission *admission, const struct sg_ip *ip)
+{
+    const struct host *host = find_host(admission, ip);
+    uint32_t count = host ? host->count : 0;
+    return count < admission->host_limit && (admission->count < admission->limit || displace(admission, count));
+}
+
+struct sg_ticket *sg_admission_enter(struct sg_admission *admission, const struct sg_ip *peer, struct sg_inbox *inbox,
+                                     sg_displaced_fn *fn, void *ctx)
+{
+    struct sg_ticket *ticket = calloc(1, sizeof *ticket);
+    if (!ticket)
+        return NULL;
+    *ticket = (struct sg_ticket){.host = host_of(peer), .inbox = inbox, .fn = fn, .ctx = ctx};
+    pthread_mutex_lock(&admission->lock);
+    bool may = has_place(admission, &ticket->host);
+    if (may)
+        put_in(admission, ticket);
     pthread_mutex_unlock(&admission->lock);
+    if (may)
+        return ticket;
+    free(ticket);
+    return NULL;
+}
+
+void sg_admission_leave(struct sg_admission *admission, struct sg_ticket *ticket)
+{
+    pthread_mutex_lock(&admission->lock);
+    bool displaced = ticket->displaced;
+    ticket->fn = NULL;
+    if (!displaced)
+        take_out(admission, ticket);
+    pthread_mutex_unlock(&admission->lock);
+    if (!displaced)
+        free(ticket);
 }

@@ -5,15 +5,20 @@
  */
 #include "server/auth.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <sodium.h>
 
 #include "net/clock.h"
 #include "net/inbox.h"
+#include "net/log.h"
+#include "server/authenticator.h"
+#include "server/devices.h"
 #include "server/policy.h"
 #include "server/users.h"
 
@@ -35,8 +40,13 @@ struct sg_auth_job {
     size_t password_len;
     uint8_t memory_key[crypto_auth_BYTES];
     struct sg_ip peer;
+    struct sg_auth *auth;
+    bool is_token; /* that the user file does not know: for the authenticator alone */
     bool is_known;
-    bool good;
+    struct sg_users *users; /* a device joins by claim: they, and no password */
+    struct sg_device_claim claim;
+    char user[SG_USER_NAME_MAX + 1];
+    struct sg_auth_result result;
     sg_auth_fn *fn; /* NULL: cancelled; of the loop that asked */
     void *ctx;
 };
@@ -44,6 +54,9 @@ struct sg_auth_job {
 struct remembered {
     uint8_t mac[crypto_auth_BYTES];
     uint64_t until_ms;
+    bool is_external;
+    char user[SG_USER_NAME_MAX + 1];
+    struct sg_group_names groups;
 };
 
 struct attempts {
@@ -56,6 +69,8 @@ struct sg_auth {
     pthread_t threads[THREADS_MAX];
     unsigned thread_count;
     unsigned queue_max;
+    struct sg_devices *devices;
+    struct sg_authenticator *authenticator;  /* or NULL */
     char decoy_hash[crypto_pwhash_STRBYTES]; /* for users without a password: costs the same, matches nothing */
     uint8_t key[crypto_auth_KEYBYTES];
     pthread_mutex_t lock; /* for all that follows */
@@ -87,21 +102,29 @@ static struct attempts *attempts_of(struct sg_auth *auth, const struct sg_ip *pe
     return slot;
 }
 
-static bool is_remembered(const struct sg_auth *auth, const uint8_t mac[static crypto_auth_BYTES])
+static bool is_remembered(const struct sg_auth *auth, const uint8_t mac[static crypto_auth_BYTES],
+                          struct sg_auth_result *result)
 {
     uint64_t now_ms = sg_now_ms();
-    bool found = false;
+    const struct remembered *found = NULL;
     for (unsigned i = 0; i < REMEMBERED; i++)
-        found |= auth->remembered[i].until_ms > now_ms &&
-                 sodium_memcmp(auth->remembered[i].mac, mac, crypto_auth_BYTES) == 0;
-    return found;
+        if (auth->remembered[i].until_ms > now_ms &&
+            sodium_memcmp(auth->remembered[i].mac, mac, crypto_auth_BYTES) == 0)
+            found = &auth->remembered[i];
+    if (!found)
+        return false;
+    *result = (struct sg_auth_result){.good = true, .is_external = found->is_external, .groups = found->groups};
+    memcpy(result->user, found->user, sizeof result->user);
+    return true;
 }
 
-static void remember(struct sg_auth *auth, const uint8_t mac[static crypto_auth_BYTES])
+static void remember(struct sg_auth *auth, const struct sg_auth_job *job)
 {
     struct remembered *slot = &auth->remembered[auth->next_remembered++ % REMEMBERED];
-    memcpy(slot->mac, mac, sizeof slot->mac);
-    slot->until_ms = sg_now_ms() + REMEMBER_MS;
+    *slot = (struct remembered){
+        .until_ms = sg_now_ms() + REMEMBER_MS, .is_external = job->result.is_external, .groups = job->result.groups};
+    memcpy(slot->mac, job->memory_key, sizeof slot->mac);
+    memcpy(slot->user, job->result.user, sizeof slot->user);
 }
 
 /* A password of other users, by the file, has another key. */
@@ -122,6 +145,7 @@ static void make_memory_key(const struct sg_auth *auth, const struct sg_auth_req
 
 static void free_job(struct sg_auth_job *job)
 {
+    sg_users_free(job->users);
     sodium_memzero(job, sizeof *job);
     free(job);
 }
@@ -132,13 +156,85 @@ static void deliver(void *ctx)
     struct sg_auth_job *job = ctx;
     sg_auth_fn *fn = job->fn;
     void *fn_ctx = job->ctx;
-    bool good = job->good;
+    struct sg_auth_result result = job->result;
     free_job(job);
     if (fn)
-        fn(fn_ctx, good);
+        fn(fn_ctx, &result);
 }
 
-static void *check_passwords(void *ctx)
+static const char invite_used_up[] = "as many devices as may have joined by this invite";
+
+static void check_password(struct sg_auth_job *job)
+{
+    bool matches = crypto_pwhash_str_verify(job->hash, job->password, job->password_len) == 0;
+    job->result.good = matches && job->is_known;
+}
+
+static void let_join(struct sg_auth *auth, struct sg_auth_job *job)
+{
+    enum sg_err err = sg_devices_join(auth->devices, job->user, &job->claim, job->users);
+    int error = errno;
+    if (err == SG_OK)
+        sg_log_event(SG_LOG_INFO, "device_joined", SG_LOG_FIELDS(sg_log_word("user", job->user)),
+                     "a device of %s joined: %zu of %u", job->user, sg_devices_count(auth->devices, job->claim.token),
+                     job->claim.uses);
+    else if (err != SG_ERR_FULL)
+        sg_log_event(SG_LOG_ERROR, "device_refused", SG_LOG_FIELDS(sg_log_word("user", job->user)),
+                     "a device of %s cannot join, the list of devices cannot be written: %s", job->user,
+                     strerror(error));
+    job->result.good = err == SG_OK;
+    job->result.why = err == SG_ERR_FULL ? invite_used_up : NULL;
+}
+
+/* The lock is held. The job is done: its loop is told. */
+static void settle(struct sg_auth *auth, struct sg_auth_job *job)
+{
+    auth->pending--;
+    if (job->result.good && !job->users)
+        remember(auth, job);
+    else if (!job->result.good && !job->result.busy)
+        attempts_of(auth, &job->peer)->wrong++;
+    job->done = (struct sg_letter){.fn = deliver, .ctx = job};
+    sg_inbox_post(job->inbox, &job->done);
+}
+
+/* On the authenticator's loop. */
+static void on_answer(void *ctx, const struct sg_authenticator_answer *answer)
+{
+    struct sg_auth_job *job = ctx;
+    struct sg_auth *auth = job->auth;
+    job->result = (struct sg_auth_result){
+        .good = !answer->failed && answer->ok, .busy = answer->failed, .is_external = true, .groups = answer->groups};
+    memcpy(job->result.user, answer->user, sizeof job->result.user);
+    pthread_mutex_lock(&auth->lock);
+    settle(auth, job);
+    pthread_mutex_unlock(&auth->lock);
+}
+
+/* What the user file does not let in. True: on_answer goes on with it. */
+static bool ask_authenticator(struct sg_auth *auth, struct sg_auth_job *job)
+{
+    const struct sg_authenticator_question question = {.user = job->user,
+                                                       .secret = (const uint8_t *)job->password,
+                                                       .secret_len = job->password_len,
+                                                       .is_token = job->is_token,
+                                                       .address = job->peer};
+    uint8_t password[sizeof job->password];
+    if (!auth->authenticator || job->users)
+        return false;
+    /* once it is asked the job may be gone at any time */
+    memcpy(password, job->password, sizeof password);
+    sodium_memzero(job->password, sizeof job->password);
+    struct sg_authenticator_question copy = question;
+    copy.secret = password;
+    enum sg_authenticator_asked asked = sg_authenticator_ask(auth->authenticator, &copy, on_answer, job);
+    sodium_memzero(password, sizeof password);
+    if (asked == SG_AUTHENTICATOR_BUSY)
+        job->result.busy = true;
+    return asked == SG_AUTHENTICATOR_ASKED;
+}
+
+static void *work(void *ctx)
 {
     struct sg_auth *auth = ctx;
     pthread_mutex_lock(&auth->lock);
@@ -152,17 +248,16 @@ static void *check_passwords(void *ctx)
         if (!auth->waiting)
             auth->waiting_tail = &auth->waiting;
         pthread_mutex_unlock(&auth->lock);
-        bool matches = crypto_pwhash_str_verify(job->hash, job->password, job->password_len) == 0;
-        job->good = matches && job->is_known;
-        sodium_memzero(job->password, sizeof job->password);
+        if (job->users)
+            let_join(auth, job);
+        else if (!job->is_token)
+            check_password(job);
+        bool asked = !job->result.good && ask_authenticator(auth, job);
         pthread_mutex_lock(&auth->lock);
-        auth->pending--;
-        if (job->good)
-            remember(auth, job->memory_key);
-        else
-            attempts_of(auth, &job->peer)->wrong++;
-        job->done = (struct sg_letter){.fn = deliver, .ctx = job};
-        sg_inbox_post(job->inbox, &job->done);
+        if (asked)
+            continue;
+        sodium_memzero(job->password, sizeof job->password);
+        settle(auth, job);
     }
     pthread_mutex_unlock(&auth->lock);
     return NULL;
@@ -170,58 +265,115 @@ static void *check_passwords(void *ctx)
 
 /* --- the loops' side --- */
 
-/* The lock is held. NULL: the queue is full. */
-static struct sg_auth_job *start_job(struct sg_auth *auth, const struct sg_auth_request *request,
-                                     const uint8_t memory_key[static crypto_auth_BYTES], sg_auth_fn *fn, void *ctx)
+/* The lock is held in each of these. */
+
+/* NULL: the queue is full. */
+static struct sg_auth_job *make_job(struct sg_auth *auth, const struct sg_auth_request *request, sg_auth_fn *fn,
+                                    void *ctx)
 {
     struct sg_auth_job *job = auth->pending < auth->queue_max ? calloc(1, sizeof *job) : NULL;
     if (!job)
         return NULL;
-    const char *hash = sg_users_password_hash(request->policy->users, request->user);
-    job->is_known = hash != NULL;
-    snprintf(job->hash, sizeof job->hash, "%s", hash ? hash : auth->decoy_hash);
+    snprintf(job->user, sizeof job->user, "%s", request->user);
+    memcpy(job->result.user, job->user, sizeof job->result.user);
     memcpy(job->password, request->password, request->password_len);
     job->password_len = request->password_len;
-    memcpy(job->memory_key, memory_key, sizeof job->memory_key);
+    job->auth = auth;
     job->inbox = request->inbox;
     job->peer = request->peer;
     job->fn = fn;
     job->ctx = ctx;
+    return job;
+}
+
+static void start_job(struct sg_auth *auth, struct sg_auth_job *job)
+{
     auth->pending++;
     *auth->waiting_tail = job;
     auth->waiting_tail = &job->next;
     pthread_cond_signal(&auth->wake);
-    return job;
 }
 
-/* The lock is held. */
-static enum sg_auth_verdict check(struct sg_auth *auth, const struct sg_auth_request *request, sg_auth_fn *fn,
-                                  void *ctx, struct sg_auth_job **job)
+static void fill_password_job(const struct sg_auth *auth, const struct sg_auth_request *request,
+                              struct sg_auth_job *job)
 {
+    const char *hash = sg_users_password_hash(request->policy->users, request->user);
+    job->is_known = hash != NULL;
+    snprintf(job->hash, sizeof job->hash, "%s", hash ? hash : auth->decoy_hash);
+}
+
+/* A token: done, or *claim is that of a device that may join, or has no uses: only the authenticator can tell. */
+static bool check_token(struct sg_auth *auth, const struct sg_auth_request *request, struct sg_auth_result *result,
+                        struct sg_device_claim *claim)
+{
+    switch (sg_users_check_token(request->policy->users, request->user, request->password, request->password_len,
+                                 time(NULL), claim)) {
+    case SG_TOKEN_GOOD:
+        result->good = true;
+        break;
+    case SG_TOKEN_WRONG:
+        return auth->authenticator == NULL; /* it may know */
+    case SG_TOKEN_EXPIRED:
+        result->why = "the invite has expired";
+        break;
+    case SG_TOKEN_NO_DEVICE:
+        result->why = "the invite counts devices, and the client names none";
+        break;
+    case SG_TOKEN_DEVICE:
+        result->good = sg_devices_has(auth->devices, claim);
+        if (result->good)
+            break;
+        if (sg_devices_count(auth->devices, claim->token) >= claim->uses)
+            result->why = invite_used_up;
+        else if (!claim->may_join)
+            result->why = "the invite has expired";
+        else
+            return false;
+        break;
+    }
+    return true;
+}
+
+static enum sg_auth_verdict check(struct sg_auth *auth, const struct sg_auth_request *request, sg_auth_fn *fn,
+                                  void *ctx, struct sg_auth_result *result, struct sg_auth_job **job)
+{
+    struct sg_device_claim claim = {.uses = 0};
     uint8_t memory_key[crypto_auth_BYTES];
     struct attempts *attempts = attempts_of(auth, &request->peer);
     if (attempts->wrong >= ATTEMPTS_MAX)
         return SG_AUTH_BUSY;
     if (request->password_len > 255)
-        return SG_AUTH_WRONG;
-    if (sg_credential_is_token(request->password, request->password_len)) {
-        bool good =
-            sg_users_check_token(request->policy->users, request->user, request->password, request->password_len);
-        attempts->wrong += !good;
-        return good ? SG_AUTH_GOOD : SG_AUTH_WRONG;
+        return SG_AUTH_DONE;
+    bool is_token = sg_credential_is_token(request->password, request->password_len);
+    if (is_token && check_token(auth, request, result, &claim)) {
+        attempts->wrong += !result->good;
+        return SG_AUTH_DONE;
     }
+    bool joins = is_token && claim.uses > 0;
     make_memory_key(auth, request, memory_key);
-    if (is_remembered(auth, memory_key))
-        return SG_AUTH_GOOD;
-    *job = start_job(auth, request, memory_key, fn, ctx);
-    return *job ? SG_AUTH_LATER : SG_AUTH_BUSY;
+    if (!joins && is_remembered(auth, memory_key, result))
+        return SG_AUTH_DONE;
+    *job = make_job(auth, request, fn, ctx);
+    if (!*job)
+        return SG_AUTH_BUSY;
+    memcpy((*job)->memory_key, memory_key, sizeof memory_key);
+    (*job)->is_token = is_token;
+    if (joins) {
+        (*job)->users = sg_users_share(request->policy->users);
+        (*job)->claim = claim;
+    } else if (!is_token) {
+        fill_password_job(auth, request, *job);
+    }
+    start_job(auth, *job);
+    return SG_AUTH_LATER;
 }
 
 enum sg_auth_verdict sg_auth_check(struct sg_auth *auth, const struct sg_auth_request *request, sg_auth_fn *fn,
-                                   void *ctx, struct sg_auth_job **job)
+                                   void *ctx, struct sg_auth_result *result, struct sg_auth_job **job)
 {
+    *result = (struct sg_auth_result){.good = false};
     pthread_mutex_lock(&auth->lock);
-    enum sg_auth_verdict verdict = check(auth, request, fn, ctx, job);
+    enum sg_auth_verdict verdict = check(auth, request, fn, ctx, result, job);
     pthread_mutex_unlock(&auth->lock);
     return verdict;
 }
@@ -231,12 +383,17 @@ void sg_auth_cancel(struct sg_auth_job *job)
     job->fn = NULL; /* the pool still has it; deliver frees it */
 }
 
-struct sg_auth *sg_auth_new(unsigned threads, unsigned queue)
+struct sg_auth *sg_auth_new(unsigned threads, unsigned queue, struct sg_devices *devices,
+                            struct sg_authenticator *authenticator)
 {
     struct sg_auth *auth = calloc(1, sizeof *auth);
-    if (!auth)
+    if (!auth) {
+        sg_authenticator_free(authenticator);
         return NULL;
+    }
+    auth->authenticator = authenticator;
     auth->queue_max = queue;
+    auth->devices = devices;
     auth->waiting_tail = &auth->waiting;
     pthread_mutex_init(&auth->lock, NULL);
     pthread_cond_init(&auth->wake, NULL);
@@ -245,7 +402,7 @@ struct sg_auth *sg_auth_new(unsigned threads, unsigned queue)
                           crypto_pwhash_MEMLIMIT_INTERACTIVE) != 0)
         goto failed;
     while (auth->thread_count < threads && auth->thread_count < THREADS_MAX) {
-        if (pthread_create(&auth->threads[auth->thread_count], NULL, check_passwords, auth) != 0)
+        if (pthread_create(&auth->threads[auth->thread_count], NULL, work, auth) != 0)
             goto failed;
         auth->thread_count++;
     }
@@ -265,6 +422,7 @@ void sg_auth_free(struct sg_auth *auth)
     pthread_mutex_unlock(&auth->lock);
     for (unsigned i = 0; i < auth->thread_count; i++)
         pthread_join(auth->threads[i], NULL);
+    sg_authenticator_free(auth->authenticator); /* what it was asked comes to nothing */
     for (struct sg_auth_job *job = auth->waiting, *next = NULL; job; job = next) {
         next = job->next;
         free_job(job);

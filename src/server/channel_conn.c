@@ -16,11 +16,11 @@
 #include "core/socks5.h"
 #include "net/clock.h"
 #include "net/control_stream.h"
-#include "net/finish.h"
 #include "net/inbox.h"
 #include "net/tls_move.h"
 #include "server/config.h"
 #include "server/datapath.h"
+#include "server/leaving.h"
 #include "server/policy.h"
 #include "server/server.h"
 #include "server/session.h"
@@ -35,7 +35,7 @@ struct sg_opening {
     struct event *deadline;
 };
 
-/* It is a session now, or will never be one: who is the caller's. */
+/* It is a session now, or will never be one: who, its slot included, is the caller's. */
 static void free_opening(struct sg_opening *opening)
 {
     *opening->link = opening->next;
@@ -43,15 +43,22 @@ static void free_opening(struct sg_opening *opening)
         opening->next->link = opening->link;
     if (opening->deadline)
         event_free(opening->deadline);
-    sg_usage_give(opening->who.usage, SG_USAGE_CONNECTION);
     free(opening);
+}
+
+/* Ends a connection that does not become a session's: flushed first, unless reason is NONE (it is broken). */
+static void end_connection(struct sg_handover *who, enum sg_reason reason)
+{
+    sg_leave(who->bev, who->usage, SG_USAGE_CONNECTION, reason);
+    who->bev = NULL;
+    who->usage = NULL;
 }
 
 static void end_opening(struct sg_opening *opening, enum sg_reason reason)
 {
     struct sg_handover who = opening->who;
     free_opening(opening);
-    sg_channel_conn_end(&who, reason);
+    end_connection(&who, reason);
 }
 
 void sg_channel_conns_free_all(struct sg_worker *worker)
@@ -60,19 +67,6 @@ void sg_channel_conns_free_all(struct sg_worker *worker)
         next = opening->next;
         end_opening(opening, SG_REASON_NONE);
     }
-}
-
-void sg_channel_conn_end(struct sg_handover *who, enum sg_reason reason)
-{
-    if (reason == SG_REASON_NONE)
-        bufferevent_free(who->bev);
-    else if (reason == SG_REASON_SHUTDOWN)
-        sg_finish_now(who->bev);
-    else
-        sg_finish(who->bev);
-    who->bev = NULL;
-    sg_usage_release(who->usage);
-    who->usage = NULL;
 }
 
 /* --- the control stream --- */
@@ -148,13 +142,18 @@ static void write_reply(struct bufferevent *bev, uint8_t rep, const struct sg_en
     bufferevent_write(bev, bytes, sg_wbuf_len(&w));
 }
 
-/* Refuses, and ends the connection. */
-static void refuse(struct sg_handover *who, uint8_t rep, enum sg_reason reason)
+void sg_channel_conn_refuse(const struct sg_handover *who, enum sg_reason reason)
 {
     struct sg_endpoint none = {0};
-    write_reply(who->bev, rep, &none, NULL, reason);
+    write_reply(who->bev, SG_SOCKS5_REP_GENERAL, &none, NULL, reason);
     sg_session_log_refused(who, reason);
-    sg_channel_conn_end(who, reason);
+}
+
+/* Refuses, and ends the connection. */
+static void refuse(struct sg_handover *who, enum sg_reason reason)
+{
+    sg_channel_conn_refuse(who, reason);
+    end_connection(who, reason);
 }
 
 static uint16_t choose_suite(const struct sg_open_request *request)
@@ -173,7 +172,7 @@ static void accept_channel(struct sg_server_channel *channel, enum sg_resumed re
     struct sg_open_reply reply = {
         .suite = sg_aead_id(channel->suite),
         .max_senders = (uint16_t)server->key_limits.max_senders,
-        .max_associations = config->limits.associations_per_user,
+        .max_associations = sg_usage_most(session->who.usage, SG_USAGE_ASSOCIATION),
         .assoc_idle_s = (uint32_t)(config->timeouts.association_ms / 1000),
         .dns_idle_s = (uint32_t)(config->timeouts.dns_ms / 1000),
         .renew_s = (uint32_t)(config->timeouts.renew_ms / 1000),
@@ -197,7 +196,6 @@ static enum sg_reason open_session(struct sg_worker *worker, struct sg_handover 
     enum sg_reason reason = sg_server_session_open(worker->datapath, who, suite, &session);
     if (reason != SG_REASON_NONE)
         return reason;
-    who->usage = NULL; /* the session's */
     *out = session->current;
     sg_session_log_start(session);
     return SG_REASON_NONE;
@@ -216,10 +214,12 @@ static void answer(struct sg_worker *worker, struct sg_handover *who, const stru
         reason = kept ? sg_server_session_resume(session, who, suite, &channel, sg_now_ms())
                       : open_session(worker, who, suite, &channel);
     if (reason != SG_REASON_NONE) {
-        refuse(who, SG_SOCKS5_REP_GENERAL, reason);
+        refuse(who, reason);
         return;
     }
-    sg_usage_release(who->usage);
+    sg_usage_give(who->usage, SG_USAGE_CONNECTION); /* a session has a slot of its own kind */
+    if (kept)
+        sg_usage_release(who->usage); /* or else it is the new session's */
     accept_channel(channel, !resumes ? 0 : kept ? SG_RESUMED_KEPT : SG_RESUMED_LOST);
 }
 
@@ -238,7 +238,7 @@ static void end_visit(struct visit *visit)
 {
     if (visit->parcel)
         sg_tls_parcel_free(visit->parcel);
-    sg_usage_release(visit->who.usage);
+    sg_leave(NULL, visit->who.usage, SG_USAGE_CONNECTION, SG_REASON_NONE);
     free(visit);
 }
 
@@ -262,7 +262,7 @@ static void arrive(void *ctx)
     if (sg_policy_user_valid(worker->policy, who.user, who.credential_digest))
         answer(worker, &who, &request);
     else
-        refuse(&who, SG_SOCKS5_REP_GENERAL, SG_REASON_UNAUTHORIZED);
+        refuse(&who, SG_REASON_UNAUTHORIZED);
 }
 
 static void on_detached(void *ctx, struct sg_tls_parcel *parcel)
@@ -287,7 +287,7 @@ static void send_to(struct sg_worker *from, struct sg_worker *to, struct sg_hand
             return;
     }
     free(visit);
-    sg_channel_conn_end(who, SG_REASON_NONE);
+    end_connection(who, SG_REASON_NONE);
 }
 
 /* --- before it --- */
@@ -309,7 +309,7 @@ static void on_block(struct bufferevent *bev, void *ctx)
     struct sg_handover who = opening->who;
     free_opening(opening);
     if (err != SG_OK)
-        refuse(&who, SG_SOCKS5_REP_GENERAL, SG_REASON_PROTOCOL);
+        refuse(&who, SG_REASON_PROTOCOL);
     else if (request.verb == SG_VERB_RESUME && request.handle[0] != worker->index &&
              request.handle[0] < server->worker_count)
         send_to(worker, server->workers[request.handle[0]], &who, &request);
@@ -335,12 +335,9 @@ void sg_channel_conn_start(struct sg_worker *worker, const struct sg_handover *h
 {
     const struct timeval limit = {.tv_sec = worker->server->config->limits.handshake_seconds};
     struct sg_handover who = *handover;
-    bool taken = sg_usage_take(who.usage, SG_USAGE_CONNECTION);
-    struct sg_opening *opening = taken ? calloc(1, sizeof *opening) : NULL;
+    struct sg_opening *opening = calloc(1, sizeof *opening);
     if (!opening) {
-        if (taken)
-            sg_usage_give(who.usage, SG_USAGE_CONNECTION);
-        refuse(&who, SG_SOCKS5_REP_GENERAL, SG_REASON_LIMIT);
+        refuse(&who, SG_REASON_BUSY);
         return;
     }
     *opening = (struct sg_opening){.next = worker->openings, .link = &worker->openings, .worker = worker, .who = who};

@@ -1,9 +1,11 @@
 /* The tables of the configuration's keys, and the readers of the values that only it has. */
 #include "server/config.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <libfyaml.h>
 
@@ -12,6 +14,8 @@
 #include "server/rules.h"
 #include "server/rules_yaml.h"
 #include "server/yaml_read.h"
+
+enum { COMMAND_MAX = 64 };
 
 static bool read_host(struct sg_yaml_reader *reader, struct fy_node *node, const struct sg_yaml_key *key)
 {
@@ -114,6 +118,33 @@ static bool read_listen(struct sg_yaml_reader *reader, struct fy_node *node, con
     return true;
 }
 
+/* A program by its absolute path, and its arguments. */
+static bool read_command(struct sg_yaml_reader *reader, struct fy_node *node, const struct sg_yaml_key *key)
+{
+    struct sg_config *config = reader->base;
+    int count = fy_node_is_sequence(node) ? fy_node_sequence_item_count(node) : 0;
+    if (count < 1 || count > COMMAND_MAX || config->authenticator.command)
+        return sg_yaml_refuse(reader, sg_yaml_first_line(node), key->name, "must be a list of 1 to %d texts",
+                              COMMAND_MAX);
+    config->authenticator.command = calloc((size_t)count + 1, sizeof(char *));
+    for (int i = 0; i < count && config->authenticator.command; i++) {
+        const char *text = sg_yaml_scalar_of(fy_node_sequence_get_by_index(node, i));
+        if (!text)
+            return sg_yaml_refuse(reader, sg_yaml_first_line(node), key->name, "must be a list of texts");
+        config->authenticator.command[i] = strdup(text);
+        if (!config->authenticator.command[i])
+            return sg_yaml_refuse(reader, sg_yaml_line_of(node), key->name, "out of memory");
+    }
+    if (!config->authenticator.command)
+        return sg_yaml_refuse(reader, sg_yaml_line_of(node), key->name, "out of memory");
+    const char *program = config->authenticator.command[0];
+    if (program[0] != '/')
+        return sg_yaml_refuse(reader, sg_yaml_first_line(node), key->name, "'%.300s' is not an absolute path", program);
+    if (access(program, X_OK) != 0)
+        return sg_yaml_refuse(reader, sg_yaml_first_line(node), key->name, "%.300s: %s", program, strerror(errno));
+    return true;
+}
+
 #define AT(member) offsetof(struct sg_config, member)
 
 static const struct sg_yaml_key plain_socks_keys[] = {
@@ -146,6 +177,13 @@ static const struct sg_yaml_key limit_keys[] = {
     {.name = NULL},
 };
 
+static const struct sg_yaml_key authenticator_keys[] = {
+    {.name = "command", .read = read_command},
+    NUMBER("timeout_seconds", authenticator.timeout_seconds, 1, 60),
+    NUMBER("processes", authenticator.processes, 1, 64),
+    {.name = NULL},
+};
+
 static const struct sg_yaml_key timeout_keys[] = {
     {.name = "association_seconds",
      .read = sg_yaml_read_seconds,
@@ -165,7 +203,10 @@ static const struct sg_yaml_key top_keys[] = {
     {.name = "certificate", .read = sg_yaml_read_path, .offset = AT(certificate)},
     {.name = "key", .read = sg_yaml_read_secret, .offset = AT(key)},
     {.name = "users", .read = sg_yaml_read_secret, .offset = AT(users)},
+    {.name = "devices", .read = sg_yaml_read_path, .offset = AT(devices)},
     {.name = "client_ca", .read = sg_yaml_read_file, .offset = AT(client_ca)},
+    {.name = "client_crl", .read = sg_yaml_read_file, .offset = AT(client_crl)},
+    {.name = "certificate_users", .read = sg_yaml_read_cert_users, .offset = AT(cert_users)},
     {.name = "status_socket", .read = sg_yaml_read_path, .offset = AT(status_socket)},
     {.name = "allow", .read = sg_yaml_read_nets, .offset = AT(allow), .count_offset = AT(allow_count)},
     {.name = "groups", .read = sg_yaml_read_groups, .offset = AT(rules)},
@@ -178,6 +219,9 @@ static const struct sg_yaml_key top_keys[] = {
     {.name = "dscp", .read = read_dscp, .offset = AT(dscp)},
     NUMBER("workers", workers, 1, 256),
     {.name = "limits", .read = sg_yaml_read_mapping, .keys = limit_keys},
+    {.name = "user_limits", .read = sg_yaml_read_user_limits, .offset = AT(user_limits)},
+    {.name = "group_limits", .read = sg_yaml_read_user_limits, .offset = AT(group_limits)},
+    {.name = "authenticator", .read = sg_yaml_read_mapping, .keys = authenticator_keys},
     {.name = "timeouts", .read = sg_yaml_read_mapping, .keys = timeout_keys},
     {.name = "log", .read = sg_yaml_read_mapping, .keys = sg_config_log_keys},
     {.name = "metrics", .read = sg_config_read_metrics},
@@ -200,6 +244,8 @@ struct sg_config *sg_config_new(void)
     config->limits.handshake_seconds = 10;
     config->limits.password_threads = 2;
     config->limits.password_queue = 64;
+    config->authenticator.timeout_seconds = 5;
+    config->authenticator.processes = 2;
     config->timeouts.association_ms = 120000;
     config->timeouts.dns_ms = 17000;
     config->log = (struct sg_config_log){.level = SG_LOG_INFO, .format = SG_LOG_TEXT, .addresses = SG_LOG_MASKED};
@@ -228,6 +274,28 @@ static bool check_whole(const struct sg_config *config, const char *path, char e
     return !missing;
 }
 
+/* What follows from other keys, or does not fit them. */
+static bool fill_in(struct sg_config *config, const char *path, char error[static SG_CONFIG_ERROR_MAX])
+{
+    for (const struct sg_user_limits_entry *entry = config->group_limits.first; entry; entry = entry->next) {
+        if (sg_rules_group(config->rules, entry->name))
+            continue;
+        snprintf(error, SG_CONFIG_ERROR_MAX, "%.200s:%d: group_limits: there is no group %s", path, entry->line,
+                 entry->name);
+        return false;
+    }
+    if (!config->client_ca && (config->client_crl || config->cert_users.count > 0)) {
+        snprintf(error, SG_CONFIG_ERROR_MAX, "%.200s:1: client_ca: is missing, which %s needs", path,
+                 config->client_crl ? "client_crl" : "certificate_users");
+        return false;
+    }
+    if (!config->devices && asprintf(&config->devices, "%s.devices", config->users) < 0) {
+        config->devices = NULL;
+        snprintf(error, SG_CONFIG_ERROR_MAX, "%.200s: out of memory", path);
+    }
+    return config->devices != NULL;
+}
+
 struct sg_config *sg_config_load(const char *path, char error[static SG_CONFIG_ERROR_MAX])
 {
     struct sg_config *config = sg_config_new();
@@ -236,7 +304,7 @@ struct sg_config *sg_config_load(const char *path, char error[static SG_CONFIG_E
     if (!config || !config->file)
         snprintf(error, SG_CONFIG_ERROR_MAX, "%s: out of memory", path);
     else if (sg_yaml_load(path, top_keys, config, error) && check_whole(config, path, error) &&
-             sg_rules_check(config->rules, path, error))
+             sg_rules_check(config->rules, path, error) && fill_in(config, path, error))
         return config;
     sg_config_free(config);
     return NULL;
@@ -251,8 +319,16 @@ void sg_config_free(struct sg_config *config)
     free(config->certificate);
     free(config->key);
     free(config->users);
+    for (char **word = config->authenticator.command; word && *word; word++)
+        free(*word);
+    free(config->authenticator.command);
+    free(config->devices);
     free(config->client_ca);
+    free(config->client_crl);
+    sg_cert_users_dispose(&config->cert_users);
     free(config->status_socket);
+    sg_user_limits_dispose(&config->user_limits);
+    sg_user_limits_dispose(&config->group_limits);
     sg_rules_release(config->rules);
     free(config);
 }

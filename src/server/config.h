@@ -10,6 +10,8 @@
 
 #include "core/addr.h"
 #include "core/contacts.h"
+#include "server/cert_users.h"
+#include "server/user_limits.h"
 #include "server/config_seeing.h"
 #include "server/yaml_read.h"
 
@@ -24,7 +26,8 @@ struct sg_config {
     struct sg_endpoint advertise;             /* sg_config_advertised; family 0: none, port 0: its own */
     char *host;                               /* name or address that invites carry */
     char *certificate, *key, *users;          /* paths; relative ones are taken from the file's directory */
-    char *client_ca;                          /* or NULL */
+    char *devices;                            /* path: users with .devices, if not said */
+    char *client_ca, *client_crl;             /* or NULL */
     char *status_socket;                      /* or NULL: the default */
     struct sg_cidr allow[SG_CONFIG_NETS_MAX]; /* targets that are refused otherwise */
     unsigned allow_count;
@@ -48,6 +51,12 @@ struct sg_config {
         uint32_t handshake_seconds;
         uint32_t password_threads, password_queue;
     } limits;
+    struct sg_user_limits user_limits, group_limits;
+    struct sg_cert_users cert_users;
+    struct {
+        char **command; /* and its arguments, NULL at the end; NULL: there is no authenticator */
+        uint32_t timeout_seconds, processes;
+    } authenticator;
     struct {
         uint64_t association_ms, dns_ms;
         uint64_t renew_ms, grace_ms; /* of channels; of sessions without a stream, 0: none */

@@ -25,44 +25,25 @@
 #include "net/tls.h"
 #include "server/admission.h"
 #include "server/auth.h"
-#include "server/channel_conn.h"
+#include "server/cert_users.h"
 #include "server/config.h"
+#include "server/conn_state.h"
 #include "server/policy.h"
 #include "server/server.h"
-#include "server/tunnel.h"
 #include "server/usage.h"
 #include "server/users.h"
 #include "server/worker.h"
 
 enum { FIRST_BYTE_TLS = 0x16, FIRST_BYTE_SOCKS5 = 0x05 };
 
-struct sg_conn {
-    struct sg_conn *next, **link;
-    struct sg_worker *worker;
-    struct sg_endpoint peer, local;
-    int fd; /* until bev has it */
-    uint64_t accepted_ms;
-    uint64_t tls_began_us;
-    struct event *first_byte;
-    struct event *deadline;
-    struct bufferevent *bev;
-    struct sg_socks5_server socks;
-    bool is_tls;
-    bool upgraded; /* TLS came after a method in the clear */
-    bool plain_allowed;
-    struct sg_auth_job *job;        /* a password that is being checked */
-    struct sg_finishing *finishing; /* answered: it counts until it is gone */
-    char user[SG_USER_NAME_MAX + 1];
-    bool is_known; /* user is authenticated */
-};
-
-static void free_conn(struct sg_conn *conn)
+void sg_conn_free(struct sg_conn *conn)
 {
     *conn->link = conn->next;
     if (conn->next)
         conn->next->link = conn->link;
     conn->worker->conn_count--;
-    sg_admission_leave(conn->worker->server->admission, &conn->peer.ip);
+    if (conn->ticket)
+        sg_admission_leave(conn->worker->server->admission, conn->ticket);
     if (conn->job)
         sg_auth_cancel(conn->job);
     if (conn->first_byte)
@@ -82,7 +63,7 @@ void sg_conns_free_all(struct sg_worker *worker)
 {
     for (struct sg_conn *conn = worker->conns, *next = NULL; conn; conn = next) {
         next = conn->next;
-        free_conn(conn);
+        sg_conn_free(conn);
     }
 }
 
@@ -90,114 +71,48 @@ static void on_finished(void *ctx)
 {
     struct sg_conn *conn = ctx;
     conn->finishing = NULL;
-    free_conn(conn);
+    sg_conn_free(conn);
 }
 
-/* Sends what was written, then closes. Its descriptor is in use until then, so the caps still count it. */
-static void finish_conn(struct sg_conn *conn)
+void sg_conn_finish(struct sg_conn *conn)
 {
     struct bufferevent *bev = conn->bev;
     conn->bev = NULL;
     event_del(conn->deadline);
     conn->finishing = sg_finish_then(bev, on_finished, conn);
     if (!conn->finishing)
-        free_conn(conn);
-}
-
-/* --- the request --- */
-
-/* Who may use plain SOCKS and plain UDP: addresses in the list. */
-static bool is_listed(const struct sg_cidr *nets, unsigned count, const struct sg_ip *ip)
-{
-    for (unsigned i = 0; i < count; i++)
-        if (sg_cidr_contains(&nets[i], ip))
-            return true;
-    return false;
-}
-
-static void refuse_request(struct sg_conn *conn, uint8_t rep)
-{
-    uint8_t bytes[SG_SOCKS5_REPLY_MAX];
-    struct sg_wbuf w = sg_wbuf_init(bytes, sizeof bytes);
-    sg_socks5_reply_encode(&w, rep, NULL);
-    bufferevent_write(conn->bev, bytes, sg_wbuf_len(&w));
-    finish_conn(conn);
-}
-
-/* Fills the hand-over and takes the bufferevent out of conn. False: memory is short, answered and gone. */
-static bool hand_over(struct sg_conn *conn, struct sg_handover *out)
-{
-    struct sg_server *server = conn->worker->server;
-    *out = (struct sg_handover){.bev = conn->bev, .peer = conn->peer, .local = conn->local};
-    memcpy(out->user, conn->user, sizeof conn->user);
-    sg_users_digest(conn->worker->policy->users, conn->user, out->credential_digest);
-    out->usage = sg_usage_acquire(server->usage, conn->user);
-    if (!out->usage) {
-        refuse_request(conn, SG_SOCKS5_REP_GENERAL);
-        return false;
-    }
-    conn->bev = NULL;
-    bufferevent_setcb(out->bev, NULL, NULL, NULL, NULL);
-    return true;
-}
-
-static void on_request(struct sg_conn *conn)
-{
-    struct sg_worker *worker = conn->worker;
-    const struct sg_config *config = worker->server->config;
-    const struct sg_target *target = &conn->socks.target;
-    bool sealgram = conn->is_tls && sg_tls_alpn(conn->bev) == SG_TLS_ALPN_SEALGRAM;
-    bool udp_allowed = is_listed(config->plain_udp, config->plain_udp_count, &conn->peer.ip);
-    struct sg_handover handover;
-
-    switch (conn->socks.command) {
-    case SG_SOCKS5_CMD_CONNECT:
-        if (hand_over(conn, &handover)) {
-            sg_connect_start(worker, &handover, target);
-            free_conn(conn);
-        }
-        return;
-    case SG_SOCKS5_CMD_BIND:
-        if (hand_over(conn, &handover)) {
-            sg_bind_start(worker, &handover, target);
-            free_conn(conn);
-        }
-        return;
-    case SG_SOCKS5_CMD_UDP_ASSOCIATE:
-        if (!udp_allowed) {
-            refuse_request(conn, SG_SOCKS5_REP_POLICY);
-        } else if (hand_over(conn, &handover)) {
-            sg_plain_assoc_start(worker, &handover, target);
-            free_conn(conn);
-        }
-        return;
-    case SG_SOCKS5_CMD_CHANNEL:
-        if (!sealgram) {
-            refuse_request(conn, SG_SOCKS5_REP_COMMAND);
-        } else if (hand_over(conn, &handover)) {
-            sg_channel_conn_start(worker, &handover);
-            free_conn(conn);
-        }
-        return;
-    default: /* any byte can come from the network */
-        refuse_request(conn, SG_SOCKS5_REP_COMMAND);
-        return;
-    }
+        sg_conn_free(conn);
 }
 
 /* --- SOCKS5 --- */
 
 static void work_on_input(struct sg_conn *conn);
 
+/* Nothing is said: "wrong" would make a client with the right password give up. */
+static void drop_busy(struct sg_conn *conn)
+{
+    conn->worker->refused_busy++;
+    sg_conn_free(conn);
+}
+
 /* The verdict on user and password, now or later. */
-static void on_verdict(void *ctx, bool good)
+static void on_verdict(void *ctx, const struct sg_auth_result *result)
 {
     struct sg_conn *conn = ctx;
     uint8_t bytes[SG_SOCKS5_REPLY_MAX];
     struct sg_wbuf w = sg_wbuf_init(bytes, sizeof bytes);
     conn->job = NULL;
-    conn->is_known = good;
-    enum sg_socks5_event event = sg_socks5_server_auth_result(&conn->socks, good, &w);
+    if (result->busy) {
+        drop_busy(conn);
+        return;
+    }
+    conn->is_known = result->good;
+    conn->is_external = result->good && result->is_external;
+    if (conn->is_external) {
+        memcpy(conn->user, result->user, sizeof conn->user);
+        conn->groups = result->groups;
+    }
+    enum sg_socks5_event event = sg_socks5_server_auth_result(&conn->socks, result->good, &w);
     bufferevent_write(conn->bev, bytes, sg_wbuf_len(&w));
     if (event == SG_SOCKS5_SEND_REPLY) {
         bufferevent_enable(conn->bev, EV_READ);
@@ -206,10 +121,16 @@ static void on_verdict(void *ctx, bool good)
     }
     char text[SG_ENDPOINT_TEXT_MAX];
     sg_log_endpoint(&conn->peer, text);
-    sg_log_event(SG_LOG_WARN, "auth_failed", SG_LOG_FIELDS(sg_log_word("client", text)), "credentials refused from %s",
-                 text);
+    if (result->why) /* they were right once: whose they are is no guess */
+        sg_log_event(SG_LOG_WARN, "auth_failed",
+                     SG_LOG_FIELDS(sg_log_word("client", text), sg_log_word("user", conn->user),
+                                   sg_log_word("cause", result->why)),
+                     "credentials of %s refused from %s: %s", conn->user, text, result->why);
+    else
+        sg_log_event(SG_LOG_WARN, "auth_failed", SG_LOG_FIELDS(sg_log_word("client", text)),
+                     "credentials refused from %s", text);
     conn->worker->refused_auth++;
-    finish_conn(conn);
+    sg_conn_finish(conn);
 }
 
 /* True if the verdict is still to come, or has come and conn may be gone. */
@@ -227,17 +148,13 @@ static void check_login(struct sg_conn *conn)
         .password_len = conn->socks.password_len,
         .peer = conn->peer.ip,
     };
-    switch (sg_auth_check(conn->worker->server->auth, &request, on_verdict, conn, &conn->job)) {
-    case SG_AUTH_GOOD:
-        on_verdict(conn, true);
-        return;
-    case SG_AUTH_WRONG:
-        on_verdict(conn, false);
+    struct sg_auth_result result;
+    switch (sg_auth_check(conn->worker->server->auth, &request, on_verdict, conn, &result, &conn->job)) {
+    case SG_AUTH_DONE:
+        on_verdict(conn, &result);
         return;
     case SG_AUTH_BUSY:
-        /* nothing is said: "wrong" would make a client with the right password give up */
-        conn->worker->refused_busy++;
-        free_conn(conn);
+        drop_busy(conn);
         return;
     case SG_AUTH_LATER:
         bufferevent_disable(conn->bev, EV_READ); /* no more is held than what came with the password */
@@ -253,7 +170,7 @@ static void upgrade_to_tls(struct sg_conn *conn, const uint8_t *reply, size_t le
     int fd = bufferevent_getfd(conn->bev);
     if (evbuffer_get_length(bufferevent_get_input(conn->bev)) > 0 ||
         send(fd, reply, len, MSG_NOSIGNAL) != (ssize_t)len) {
-        free_conn(conn);
+        sg_conn_free(conn);
         return;
     }
     bufferevent_disable(conn->bev, EV_READ | EV_WRITE);
@@ -281,13 +198,13 @@ static bool act(struct sg_conn *conn, enum sg_socks5_event event, const uint8_t 
         check_login(conn);
         return false;
     case SG_SOCKS5_REQUEST:
-        on_request(conn);
+        sg_conn_serve_request(conn);
         return false;
     case SG_SOCKS5_FAILED:
         if (!conn->is_tls && conn->socks.reason == SG_REASON_NOT_OFFERED)
             conn->worker->refused_first++;
         bufferevent_write(conn->bev, reply, reply_len);
-        finish_conn(conn);
+        sg_conn_finish(conn);
         return false;
     }
     return false;
@@ -342,7 +259,7 @@ static void on_handshake(struct sg_conn *conn)
     char name[SG_TLS_NAME_MAX + 1];
     conn->worker->tls_handshakes++;
     sg_histogram_add(&conn->worker->handshake_us, sg_now_us() - conn->tls_began_us);
-    if (sg_tls_client_name(conn->bev, name) &&
+    if (sg_cert_users_find(&conn->worker->server->config->cert_users, conn->bev, name) &&
         sg_users_has_kind(conn->worker->policy->users, name, SG_USER_CERTIFICATE)) {
         memcpy(conn->user, name, sizeof conn->user);
         conn->is_known = true;
@@ -353,7 +270,7 @@ static void on_handshake(struct sg_conn *conn)
     }
     if (sg_socks5_server_tls_started(&conn->socks, conn->is_known) != SG_OK) {
         conn->worker->refused_auth++;
-        free_conn(conn);
+        sg_conn_free(conn);
     }
 }
 
@@ -373,14 +290,14 @@ static void on_event(struct bufferevent *bev, short what, void *ctx)
                      SG_LOG_FIELDS(sg_log_word("client", peer), sg_log_word("cause", text)),
                      "connection from %s ended: %s", peer, text);
     }
-    free_conn(conn);
+    sg_conn_free(conn);
 }
 
 static void enable(struct sg_conn *conn)
 {
     bufferevent_setcb(conn->bev, on_input, NULL, on_event, conn);
     if (bufferevent_enable(conn->bev, EV_READ | EV_WRITE) != 0)
-        free_conn(conn);
+        sg_conn_free(conn);
 }
 
 static void start_tls(struct sg_conn *conn)
@@ -389,11 +306,11 @@ static void start_tls(struct sg_conn *conn)
     conn->fd = -1;
     conn->is_tls = true;
     conn->tls_began_us = sg_now_us();
-    conn->bev = sg_tls_accept(conn->worker->base, conn->worker->server->tls, fd);
+    conn->bev = sg_tls_accept(conn->worker->base, conn->worker->policy->tls, fd);
     if (conn->bev)
         enable(conn);
     else
-        free_conn(conn);
+        sg_conn_free(conn);
 }
 
 /* SOCKS5 in the clear: the upgrade is always offered, plain methods only where policy allows them. */
@@ -404,12 +321,12 @@ static void start_plain(struct sg_conn *conn)
     unsigned may = SG_SOCKS5_MAY_TLS_PASSWORD;
     if (config->client_ca)
         may |= SG_SOCKS5_MAY_TLS_NONE;
-    if (is_listed(config->plain_socks, config->plain_socks_count, &conn->peer.ip))
+    if (sg_conn_is_listed(config->plain_socks, config->plain_socks_count, &conn->peer.ip))
         may |= config->allow_anyone ? SG_SOCKS5_MAY_PASSWORD | SG_SOCKS5_MAY_NONE : SG_SOCKS5_MAY_PASSWORD;
     sg_socks5_server_init(&conn->socks, may);
     conn->bev = bufferevent_socket_new(conn->worker->base, fd, BEV_OPT_CLOSE_ON_FREE);
     if (!conn->bev) {
-        free_conn(conn);
+        sg_conn_free(conn);
         return;
     }
     conn->fd = -1;
@@ -426,7 +343,7 @@ static void pass_on(struct sg_conn *conn)
     int fd = conn->fd;
     conn->fd = -1;
     pass_fd(conn->worker, fd, conn->accepted_ms);
-    free_conn(conn);
+    sg_conn_free(conn);
 }
 
 static void on_first_byte(evutil_socket_t fd, short what, void *ctx)
@@ -449,7 +366,7 @@ static void on_first_byte(evutil_socket_t fd, short what, void *ctx)
         start_plain(conn);
     } else {
         conn->worker->refused_first += got == 1;
-        free_conn(conn);
+        sg_conn_free(conn);
     }
 }
 
@@ -459,14 +376,23 @@ static void on_deadline(evutil_socket_t fd, short what, void *ctx)
     (void)fd;
     (void)what;
     conn->worker->refused_deadline++;
-    free_conn(conn);
+    sg_conn_free(conn);
 }
 
-static bool may_begin(struct sg_worker *worker, const struct sg_ip *peer)
+/* Another host has fewer, and needs the place. */
+static void on_displaced(void *ctx)
 {
-    const struct sg_server *server = worker->server;
-    return sg_usage_total(server->usage, SG_USAGE_CONNECTION) < server->config->limits.connections &&
-           sg_admission_enter(server->admission, peer);
+    struct sg_conn *conn = ctx;
+    conn->worker->displaced++;
+    sg_conn_free(conn);
+}
+
+static bool may_begin(struct sg_conn *conn)
+{
+    const struct sg_server *server = conn->worker->server;
+    if (sg_usage_total(server->usage, SG_USAGE_CONNECTION) < server->config->limits.connections)
+        conn->ticket = sg_admission_enter(server->admission, &conn->peer.ip, conn->worker->inbox, on_displaced, conn);
+    return conn->ticket != NULL;
 }
 
 /* Takes over fd, whose time is limited since it was accepted. */
@@ -476,23 +402,21 @@ static void start_conn(struct sg_worker *worker, int fd, uint64_t accepted_ms)
     uint64_t gone_ms = sg_now_ms() - accepted_ms;
     uint64_t left_ms = gone_ms < limit_ms ? limit_ms - gone_ms : 0;
     struct timeval limit = {.tv_sec = (time_t)(left_ms / 1000), .tv_usec = (suseconds_t)(left_ms % 1000 * 1000)};
-    struct sg_endpoint peer = sg_socket_peer(fd);
-    struct sg_conn *conn = NULL;
-    if (!may_begin(worker, &peer.ip)) {
-        worker->refused_caps++;
-        close(fd);
-        return;
-    }
-    conn = calloc(1, sizeof *conn);
+    struct sg_conn *conn = calloc(1, sizeof *conn);
     if (!conn) {
-        sg_admission_leave(worker->server->admission, &peer.ip);
         close(fd);
         return;
     }
     conn->worker = worker;
     conn->fd = fd;
     conn->accepted_ms = accepted_ms;
-    conn->peer = peer;
+    conn->peer = sg_socket_peer(fd);
+    if (!may_begin(conn)) {
+        worker->refused_caps++;
+        close(fd);
+        free(conn);
+        return;
+    }
     conn->local = sg_socket_local(fd);
     conn->next = worker->conns;
     conn->link = &worker->conns;
@@ -504,7 +428,7 @@ static void start_conn(struct sg_worker *worker, int fd, uint64_t accepted_ms)
     conn->deadline = evtimer_new(worker->base, on_deadline, conn);
     if (!conn->first_byte || !conn->deadline || event_add(conn->first_byte, NULL) != 0 ||
         evtimer_add(conn->deadline, &limit) != 0)
-        free_conn(conn);
+        sg_conn_free(conn);
 }
 
 /* A connection that goes on at worker 0, before a byte of it was read. */
@@ -543,7 +467,7 @@ void sg_conn_accept(struct sg_worker *worker, int fd)
     struct sg_endpoint peer = sg_socket_peer(fd);
     worker->accepted++;
     /* who may ask for a plain association must do so where its datagrams arrive */
-    if (worker->index != 0 && is_listed(config->plain_udp, config->plain_udp_count, &peer.ip))
+    if (worker->index != 0 && sg_conn_is_listed(config->plain_udp, config->plain_udp_count, &peer.ip))
         pass_fd(worker, fd, sg_now_ms());
     else
         start_conn(worker, fd, sg_now_ms());

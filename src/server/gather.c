@@ -45,6 +45,7 @@ static json_t *gather(struct sg_server *server, bool metrics)
     json_object_set_new(status, "uptime_seconds",
                         json_integer((json_int_t)((sg_now_ms() - server->started_ms) / 1000)));
     json_object_set_new(status, "users", json_integer((json_int_t)sg_users_count(server->policy->users)));
+    sg_usage_status(server->usage, status);
     for (unsigned i = 0; i < server->worker_count; i++) {
         json_t *part = ask_worker(server->workers[i], metrics);
         sg_json_add(status, part);

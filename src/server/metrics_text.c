@@ -118,6 +118,18 @@ static void write_tcp_refused(struct writer *w, const struct metric *metric)
     }
 }
 
+static void write_limits(struct writer *w, const struct metric *metric)
+{
+    const char *limit = NULL;
+    json_t *value = NULL;
+    json_object_foreach(json_object_get(w->doc, metric->key), limit, value)
+    {
+        char labels[LABEL_MAX];
+        snprintf(labels, sizeof labels, "limit=\"%s\"", limit);
+        put(w, metric->name, labels, value);
+    }
+}
+
 static void write_suites(struct writer *w, const struct metric *metric)
 {
     json_t *suites = json_object_get(w->doc, metric->key);
@@ -302,6 +314,8 @@ static const struct metric metrics[] = {
     {"sealgram_tcp_relays", GAUGE, "CONNECT and BIND relays that are open.", write_value, "tcp.relays", 0, 0, 0},
     {"sealgram_tcp_refused_total", COUNTER, "TCP connections ended before their request.", write_tcp_refused,
      "refused_", 0, 0, 0},
+    {"sealgram_limit_refusals_total", COUNTER, "Requests that a limit of a user, or of all, refused.", write_limits,
+     "refused_limits", 0, 0, 0},
     {"sealgram_tls_handshakes_total", COUNTER, "TLS handshakes that succeeded.", write_value, "tls_handshakes", 0, 0,
      0},
     {"sealgram_tls_handshake_seconds", "histogram", "Time that they took.", write_histogram, "handshake_us", 8, 24,

@@ -8,11 +8,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "net/clock.h"
 #include "net/sockaddr.h"
 #include "net/udp.h"
 #include "server/config.h"
+#include "server/channel_conn.h"
 #include "server/datapath.h"
 #include "server/server.h"
+#include "server/usage.h"
 #include "server/worker.h"
 
 enum { NAMES_MAX = 64, ERRORS_AFTER = 32 };
@@ -58,6 +61,13 @@ static void drain_errors(struct sg_outbound *outbound, int fd)
         outbound->owner->on_error(outbound, &error.target, error.reason);
 }
 
+static void drop_packet(struct sg_datapath *datapath, struct sg_udp_packet *packet, enum sg_reason reason)
+{
+    sg_ledger_drop(&datapath->down, reason);
+    packet->bytes = NULL;
+    packet->len = 0;
+}
+
 /* Whether rules let pass what comes from there: for its address, or as one of the names that were sent to. */
 static bool may_answer(const struct sg_outbound *outbound, const struct sg_endpoint *source)
 {
@@ -81,9 +91,22 @@ static void filter(const struct sg_outbound *outbound, unsigned count)
         bool asked_for = sg_contacts_has(&outbound->contacts, &packet->peer);
         if (asked_for && may_answer(outbound, &packet->peer))
             continue;
-        sg_ledger_drop(&datapath->down, asked_for ? SG_REASON_POLICY : SG_REASON_FILTERED);
-        packet->bytes = NULL;
-        packet->len = 0;
+        drop_packet(datapath, packet, asked_for ? SG_REASON_POLICY : SG_REASON_FILTERED);
+    }
+}
+
+/* Takes out what is more than the user may have. */
+static void police(struct sg_outbound *outbound, struct sg_quota *quota, unsigned count)
+{
+    struct sg_datapath *datapath = outbound->datapath;
+    const struct sg_quota_time at = sg_usage_time(sg_now_ms());
+    for (unsigned i = 0; i < count; i++) {
+        struct sg_udp_packet *packet = &datapath->rx.packets[i];
+        if (!packet->bytes)
+            continue;
+        enum sg_reason reason = sg_quota_take(quota, SG_QUOTA_DOWN, packet->len, &at);
+        if (reason != SG_REASON_NONE)
+            drop_packet(datapath, packet, reason);
     }
 }
 
@@ -98,8 +121,11 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
         drain_errors(outbound, fd);
         outbound->wakes = 0;
     }
+    struct sg_quota *quota = sg_usage_quota(outbound->permits->who->usage);
     while ((count = sg_udp_next(&datapath->rx)) > 0) {
         filter(outbound, count);
+        if (quota)
+            police(outbound, quota, count);
         outbound->owner->on_packets(outbound, datapath->rx.packets, count);
         brought += count;
     }

@@ -24,6 +24,7 @@
 #include "server/channel_conn.h"
 #include "server/config.h"
 #include "server/datapath.h"
+#include "server/leaving.h"
 #include "server/policy.h"
 #include "server/server.h"
 #include "server/usage.h"
@@ -93,7 +94,6 @@ static void free_plain(struct sg_plain *plain)
         event_del(&plain->own_port.readable);
         close(plain->own_port.fd);
     }
-    sg_usage_give(plain->who.usage, SG_USAGE_ASSOCIATION);
     datapath->association_count--;
     free(plain);
 }
@@ -102,7 +102,7 @@ static void end_plain(struct sg_plain *plain, enum sg_reason reason)
 {
     struct sg_handover who = plain->who;
     free_plain(plain);
-    sg_channel_conn_end(&who, reason);
+    sg_leave(who.bev, who.usage, SG_USAGE_ASSOCIATION, reason);
 }
 
 /* --- idle time --- */
@@ -249,6 +249,11 @@ static void receive_for(struct sg_plain *plain, struct sg_udp_packet *packet, ui
         arm_timer(plain, now_ms);
     uint8_t *data = packet->bytes + header.data_offset;
     size_t len = packet->len - header.data_offset;
+    enum sg_reason reason = sg_usage_police(plain->who.usage, SG_QUOTA_UP, len, now_ms);
+    if (reason != SG_REASON_NONE) {
+        sg_ledger_drop(&datapath->up, reason);
+        return;
+    }
     struct sg_endpoint target = sg_target_endpoint(&header.target);
     if (header.target.atyp != SG_ATYP_NAME) {
         forward(plain, NULL, &target, NULL, data, len);
@@ -408,17 +413,13 @@ static struct sg_endpoint relay_endpoint(const struct sg_plain *plain)
     return relay;
 }
 
-/* The new association, on a port, linked; or NULL when limits or sockets do not allow it. */
+/* The new association, on a port, linked; or NULL when memory or sockets do not allow it. */
 static struct sg_plain *make_plain(struct sg_worker *worker, const struct sg_handover *who, uint16_t client_port)
 {
     struct sg_datapath *datapath = worker->datapath;
-    if (!sg_usage_take(who->usage, SG_USAGE_ASSOCIATION))
-        return NULL;
     struct sg_plain *plain = calloc(1, sizeof *plain);
-    if (!plain) {
-        sg_usage_give(who->usage, SG_USAGE_ASSOCIATION);
+    if (!plain)
         return NULL;
-    }
     plain->datapath = datapath;
     plain->who = *who;
     plain->own_port.fd = -1;
@@ -460,7 +461,8 @@ void sg_plain_assoc_start(struct sg_worker *worker, const struct sg_handover *ha
     struct sg_plain *plain = rep == SG_SOCKS5_REP_SUCCEEDED ? make_plain(worker, &who, request->port) : NULL;
     if (!plain) {
         write_reply(who.bev, rep == SG_SOCKS5_REP_SUCCEEDED ? SG_SOCKS5_REP_GENERAL : rep, &none);
-        sg_channel_conn_end(&who, rep == SG_SOCKS5_REP_SUCCEEDED ? SG_REASON_LIMIT : SG_REASON_POLICY);
+        sg_leave(who.bev, who.usage, SG_USAGE_ASSOCIATION,
+                 rep == SG_SOCKS5_REP_SUCCEEDED ? SG_REASON_LIMIT : SG_REASON_POLICY);
         return;
     }
     struct sg_endpoint bound = relay_endpoint(plain);

@@ -31,8 +31,11 @@
 #include "net/sockaddr.h"
 #include "net/status_socket.h"
 #include "net/tls.h"
+#include "net/tls_client_cert.h"
 #include "server/admission.h"
 #include "server/auth.h"
+#include "server/authenticator.h"
+#include "server/devices.h"
 #include "server/gather.h"
 #include "server/metrics.h"
 #include "server/policy.h"
@@ -55,6 +58,7 @@ struct running {
     struct sg_status_socket *status;
     struct sg_metrics *metrics; /* NULL: none are configured */
     struct stat users_stat;     /* of the user file as it was loaded */
+    struct stat crl_stat;       /* of the revocation lists */
     uint64_t guard_ms;          /* when the guard was made */
 };
 
@@ -68,7 +72,8 @@ static struct sg_users *load_users(const struct sg_config *config)
         sg_log_event(SG_LOG_ERROR, "config_refused", NULL, "%s", error);
         return NULL;
     }
-    if (sg_users_count(users) == 0 && !config->allow_anyone && sg_config_is_exposed(config)) {
+    if (sg_users_count(users) == 0 && !config->allow_anyone && !config->authenticator.command &&
+        sg_config_is_exposed(config)) {
         sg_log_event(
             SG_LOG_ERROR, "config_refused", NULL,
             "%s: there is no user, and the server would be reachable from other machines: `sealgram invite DIR USER` "
@@ -126,39 +131,62 @@ bool sg_server_guard(const struct sg_config *config, struct sg_guard *guard)
     return add_own(guard, &config->advertise.ip) && add_own_addresses(guard, &config->advertise.ip);
 }
 
+static SSL_CTX *make_tls(const struct sg_config *config, char text[static SG_TLS_TEXT_MAX])
+{
+    SSL_CTX *tls = sg_tls_server_ctx(config->certificate, config->key, config->client_ca, text);
+    if (tls && config->client_crl && !sg_tls_add_crl(tls, config->client_crl, text)) {
+        SSL_CTX_free(tls);
+        return NULL;
+    }
+    return tls;
+}
+
+static bool load_policy(struct sg_server *server, SSL_CTX *tls)
+{
+    const struct sg_config *config = server->config;
+    char devices_error[SG_DEVICES_ERROR_MAX];
+    struct sg_guard guard;
+    if (!sg_server_guard(config, &guard)) {
+        sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "cannot list the own addresses: %s", strerror(errno));
+        return false;
+    }
+    if (sg_devices_load(config->devices, &server->devices, devices_error) != SG_OK) {
+        sg_log_event(SG_LOG_ERROR, "config_refused", NULL, "%s", devices_error);
+        return false;
+    }
+    struct sg_users *users = load_users(config);
+    if (!users)
+        return false;
+    server->policy = sg_policy_new(users, 0, &guard, config->rules, tls);
+    if (!server->policy)
+        sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "out of memory for the users");
+    return server->policy != NULL;
+}
+
 /* Everything that files can get wrong. */
 static bool load(struct sg_server *server)
 {
     const struct sg_config *config = server->config;
     char error[SG_CERT_ERROR_MAX];
     char text[SG_TLS_TEXT_MAX];
-    struct sg_guard guard;
     if (sg_cert_check(config->key, config->certificate, error) != SG_OK) {
         sg_log_event(SG_LOG_ERROR, "config_refused", NULL, "%s", error);
         return false;
     }
-    server->tls = sg_tls_server_ctx(config->certificate, config->key, config->client_ca, text);
-    if (!server->tls) {
+    SSL_CTX *tls = make_tls(config, text);
+    if (!tls) {
         sg_log_event(SG_LOG_ERROR, "config_refused", NULL, "%s", text);
         return false;
     }
-    if (!sg_server_guard(config, &guard)) {
-        sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "cannot list the own addresses: %s", strerror(errno));
-        return false;
-    }
-    struct sg_users *users = load_users(config);
-    if (!users)
-        return false;
-    server->policy = sg_policy_new(users, 0, &guard, config->rules);
-    if (!server->policy)
-        sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "out of memory for the users");
-    return server->policy != NULL;
+    bool good = load_policy(server, tls);
+    SSL_CTX_free(tls);
+    return good;
 }
 
 static void unload(struct sg_server *server)
 {
-    SSL_CTX_free(server->tls);
     sg_policy_release(server->policy);
+    sg_devices_free(server->devices);
 }
 
 int sg_server_check(const struct sg_config *config)
@@ -194,10 +222,10 @@ static void turn_to(void *ctx)
 
 /* Makes a policy of these users the one that all workers turn to. Takes over users. */
 static bool announce(struct sg_server *server, struct sg_users *users, unsigned generation,
-                     const struct sg_guard *guard)
+                     const struct sg_guard *guard, SSL_CTX *tls)
 {
     struct turn *turns[SG_WORKERS_MAX] = {0};
-    struct sg_policy *fresh = sg_policy_new(users, generation, guard, server->config->rules);
+    struct sg_policy *fresh = sg_policy_new(users, generation, guard, server->config->rules, tls);
     bool room = fresh != NULL;
     for (unsigned i = 0; i < server->worker_count && room; i++)
         room = (turns[i] = malloc(sizeof *turns[i])) != NULL;
@@ -214,8 +242,7 @@ static bool announce(struct sg_server *server, struct sg_users *users, unsigned 
         sg_policy_release(server->policy);
         server->policy = fresh;
     } else {
-        sg_log_event(SG_LOG_ERROR, "users_reload_failed", NULL,
-                     "out of memory: users and own addresses stay as they were");
+        sg_log_event(SG_LOG_ERROR, "users_reload_failed", NULL, "out of memory: policy stays as it was");
         sg_policy_release(fresh);
     }
     return room;
@@ -230,9 +257,32 @@ static void reload_users(struct sg_server *server)
         return;
     }
     size_t count = sg_users_count(fresh);
-    if (announce(server, fresh, server->policy->generation + 1, &server->policy->guard))
+    if (announce(server, fresh, server->policy->generation + 1, &server->policy->guard, server->policy->tls))
         sg_log_event(SG_LOG_INFO, "users_reloaded", SG_LOG_FIELDS(sg_log_number("users", count)),
                      "user file read again: %zu users", count);
+}
+
+/* The time of a credential is over: what it let in ends. */
+static void expire_users(struct sg_server *server)
+{
+    const struct sg_policy *now = server->policy;
+    time_t expiry = sg_users_next_expiry(now->users);
+    struct sg_users *fresh = expiry != 0 && time(NULL) >= expiry ? sg_users_renew(now->users) : NULL;
+    if (fresh && announce(server, fresh, now->generation + 1, &now->guard, now->tls))
+        sg_log_event(SG_LOG_INFO, "credential_expired", NULL, "a credential has expired");
+}
+
+/* The revocation lists are others. */
+static void reload_crl(struct sg_server *server)
+{
+    const struct sg_policy *now = server->policy;
+    char text[SG_TLS_TEXT_MAX];
+    SSL_CTX *tls = make_tls(server->config, text);
+    if (!tls)
+        sg_log_event(SG_LOG_ERROR, "crl_reload_failed", NULL, "%s: the revocation lists stay as they were", text);
+    else if (announce(server, sg_users_share(now->users), now->generation, &now->guard, tls))
+        sg_log_event(SG_LOG_INFO, "crl_reloaded", NULL, "revocation lists read again");
+    SSL_CTX_free(tls);
 }
 
 static bool same_own(const struct sg_guard *a, const struct sg_guard *b)
@@ -249,7 +299,7 @@ static void look_up_addresses(struct sg_server *server)
     struct sg_guard guard;
     const struct sg_policy *now = server->policy;
     if (sg_server_guard(server->config, &guard) && !same_own(&guard, &now->guard))
-        (void)announce(server, sg_users_share(now->users), now->generation, &guard);
+        (void)announce(server, sg_users_share(now->users), now->generation, &guard, now->tls);
 }
 
 static void on_watch(evutil_socket_t fd, short what, void *ctx)
@@ -262,6 +312,12 @@ static void on_watch(evutil_socket_t fd, short what, void *ctx)
     if (now_ms >= running->guard_ms + OWN_ADDRESSES_MS) {
         running->guard_ms = now_ms;
         look_up_addresses(&running->server);
+    }
+    expire_users(&running->server);
+    const char *crl = running->server.config->client_crl;
+    if (crl && stat(crl, &st) == 0 && stat_differs(&st, &running->crl_stat)) {
+        running->crl_stat = st;
+        reload_crl(&running->server);
     }
     if (stat(running->server.config->users, &st) != 0 || !stat_differs(&st, &running->users_stat))
         return;
@@ -379,24 +435,30 @@ static bool make_arena(struct sg_server *server)
     return server->arena != NULL;
 }
 
-static bool make_shared(struct sg_server *server)
+static void limits_of(void *ctx, const char *user, const struct sg_group_names *groups, struct sg_usage_limits *out)
 {
+    const struct sg_server *server = ctx;
+    sg_user_limits_find(server->config, user, groups, out);
+    out->most[SG_USAGE_RENEWAL] = renewals_per_user(server->config->limits.sessions);
+}
+
+static bool make_shared(struct running *running)
+{
+    struct sg_server *server = &running->server;
+    struct sg_authenticator *authenticator = NULL;
+    if (server->helper >= 0 && !(authenticator = sg_authenticator_new(running->base, server->helper)))
+        return false;
     const struct sg_config *config = server->config;
-    const uint32_t user[SG_USAGE_KINDS] = {
-        [SG_USAGE_SESSION] = config->limits.sessions_per_user,
-        [SG_USAGE_ASSOCIATION] = config->limits.associations_per_user,
-        [SG_USAGE_CONNECTION] = config->limits.connections_per_user,
-        [SG_USAGE_RENEWAL] = renewals_per_user(config->limits.sessions),
-    };
     const uint32_t all[SG_USAGE_KINDS] = {
         [SG_USAGE_SESSION] = config->limits.sessions,
         [SG_USAGE_ASSOCIATION] = config->limits.associations,
         [SG_USAGE_CONNECTION] = config->limits.connections,
         [SG_USAGE_RENEWAL] = renewals(config->limits.sessions),
     };
-    server->usage = sg_usage_table_new(user, all);
+    server->usage = sg_usage_table_new(all, limits_of, server);
     server->admission = sg_admission_new(config->limits.unauthenticated, config->limits.unauthenticated_per_address);
-    server->auth = sg_auth_new(config->limits.password_threads, config->limits.password_queue);
+    server->auth =
+        sg_auth_new(config->limits.password_threads, config->limits.password_queue, server->devices, authenticator);
     return server->usage && server->admission && server->auth && make_arena(server);
 }
 
@@ -432,7 +494,7 @@ static bool start_threads(struct running *running)
 static bool start(struct running *running)
 {
     running->server.worker_count = count_workers(running->server.config);
-    if (!make_loops(running) || !make_shared(&running->server) || !start_events(running)) {
+    if (!make_loops(running) || !make_shared(running) || !start_events(running)) {
         sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "cannot set up the event loops");
         return false;
     }
@@ -483,9 +545,9 @@ static void stop(struct running *running)
     unload(server);
 }
 
-int sg_server_run(const struct sg_config *config)
+int sg_server_run(const struct sg_config *config, int helper)
 {
-    struct running running = {.server.config = config};
+    struct running running = {.server.config = config, .server.helper = helper};
     running.server.ports.first = config->udp_ports.first;
     running.server.ports.last = config->udp_ports.last;
     const struct sigaction ignore = {.sa_handler = SIG_IGN};
@@ -494,6 +556,8 @@ int sg_server_run(const struct sg_config *config)
     (void)sigaction(SIGPIPE, &ignore, NULL);
     running.server.started_ms = running.guard_ms = sg_now_ms();
     (void)stat(config->users, &running.users_stat);
+    if (config->client_crl)
+        (void)stat(config->client_crl, &running.crl_stat);
     if (load(&running.server)) {
         code = EXIT_FAILED;
         if (start(&running)) {

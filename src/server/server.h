@@ -7,8 +7,6 @@
 
 #include <stdint.h>
 
-#include <openssl/ssl.h>
-
 #include "core/arena.h"
 #include "core/datagram.h"
 #include "server/config.h"
@@ -16,6 +14,7 @@
 
 struct sg_admission;
 struct sg_auth;
+struct sg_devices;
 struct sg_guard;
 struct sg_policy;
 struct sg_usage_table;
@@ -25,9 +24,10 @@ enum { SG_WORKERS_MAX = 256 };
 
 struct sg_server {
     const struct sg_config *config;
-    SSL_CTX *tls;
+    int helper;               /* of the authenticator, or -1 */
     struct sg_policy *policy; /* the newest: workers have their own reference */
     struct sg_auth *auth;
+    struct sg_devices *devices; /* that joined by invites */
     struct sg_usage_table *usage;
     struct sg_admission *admission;
     struct sg_arena *arena;      /* keys of all sessions */
@@ -40,9 +40,10 @@ struct sg_server {
 
 /*
  * Runs until SIGTERM or SIGINT: prints `ready ADDR:PORT...` on standard output once it serves. Returns the exit code:
- * 0 after a signal, 1 if it could not start, 3 if certificates or users are unusable (logged).
+ * 0 after a signal, 1 if it could not start, 3 if certificates or users are unusable (logged). helper is the end of
+ * sg_helper_start for the authenticator, taken over; or -1.
  */
-int sg_server_run(const struct sg_config *config);
+int sg_server_run(const struct sg_config *config, int helper);
 
 /* The guard of targets as configuration and own addresses make it. False, and errno: those cannot be listed. */
 bool sg_server_guard(const struct sg_config *config, struct sg_guard *guard);

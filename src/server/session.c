@@ -15,6 +15,7 @@
 #include "net/sockaddr.h"
 #include "server/config.h"
 #include "server/datapath.h"
+#include "server/leaving.h"
 #include "server/names.h"
 #include "server/policy.h"
 #include "server/server.h"
@@ -338,6 +339,11 @@ void sg_server_session_up(struct sg_server_session *session, uint8_t *plaintext,
     }
     session->counts.up++;
     session->counts.up_bytes += d.data_len;
+    enum sg_reason reason = sg_usage_police(session->who.usage, SG_QUOTA_UP, d.data_len, now_ms);
+    if (reason != SG_REASON_NONE) {
+        refuse_datagram(session, d.association, SG_REFUSED_TARGET, reason, &d.address, now_ms);
+        return;
+    }
     struct sg_endpoint target = sg_target_endpoint(&d.address);
     if (d.address.atyp != SG_ATYP_NAME) {
         sg_server_session_forward(session, d.association, NULL, &target, d.data, d.data_len, now_ms);
@@ -570,8 +576,9 @@ void sg_server_session_close(struct sg_server_session *session, enum sg_reason r
     if (session->datapath->worker->server->config->metrics.per_user)
         sg_traffic_add(&session->datapath->traffic, sg_session_user(session), &session->counts);
     sg_server_renewal_end_other(session);
+    struct bufferevent *bev = session->current->bev;
+    session->current->bev = NULL;
     sg_server_channel_free(session->current, reason);
     free_session(session);
-    sg_usage_give(usage, SG_USAGE_SESSION);
-    sg_usage_release(usage);
+    sg_leave(bev, usage, SG_USAGE_SESSION, reason);
 }

@@ -10,9 +10,10 @@
 #include <event2/event.h>
 
 #include "core/socks5.h"
-#include "net/finish.h"
+#include "net/clock.h"
 #include "net/relay.h"
 #include "net/sockaddr.h"
+#include "server/leaving.h"
 #include "server/policy.h"
 #include "server/server.h"
 #include "server/usage.h"
@@ -30,10 +31,7 @@ static void end_tunnel(struct sg_tunnel *tunnel)
         tunnel->setup->dispose(tunnel);
     if (tunnel->relay)
         sg_relay_free(tunnel->relay);
-    if (tunnel->who.bev)
-        sg_finish(tunnel->who.bev);
-    sg_usage_give(tunnel->who.usage, SG_USAGE_CONNECTION);
-    sg_usage_release(tunnel->who.usage);
+    sg_leave(tunnel->who.bev, tunnel->who.usage, SG_USAGE_CONNECTION, SG_REASON_NORMAL);
     tunnel->worker->tunnel_count--;
     free(tunnel);
 }
@@ -70,14 +68,11 @@ static void write_reply(struct bufferevent *bev, uint8_t rep, const struct sg_en
 struct sg_tunnel *sg_tunnel_new(struct sg_worker *worker, const struct sg_handover *handover,
                                 const struct sg_tunnel_setup *setup, void *state)
 {
-    bool taken = sg_usage_take(handover->usage, SG_USAGE_CONNECTION);
-    struct sg_tunnel *tunnel = taken && state ? calloc(1, sizeof *tunnel) : NULL;
+    struct sg_handover who = *handover;
+    struct sg_tunnel *tunnel = state ? calloc(1, sizeof *tunnel) : NULL;
     if (!tunnel) {
-        write_reply(handover->bev, SG_SOCKS5_REP_GENERAL, NULL);
-        sg_finish(handover->bev);
-        if (taken)
-            sg_usage_give(handover->usage, SG_USAGE_CONNECTION);
-        sg_usage_release(handover->usage);
+        write_reply(who.bev, SG_SOCKS5_REP_GENERAL, NULL);
+        sg_leave(who.bev, who.usage, SG_USAGE_CONNECTION, SG_REASON_BUSY);
         free(state);
         return NULL;
     }
@@ -146,6 +141,38 @@ void sg_tunnel_refuse(struct sg_tunnel *tunnel, const struct sg_verdict *verdict
 
 /* --- the relay --- */
 
+/* The client's leg is the first: what it sends goes up. */
+static enum sg_quota_way way_of(bool from_b)
+{
+    return from_b ? SG_QUOTA_DOWN : SG_QUOTA_UP;
+}
+
+static size_t room_of(void *ctx, bool from_b, uint32_t *wait_ms)
+{
+    struct sg_tunnel *tunnel = ctx;
+    struct sg_quota *quota = sg_usage_quota(tunnel->who.usage);
+    if (!quota)
+        return SIZE_MAX;
+    if (!sg_usage_has_day(tunnel->who.usage)) {
+        *wait_ms = SG_RELAY_OVER;
+        return 0;
+    }
+    const struct sg_quota_time at = sg_usage_time(sg_now_ms());
+    return sg_quota_room(quota, way_of(from_b), &at, wait_ms);
+}
+
+static void pay_for(void *ctx, bool from_b, size_t bytes)
+{
+    struct sg_tunnel *tunnel = ctx;
+    struct sg_quota *quota = sg_usage_quota(tunnel->who.usage);
+    if (!quota)
+        return;
+    const struct sg_quota_time at = sg_usage_time(sg_now_ms());
+    sg_quota_pay(quota, way_of(from_b), bytes, &at);
+}
+
+static const struct sg_relay_shaper shaper = {.room = room_of, .pay = pay_for};
+
 static void on_relay_end(void *ctx)
 {
     struct sg_tunnel *tunnel = ctx;
@@ -167,7 +194,9 @@ void sg_tunnel_join(struct sg_tunnel *tunnel, int fd)
     struct bufferevent *client = tunnel->who.bev;
     tunnel->who.bev = NULL;
     tunnel->relay = sg_relay_start(client, to, on_relay_end, tunnel);
-    if (!tunnel->relay)
+    if (tunnel->relay)
+        sg_relay_shape(tunnel->relay, &shaper, tunnel);
+    else
         end_tunnel(tunnel);
 }
 

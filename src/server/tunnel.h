@@ -34,13 +34,12 @@ struct sg_tunnel {
     uint8_t name[255];
 };
 
-/* The client asked for CONNECT or BIND: both take the handover over in any case. */
+/* The client asked for CONNECT or BIND: both take the handover over in any case, its slot, a connection, included. */
 void sg_connect_start(struct sg_worker *worker, const struct sg_handover *handover, const struct sg_target *target);
 void sg_bind_start(struct sg_worker *worker, const struct sg_handover *handover, const struct sg_target *target);
 
 /*
- * For connect.c and bind.c. A tunnel in the worker's list, state of setup; NULL: limits or memory, answered and
- * ended.
+ * For connect.c and bind.c. A tunnel in the worker's list, state of setup; NULL: out of memory, answered and ended.
  */
 struct sg_tunnel *sg_tunnel_new(struct sg_worker *worker, const struct sg_handover *handover,
                                 const struct sg_tunnel_setup *setup, void *state);

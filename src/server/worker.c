@@ -113,6 +113,7 @@ void sg_worker_status(const struct sg_worker *worker, struct json_t *status)
     json_object_set_new(tcp, "before_request", json_integer(worker->conn_count));
     json_object_set_new(tcp, "relays", json_integer(worker->tunnel_count));
     json_object_set_new(tcp, "refused_caps", json_integer((json_int_t)worker->refused_caps));
+    json_object_set_new(tcp, "refused_displaced", json_integer((json_int_t)worker->displaced));
     json_object_set_new(tcp, "refused_first_byte", json_integer((json_int_t)worker->refused_first));
     json_object_set_new(tcp, "refused_deadline", json_integer((json_int_t)worker->refused_deadline));
     json_object_set_new(tcp, "refused_credentials", json_integer((json_int_t)worker->refused_auth));

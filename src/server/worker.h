@@ -46,6 +46,7 @@ struct sg_worker {
     uint64_t tls_handshakes;
     struct sg_histogram handshake_us; /* how long these took */
     uint64_t refused_caps;            /* connections over a cap */
+    uint64_t displaced;               /* connections that gave way to those of other hosts */
     uint64_t refused_first;           /* first byte that is neither TLS nor SOCKS5, or plain SOCKS not allowed */
     uint64_t refused_deadline;        /* not authenticated in time */
     uint64_t refused_auth;            /* wrong credentials */

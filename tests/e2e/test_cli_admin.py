@@ -1,6 +1,7 @@
 """init, invite, users, passwd, revoke, renew-cert and status as they are typed: output, files, exit codes, messages."""
 import base64
 import contextlib
+import datetime
 import hashlib
 import json
 import os
@@ -18,6 +19,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 
 from harness import ROOT, SEALGRAM, run, wait_for
 
@@ -185,6 +188,16 @@ def test_init_in_an_impossible_place(tmp_path):
     expect(FAILED, 'init', tmp_path / 'none' / 'server', says=f'{tmp_path}/none/server: No such file or directory')
 
 
+def empty_crl(folder):
+    """A revocation list of the server's own key."""
+    key = serialization.load_pem_private_key((folder / 'key.pem').read_bytes(), None)
+    now = datetime.datetime.now(datetime.UTC)
+    name = x509.load_pem_x509_certificate((folder / 'cert.pem').read_bytes()).subject
+    return (x509.CertificateRevocationListBuilder().issuer_name(name).last_update(now)
+            .next_update(now + datetime.timedelta(days=1)).sign(key, hashes.SHA256())
+            .public_bytes(serialization.Encoding.PEM))
+
+
 def test_server_yaml_has_every_key_and_all_of_it_is_valid(tmp_path):
     """Each key of the configuration stands in the file, as a comment where it is a default; uncommented it loads."""
     folder = tmp_path / 'server'
@@ -192,11 +205,13 @@ def test_server_yaml_has_every_key_and_all_of_it_is_valid(tmp_path):
     text = (folder / 'server.yaml').read_text()
     source = ''.join(path.read_text() for path in (ROOT / 'src' / 'server').glob('config*.c'))
     keys = set(re.findall(r'\{\.name = "(\w+)"', source)) | set(re.findall(r'NUMBER\("(\w+)"', source))
-    assert len(keys) > 25 and keys == set(re.findall(r'^#? *(\w+):', text, re.M))
+    keys |= set(re.findall(r'= \{"(\w+)", \d', (ROOT / 'src' / 'server' / 'user_limits.c').read_text()))
+    assert len(keys) > 25 and keys | {'alice', 'staff'} == set(re.findall(r'^#? *(\w+):', text, re.M))
     active = re.sub(r'^# ( *\w+:(?: \S.*)?| +- ["{].*)$', r'\1', text, flags=re.M)
     assert not re.search(r'^# *\w+:( |$)', active, re.M)
     (folder / 'server.yaml').write_text(active)
     (folder / 'client_ca.pem').write_bytes((folder / 'cert.pem').read_bytes())
+    (folder / 'client_crl.pem').write_bytes(empty_crl(folder))
     expect(OK, 'server', '-c', folder / 'server.yaml', '--check')
 
 
@@ -290,9 +305,9 @@ def test_a_broken_user_file_stays_as_it_is(server_dir, command):
     text = (server_dir / 'users').read_text() + 'alice token\n'
     (server_dir / 'users').write_text(text)
     done = expect(CONFIG, command, server_dir, 'bob', stdin='long enough\n')
-    assert done.stderr == f'sealgram: {server_dir}/users:3: four fields are needed: NAME KIND VALUE CREATED\n'
+    assert done.stderr == f'sealgram: {server_dir}/users:4: four fields are needed: NAME KIND VALUE CREATED\n'
     assert (server_dir / 'users').read_text() == text
-    expect(CONFIG, 'users', server_dir, says='users:3: four fields')
+    expect(CONFIG, 'users', server_dir, says='users:4: four fields')
 
 
 @pytest.mark.parametrize('name', ['key.pem', 'users'])

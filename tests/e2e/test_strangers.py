@@ -41,7 +41,7 @@ def test_connections_that_never_log_in_are_capped_and_end(lab, target, echo):
             sock = lab.open(socket.create_connection(('127.0.0.1', target.port), 5, source_address=(source, 0)))
             sock.sendall(b'\x16\3\1')
             idle.append(sock)
-    wait_for(lambda: target.status()['tcp']['refused_caps'] == 21 - 12, 5, 'refusals')
+    wait_for(lambda: (tcp := target.status()['tcp'])['refused_caps'] + tcp['refused_displaced'] == 21 - 12, 5, 'refusals')
     assert sum(is_closed(sock, 0.02) for sock in idle) == 9
     session.say(DATAGRAM, plaintext(1, echo.address, b'goes on'))
     assert session.hear_only(DATAGRAM) == plaintext(1, echo.address, b'goes on')
@@ -57,6 +57,28 @@ def test_connections_that_never_log_in_are_capped_and_end(lab, target, echo):
     wait_for(lambda: target.status()['tcp']['before_request'] == 0, 5, 'the deadline')
     assert target.status()['tcp']['refused_deadline'] == 12
     target.still_serves(echo)
+
+
+def test_a_few_addresses_cannot_keep_everybody_else_out(lab, target, echo):
+    """All places are taken by eight addresses: whoever comes from another one is let in, the hoarders' oldest go."""
+    target.start('limits:\n  unauthenticated: 64\n  unauthenticated_per_address: 8\n  handshake_seconds: 60')
+    idle = []
+    for source in range(2, 10):
+        for _ in range(8):
+            idle.append(lab.open(socket.create_connection(('127.0.0.1', target.port), 5,
+                                                          source_address=(f'127.0.0.{source}', 0))))
+    wait_for(lambda: target.status()['tcp']['before_request'] == 64, 5, 'all places taken')
+    start = time.monotonic()
+    target.still_serves(echo)
+    assert time.monotonic() - start < 2
+    tcp = target.status()['tcp']
+    assert tcp['refused_displaced'] >= 1 and tcp['refused_caps'] == 0
+    gone = [sock for sock in idle if is_closed(sock, 0.01)]
+    assert len(gone) == tcp['refused_displaced'] and all(sock in idle[:8] for sock in gone[:8])
+    # one of the hoarders has its share already
+    sock = lab.open(socket.create_connection(('127.0.0.1', target.port), 5, source_address=('127.0.0.9', 0)))
+    assert is_closed(sock, 2)
+    assert target.status()['tcp']['refused_caps'] == 1
 
 
 def test_connections_that_were_refused_count_until_they_are_gone(lab, target, echo):

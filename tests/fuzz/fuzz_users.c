@@ -7,6 +7,7 @@
 #include <sodium.h>
 
 #include "check.h"
+#include "server/user_line.h"
 #include "server/users.h"
 
 struct seen {
@@ -15,21 +16,25 @@ struct seen {
     size_t names;
 };
 
-static void check_one(void *ctx, const char *name, enum sg_user_kind kind, const char *created)
+static void check_one(void *ctx, const struct sg_user_line *line)
 {
     struct seen *seen = ctx;
+    struct sg_device_claim claim;
+    const char *name = line->name;
+    bool is_over = line->terms.expires != 0 && line->terms.uses == 0 && line->terms.expires <= seen->users->loaded;
     uint8_t digest[32], none[32] = {0};
     int order = strcmp(seen->last, name);
-    CHECK(sg_user_name_is_valid(name) && created[0] != '\0');
+    CHECK(sg_user_name_is_valid(name) && line->created[0] != '\0');
     CHECK(order <= 0); /* by name, so that bisection finds each */
     seen->names += order != 0;
     snprintf(seen->last, sizeof seen->last, "%s", name);
-    CHECK(sg_users_has(seen->users, name) && sg_users_has_kind(seen->users, name, kind));
+    CHECK(sg_users_has_kind(seen->users, name, line->kind) == !is_over);
+    CHECK(is_over || sg_users_has(seen->users, name));
     CHECK((sg_users_password_hash(seen->users, name) != NULL) ==
           sg_users_has_kind(seen->users, name, SG_USER_PASSWORD));
-    CHECK(!sg_users_check_token(seen->users, name, (const uint8_t *)name, strlen(name)));
+    CHECK(!sg_users_check_token(seen->users, name, (const uint8_t *)name, strlen(name), 1, &claim));
     sg_users_digest(seen->users, name, digest);
-    CHECK(memcmp(digest, none, 32) != 0);
+    CHECK(is_over || memcmp(digest, none, 32) != 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

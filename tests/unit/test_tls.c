@@ -21,6 +21,7 @@
 
 #include "net/finish.h"
 #include "net/tls.h"
+#include "net/tls_client_cert.h"
 
 static char folder[] = "/tmp/sg-test-tls-XXXXXX";
 

@@ -43,7 +43,7 @@ static struct sg_users *load(void)
 
 static void add(const char *name, enum sg_user_kind kind, const char *value, bool replace)
 {
-    if (sg_users_add(path, name, kind, value, replace, error) != SG_OK)
+    if (sg_users_add(path, name, kind, value, NULL, replace, error) != SG_OK)
         fail_msg("%s", error);
 }
 
@@ -109,7 +109,8 @@ static void names_the_line(void **state)
     (void)state;
     char text[1024];
     refuse(LINE "bob token\n", "2: four fields are needed: NAME KIND VALUE CREATED");
-    refuse("# x\n\nbob token " DIGEST " " WHEN " more\n", "3: more than four fields");
+    refuse("# x\n\nbob token " DIGEST " " WHEN " more\n",
+           "3: after the fourth field only expires=DATE and uses=N are known, each once");
     refuse("b:b token " DIGEST " " WHEN "\n", "1: not a user name (1 to 64 of letters, digits and . _ - @)");
     refuse("bob key " DIGEST " " WHEN "\n", "1: unknown kind (token, password or certificate)");
     refuse("bob token 1234 " WHEN "\n", "1: a token's value is its SHA-256, 64 hexadecimal digits");
@@ -158,10 +159,11 @@ static void refuses_an_open_file(void **state)
 
 static void checks_tokens(void **state)
 {
+    struct sg_device_claim claim;
     (void)state;
     char token[SG_TOKEN_TEXT_BYTES + 1], other[SG_TOKEN_TEXT_BYTES + 1], value[65], other_value[65];
-    sg_token_make(token, value);
-    sg_token_make(other, other_value);
+    sg_token_make(false, token, value);
+    sg_token_make(false, other, other_value);
     assert_string_not_equal(token, other);
     assert_int_equal(strlen(token), 48);
     assert_memory_equal(token, "sgt1_", 5);
@@ -171,12 +173,12 @@ static void checks_tokens(void **state)
     write_users("");
     add("alice", SG_USER_TOKEN, value, false);
     struct sg_users *users = load();
-    assert_true(sg_users_check_token(users, "alice", (const uint8_t *)token, 48));
-    assert_false(sg_users_check_token(users, "alice", (const uint8_t *)other, 48));
-    assert_false(sg_users_check_token(users, "bob", (const uint8_t *)token, 48));
+    assert_true(sg_users_check_token(users, "alice", (const uint8_t *)token, 48, 1, &claim));
+    assert_false(sg_users_check_token(users, "alice", (const uint8_t *)other, 48, 1, &claim));
+    assert_false(sg_users_check_token(users, "bob", (const uint8_t *)token, 48, 1, &claim));
     for (size_t i = 0; i < 48; i++) {
         token[i] ^= 1;
-        assert_false(sg_users_check_token(users, "alice", (const uint8_t *)token, 48));
+        assert_false(sg_users_check_token(users, "alice", (const uint8_t *)token, 48, 1, &claim));
         token[i] ^= 1;
     }
     sg_users_free(users);
@@ -199,7 +201,7 @@ static void tells_changes(void **state)
     write_users(LINE);
     digest_of("alice", first);
     assert_memory_not_equal(first, none, 32);
-    sg_token_make(token, value);
+    sg_token_make(false, token, value);
     add("bob", SG_USER_TOKEN, value, false);
     digest_of("alice", second);
     assert_memory_equal(first, second, 32);
@@ -219,11 +221,11 @@ static void edits(void **state)
     (void)state;
     struct stat st;
     write_users(LINE);
-    assert_int_equal(sg_users_add(path, "alice", SG_USER_TOKEN, DIGEST, false, error), SG_ERR_EXISTS);
+    assert_int_equal(sg_users_add(path, "alice", SG_USER_TOKEN, DIGEST, NULL, false, error), SG_ERR_EXISTS);
     assert_string_equal(error, "user alice exists already");
-    assert_int_equal(sg_users_add(path, "a b", SG_USER_TOKEN, DIGEST, false, error), SG_ERR_INVALID);
+    assert_int_equal(sg_users_add(path, "a b", SG_USER_TOKEN, DIGEST, NULL, false, error), SG_ERR_INVALID);
     assert_string_equal(error, "'a b' is not a user name: 1 to 64 of letters, digits and . _ - @");
-    assert_int_equal(sg_users_add(path, "bob", SG_USER_TOKEN, "12", false, error), SG_ERR_INVALID);
+    assert_int_equal(sg_users_add(path, "bob", SG_USER_TOKEN, "12", NULL, false, error), SG_ERR_INVALID);
     assert_int_equal(sg_users_remove(path, "bob", error), SG_ERR_NOT_FOUND);
     assert_string_equal(error, "there is no user bob");
     add("alice", SG_USER_PASSWORD, hash, true);
@@ -247,7 +249,7 @@ static void keeps_a_broken_file(void **state)
     (void)state;
     char text[64] = "";
     write_users("nonsense\n");
-    assert_int_equal(sg_users_add(path, "alice", SG_USER_TOKEN, DIGEST, false, error), SG_ERR_MALFORMED);
+    assert_int_equal(sg_users_add(path, "alice", SG_USER_TOKEN, DIGEST, NULL, false, error), SG_ERR_MALFORMED);
     FILE *file = fopen(path, "r");
     assert_non_null(file);
     assert_non_null(fgets(text, sizeof text, file));
@@ -288,7 +290,7 @@ static void many_edit_at_once(void **state)
         if (pids[i] > 0)
             continue;
         snprintf(name, sizeof name, "user%d", i);
-        bool good = sg_users_add(path, name, SG_USER_TOKEN, DIGEST, false, error) == SG_OK;
+        bool good = sg_users_add(path, name, SG_USER_TOKEN, DIGEST, NULL, false, error) == SG_OK;
         if (good && i == 7)
             good = sg_users_remove(path, "gone", error) == SG_OK;
         _exit(good ? 0 : 1);
@@ -345,9 +347,90 @@ static int tear_down(void **state)
     return system(command);
 }
 
+static void knows_terms(void **state)
+{
+    (void)state;
+    struct sg_device_claim claim;
+    char token[SG_TOKEN_TEXT_BYTES + 1], value[65], counted[SG_TOKEN_TEXT_BYTES + 1], counted_value[65], text[1024];
+    char presented[SG_DEVICE_PASSWORD_BYTES + 1];
+    sg_token_make(false, token, value);
+    sg_token_make(true, counted, counted_value);
+    assert_memory_equal(counted, "sgd1_", 5);
+    snprintf(text, sizeof text,
+             "alice token %s " WHEN " expires=2001-09-09T01:46:40Z\n"
+             "bob token %s " WHEN " uses=2 expires=2001-09-09T01:46:40Z\n"
+             "carol certificate - " WHEN " expires=2100-01-01T00:00:00Z\ncarol token %s " WHEN "\n",
+             value, counted_value, value);
+    write_users(text);
+    struct sg_users *users = load();
+    /* her time is over, and she is nobody; before it she was somebody */
+    assert_false(sg_users_has(users, "alice"));
+    assert_int_equal(sg_users_check_token(users, "alice", (const uint8_t *)token, 48, 999999999, &claim),
+                     SG_TOKEN_GOOD);
+    assert_int_equal(sg_users_check_token(users, "alice", (const uint8_t *)token, 48, 1000000000, &claim),
+                     SG_TOKEN_EXPIRED);
+    /* his devices live on, and no further one joins */
+    assert_true(sg_users_has(users, "bob"));
+    assert_int_equal(sg_users_check_token(users, "bob", (const uint8_t *)counted, 48, 1, &claim), SG_TOKEN_NO_DEVICE);
+    snprintf(presented, sizeof presented, "%s.ABCDEFGHIJKLMNOPQRSTUV", counted);
+    assert_true(sg_credential_is_token((const uint8_t *)presented, 71));
+    assert_int_equal(sg_users_check_token(users, "bob", (const uint8_t *)presented, 71, 999999999, &claim),
+                     SG_TOKEN_DEVICE);
+    assert_string_equal(claim.token, counted_value);
+    assert_int_equal(claim.uses, 2);
+    assert_true(claim.may_join);
+    assert_int_equal(sg_users_check_token(users, "bob", (const uint8_t *)presented, 71, 1000000000, &claim),
+                     SG_TOKEN_DEVICE);
+    assert_false(claim.may_join);
+    presented[70] ^= 1;
+    char device[65];
+    memcpy(device, claim.device, sizeof device);
+    assert_int_equal(sg_users_check_token(users, "bob", (const uint8_t *)presented, 71, 1, &claim), SG_TOKEN_DEVICE);
+    assert_string_not_equal(device, claim.device);
+    presented[20] ^= 1;
+    assert_int_equal(sg_users_check_token(users, "bob", (const uint8_t *)presented, 71, 1, &claim), SG_TOKEN_WRONG);
+    /* who counts no devices takes none */
+    snprintf(presented, sizeof presented, "%s.ABCDEFGHIJKLMNOPQRSTUV", token);
+    assert_false(sg_credential_is_token((const uint8_t *)presented, 71));
+    assert_true(sg_users_has_kind(users, "carol", SG_USER_CERTIFICATE));
+    assert_int_equal(sg_users_next_expiry(users), 4102444800);
+    struct sg_users *renewed = sg_users_renew(users);
+    assert_int_equal(sg_users_count(renewed), 3);
+    sg_users_free(renewed);
+    sg_users_free(users);
+}
+
+static void keeps_terms_when_it_edits(void **state)
+{
+    (void)state;
+    const struct sg_user_terms terms = {.expires = 4102444800, .uses = 3};
+    static const char line[] = "alice token " DIGEST " ";
+    char text[2048] = "";
+    write_users("");
+    assert_int_equal(sg_users_add(path, "alice", SG_USER_TOKEN, DIGEST, &terms, false, error), SG_OK);
+    add("bob", SG_USER_PASSWORD, hash, false);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    assert_true(fread(text, 1, sizeof text - 1, file) > 0);
+    fclose(file);
+    const char *at = strstr(text, line);
+    assert_non_null(at);
+    assert_memory_equal(at + strlen(line) + strlen(WHEN), " expires=2100-01-01T00:00:00Z uses=3\n", 36);
+    assert_int_equal(sg_users_add(path, "dora", SG_USER_CERTIFICATE, "-", &terms, false, error), SG_ERR_INVALID);
+    assert_string_equal(error, "only a token counts its uses");
+    refuse("a token " DIGEST " " WHEN " expires=2026-02-30T00:00:00Z\n",
+           "1: expires= takes a date, as in 2026-11-23T08:40:47Z");
+    refuse("a token " DIGEST " " WHEN " uses=0\n", "1: uses= takes a number from 1 to 10000");
+    refuse("a token " DIGEST " " WHEN " uses=10001\n", "1: uses= takes a number from 1 to 10000");
+    refuse("a token " DIGEST " " WHEN " uses=1 uses=1\n",
+           "1: after the fourth field only expires=DATE and uses=N are known, each once");
+    refuse("a certificate - " WHEN " uses=1\n", "1: only a token counts its uses");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(knows_terms),          cmocka_unit_test(keeps_terms_when_it_edits),
         cmocka_unit_test(knows_names),          cmocka_unit_test(reads_every_kind),
         cmocka_unit_test(names_the_line),       cmocka_unit_test(refuses_nul),
         cmocka_unit_test(refuses_an_open_file), cmocka_unit_test(checks_tokens),

@@ -1,0 +1,185 @@
+/* Places before the request: per host, in all, and who gives way when there are none. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <event2/event.h>
+
+#include "net/inbox.h"
+#include "server/admission.h"
+
+enum { LIMIT = 512, HOST_LIMIT = 64 };
+
+struct guest {
+    struct sg_admission *admission;
+    struct sg_ticket *ticket;
+    unsigned displaced;
+};
+
+struct rig {
+    struct event_base *base;
+    struct sg_inbox *inbox;
+    struct sg_admission *admission;
+    struct guest guests[2048];
+    unsigned count;
+};
+
+static struct rig rig;
+
+static int set_up(void **state)
+{
+    (void)state;
+    memset(&rig, 0, sizeof rig);
+    rig.base = event_base_new();
+    rig.inbox = sg_inbox_new(rig.base);
+    rig.admission = sg_admission_new(LIMIT, HOST_LIMIT);
+    return rig.base && rig.inbox && rig.admission ? 0 : -1;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < rig.count; i++)
+        if (rig.guests[i].ticket)
+            sg_admission_leave(rig.admission, rig.guests[i].ticket);
+    sg_inbox_free(rig.inbox);
+    sg_admission_free(rig.admission);
+    event_base_free(rig.base);
+    return 0;
+}
+
+static void on_displaced(void *ctx)
+{
+    struct guest *guest = ctx;
+    guest->displaced++;
+    sg_admission_leave(guest->admission, guest->ticket);
+    guest->ticket = NULL;
+}
+
+/* One more from an address: NULL if it was refused. */
+static struct guest *enter(const char *address)
+{
+    struct sg_ip ip;
+    struct guest *guest = &rig.guests[rig.count++];
+    assert_int_equal(sg_ip_parse(address, &ip), SG_OK);
+    guest->admission = rig.admission;
+    guest->ticket = sg_admission_enter(rig.admission, &ip, rig.inbox, on_displaced, guest);
+    return guest->ticket ? guest : NULL;
+}
+
+static void work(void)
+{
+    (void)event_base_loop(rig.base, EVLOOP_NONBLOCK);
+}
+
+static void fill_from(unsigned addresses, unsigned each)
+{
+    char text[32];
+    for (unsigned i = 0; i < addresses * each; i++) {
+        snprintf(text, sizeof text, "198.18.%u.%u", i % addresses / 256, i % addresses % 256);
+        assert_non_null(enter(text));
+    }
+}
+
+static void an_address_has_so_many(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < HOST_LIMIT; i++)
+        assert_non_null(enter("192.0.2.1"));
+    assert_null(enter("192.0.2.1"));
+    assert_non_null(enter("192.0.2.2"));
+    for (unsigned i = 0; i < HOST_LIMIT; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "2001:db8:0:1::%x:%x", i, i * 7);
+        assert_non_null(enter(text));
+    }
+    assert_null(enter("2001:db8:0:1:ffff::1")); /* one /64 is one host */
+    assert_non_null(enter("2001:db8:0:2::1"));
+}
+
+static void eight_addresses_keep_nobody_out(void **state)
+{
+    (void)state;
+    fill_from(8, 64);
+    struct guest *newcomer = enter("192.0.2.1");
+    assert_non_null(newcomer);
+    work();
+    assert_int_equal(rig.guests[0].displaced, 1); /* the oldest of one of those with the most */
+    assert_null(rig.guests[0].ticket);
+    for (unsigned i = 1; i < rig.count; i++)
+        assert_int_equal(rig.guests[i].displaced, 0);
+    /* shares become equal, and no further: with 57 for each of nine nobody displaces anybody */
+    unsigned let_in = 1;
+    while (enter("192.0.2.1"))
+        let_in++;
+    assert_in_range(let_in, 56, 57);
+    work();
+    assert_int_equal(newcomer->displaced, 0);
+    unsigned displaced = 0;
+    for (unsigned i = 0; i < rig.count; i++)
+        displaced += rig.guests[i].displaced;
+    assert_int_equal(displaced, let_in);
+    assert_null(enter("198.18.0.3"));
+    assert_non_null(enter("192.0.2.77"));
+}
+
+static void among_many_addresses_the_oldest_gives_way(void **state)
+{
+    (void)state;
+    fill_from(512, 1);
+    for (unsigned i = 0; i < 3; i++) {
+        char text[32];
+        snprintf(text, sizeof text, "192.0.2.%u", i);
+        assert_non_null(enter(text));
+        work();
+        assert_int_equal(rig.guests[i].displaced, 1);
+        assert_int_equal(rig.guests[i + 1].displaced, 0);
+    }
+    assert_null(enter("192.0.2.1")); /* it has as many as everybody */
+}
+
+static void who_leaves_before_the_letter_comes_hears_nothing(void **state)
+{
+    (void)state;
+    fill_from(8, 64);
+    assert_non_null(enter("192.0.2.1"));
+    sg_admission_leave(rig.admission, rig.guests[0].ticket);
+    rig.guests[0].ticket = NULL;
+    work();
+    assert_int_equal(rig.guests[0].displaced, 0);
+    /* the place was given away once, not twice */
+    assert_non_null(enter("192.0.2.2"));
+    work();
+    assert_int_equal(rig.guests[1].displaced, 1);
+}
+
+static void places_come_back(void **state)
+{
+    (void)state;
+    for (unsigned round = 0; round < 3; round++) {
+        unsigned first = rig.count;
+        fill_from(8, 64);
+        for (unsigned i = first; i < rig.count; i++) {
+            unsigned at = first + (i - first) * 37 % 512; /* in some order */
+            sg_admission_leave(rig.admission, rig.guests[at].ticket);
+            rig.guests[at].ticket = NULL;
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(an_address_has_so_many, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(eight_addresses_keep_nobody_out, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(among_many_addresses_the_oldest_gives_way, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(who_leaves_before_the_letter_comes_hears_nothing, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(places_come_back, set_up, tear_down),
+    };
+    return cmocka_run_group_tests_name("admission", tests, NULL, NULL);
+}
