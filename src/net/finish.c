@@ -39,32 +39,54 @@ static void enlist(struct sg_finishing *finishing)
     pthread_mutex_unlock(&all_lock);
 }
 
-void sg_finish_cancel(struct sg_finishing *finishing)
+static void unlink_finishing(struct sg_finishing *finishing)
 {
     pthread_mutex_lock(&all_lock);
     *finishing->link = finishing->next;
     if (finishing->next)
         finishing->next->link = finishing->link;
     pthread_mutex_unlock(&all_lock);
+}
+
+static void dispose(struct sg_finishing *finishing)
+{
     if (finishing->limit)
         event_free(finishing->limit);
     bufferevent_free(finishing->bev);
     free(finishing);
 }
 
-static void end(struct sg_finishing *finishing)
+void sg_finish_cancel(struct sg_finishing *finishing)
+{
+    unlink_finishing(finishing);
+    dispose(finishing);
+}
+
+/* One that is in no list any more. */
+static void end_unlinked(struct sg_finishing *finishing)
 {
     sg_finish_fn *fn = finishing->fn;
     void *ctx = finishing->ctx;
-    sg_finish_cancel(finishing);
+    dispose(finishing);
     if (fn)
         fn(ctx);
 }
 
+static void end(struct sg_finishing *finishing)
+{
+    unlink_finishing(finishing);
+    end_unlinked(finishing);
+}
+
 void sg_finish_rest(void)
 {
-    while (all)
-        end(all);
+    while (all) {
+        struct sg_finishing *first = all;
+        all = first->next;
+        if (all)
+            all->link = &all;
+        end_unlinked(first);
+    }
 }
 
 static void on_limit(evutil_socket_t fd, short what, void *ctx)

@@ -205,9 +205,11 @@ void sg_tunnels_policy_changed(struct sg_worker *worker)
     for (struct sg_tunnel *t = worker->tunnels, *next; t; t = next) {
         next = t->next;
         struct sg_verdict verdict = sg_tunnel_judge(t, &t->at);
-        if (verdict.outcome == SG_RULES_DENY ||
-            !sg_policy_user_valid(worker->policy, t->who.user, t->who.credential_digest))
+        bool is_denied = verdict.outcome == SG_RULES_DENY;
+        if (!sg_policy_user_valid(worker->policy, t->who.user, t->who.credential_digest) || (is_denied && t->relay))
             end_tunnel(t);
+        else if (is_denied)
+            sg_tunnel_refuse(t, &verdict, &t->at); /* the client waits for an answer */
     }
 }
 

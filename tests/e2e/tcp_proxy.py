@@ -10,10 +10,11 @@ from harness import TcpServer
 class TcpProxy(TcpServer):
     def __init__(self, target, port=0):
         self.target, self.legs, self.lock, self.total = target, [], threading.Lock(), 0
+        self.source = None  # the address that the server sees
         super().__init__(self.relay, port=port)
 
     def relay(self, near):
-        with socket.create_connection(self.target, 5) as far:
+        with socket.create_connection(self.target, 5, source_address=(self.source, 0) if self.source else None) as far:
             with self.lock:
                 self.legs.append((near, far))
                 self.total += 1

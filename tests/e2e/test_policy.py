@@ -7,8 +7,8 @@ import subprocess
 import pytest
 
 from direct import PlainUdp, ask, dial_tls, log_in
-from harness import (BIND, CONNECT, SocksUdp, TcpServer, UdpEcho, echo_stream, free_port, read_reply, receive, run, socks_request,
-                     sum_ledger, wait_for)
+from harness import (BIND, CONNECT, SocksUdp, TcpServer, UdpEcho, echo_stream, free_port, read_reply, receive, run, socks_request, sum_ledger, wait_for)
+from tcp_proxy import TcpProxy
 
 
 def drops(server, way='up'):
@@ -170,8 +170,9 @@ def named(lab, program):
 
 def test_names_of_datagrams(lab, named, echo):
     """Allowed by name alone: what comes back is, too, though its address by itself is not."""
-    server, client, *_ = named('host: bad.good.test, action: deny', 'host: ["*.good.test"], action: allow')
-    app, port = lab.open(SocksUdp(client.socks)), echo.address[1]
+    port = echo.address[1]
+    server, client, *_ = named('host: bad.good.test, action: deny', f'host: ["*.good.test"], port: {port}, action: allow')
+    app = lab.open(SocksUdp(client.socks))
     for name in ('a.good.test', 'A.Good.TEST'):
         for _ in range(2):
             app.send(name.encode(), (name, port))
@@ -180,6 +181,7 @@ def test_names_of_datagrams(lab, named, echo):
     for name in ('bad.good.test', 'good.test', 'a.other.test', 'absent.other.test', '127.0.0.1'):
         for _ in range(2):
             refused(server, app, (name, port))
+        refused(server, app, ('a.good.test', port - 1))
     assert echo.count == count and drops(server, 'down') == 0
     adds_up(server)
 
@@ -266,6 +268,19 @@ def test_the_chosen_code_is_answered(lab, tcp_echo, reply):
             assert sock.recv(1) == b''
     plain = lab.open(PlainUdp(site.direct()))
     assert plain.code == reply and plain.tcp.recv(1) == b''
+
+
+def test_the_address_of_a_client_that_moved(lab, echo):
+    site = Site(lab, 'from: 127.0.0.2, action: deny', 'action: allow')
+    proxy = lab.open(TcpProxy(('127.0.0.1', site.port)))
+    client = lab.client(site.invites['alice'].replace(f':{site.port}/', f':{proxy.address[1]}/'))
+    app = lab.open(SocksUdp(client.socks))
+    permitted(app, echo.address)
+    proxy.source = '127.0.0.2'
+    proxy.cut()
+    wait_for(lambda: client.status()['sessions_resumed'] == 1, what='the session to be resumed')
+    refused(site.server, app, echo.address)
+    adds_up(site.server)
 
 
 def test_commands(lab, echo, tcp_echo):

@@ -65,9 +65,9 @@ def test_an_invite_ends_at_its_time_and_what_it_let_in(lab, tcp_echo):
         answers.append(tls.receive(4))
         assert is_ended(tls)
     assert answers[0] == answers[1] and answers[0][2:] != b'\1\0'
-    wait_for(lambda: re.search(r'credentials of bob refused from 127\.0\.0\.1:\d+: the invite has expired\n', server.err),
+    wait_for(lambda: re.search(r'credentials of bob refused from 127\.0\.0\.0:\d+: the invite has expired\n', server.err),
              5, 'the line')
-    assert re.search(r'credentials refused from 127\.0\.0\.1:\d+\n', server.err)
+    assert re.search(r'credentials refused from 127\.0\.0\.0:\d+\n', server.err)
     client.kill()
 
 
@@ -86,7 +86,7 @@ def test_so_many_devices_join_and_come_back(lab, echo):
     lab.client(invite, env=home(lab, 'two'))
     assert re.fullmatch(r'bob +token +\S+ devices 2/2\n', run('users', folder).stdout)
     third = lab.client(invite, env=home(lab, 'three'), ready=False)
-    told = fails(third, server, r'credentials of bob refused from 127\.0\.0\.1:\d+: '
+    told = fails(third, server, r'credentials of bob refused from 127\.0\.0\.0:\d+: '
                                 r'as many devices as may have joined by this invite\n')
     assert 'devices' not in told
     # a restart counts on
@@ -118,7 +118,7 @@ def test_devices_that_have_joined_outlive_their_invite(lab):
     client = lab.client(invite, env=home(lab, 'one'))
     wait_for(lambda: time.time() > end, 10, 'the end')
     late = lab.client(invite, env=home(lab, 'two'), ready=False)
-    fails(late, server, r'credentials of bob refused from 127\.0\.0\.1:\d+: the invite has expired\n')
+    fails(late, server, r'credentials of bob refused from 127\.0\.0\.0:\d+: the invite has expired\n')
     assert server.status()['sessions'] == 1
     client.stop()
     lab.client(invite, env=home(lab, 'one'))
@@ -134,7 +134,7 @@ def test_a_counting_token_without_a_device_opens_nothing(lab):
     tls = lab.open(Tls(port))
     tls.sendall(b'\5\1\2' + login(*credentials(invite)))
     assert tls.receive(4)[2:] != b'\1\0' and is_ended(tls)
-    assert re.search(r'credentials of bob refused from 127\.0\.0\.1:\d+: the invite counts devices, and the client names '
+    assert re.search(r'credentials of bob refused from 127\.0\.0\.0:\d+: the invite counts devices, and the client names '
                      r'none\n', server.err)
     user, token = credentials(invite)
     tls = lab.open(Tls(port))
