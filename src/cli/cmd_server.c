@@ -7,6 +7,7 @@
 #include "cli/cli.h"
 #include "cli/log_args.h"
 #include "net/log.h"
+#include "net/service.h"
 #include "server/config.h"
 #include "server/helper.h"
 #include "server/server.h"
@@ -83,6 +84,7 @@ static int run(struct sg_config *config)
                                                      .user = config->user,
                                                      .processes = config->authenticator.processes,
                                                      .timeout_ms = config->authenticator.timeout_seconds * 1000};
+    sg_service_start();
     int helper = helper_options.command ? sg_helper_start(&helper_options) : -1;
     if (helper_options.command && helper < 0) {
         sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "the authenticator's helper process cannot be started: %s",

@@ -20,6 +20,7 @@
 #include "net/log.h"
 #include "net/loop.h"
 #include "net/sandbox.h"
+#include "net/service.h"
 
 enum {
     SETTLE_MS = 3000,    /* for CLOSE and close_notify to leave: more than sg_finish takes */
@@ -36,6 +37,7 @@ struct sg_process {
     struct sg_endpoint *bound; /* of the listeners: SOCKS, then forwards */
     struct event *signals[2];
     struct sg_control_socket *control;
+    struct sg_watchdog *watchdog;
     unsigned ready_count, udp_count;
     bool ending;
     int exit_code;
@@ -76,6 +78,7 @@ static void take_ready(void *ctx)
     printf("ready");
     print_listeners(process);
     printf(" path=%s\n", process->udp_count == process->count ? "udp" : "stream");
+    sg_service_say("READY=1");
     if (fflush(stdout) != 0)
         sg_log(SG_LOG_WARN, "cannot write to standard output: %s", strerror(errno));
 }
@@ -258,6 +261,14 @@ static bool confine(struct sg_process *process, sandbox_fn *step)
     return good;
 }
 
+static bool start_watchdog(struct sg_process *process)
+{
+    struct sg_inbox *inboxes[SG_CLIENT_WORKERS_MAX];
+    for (unsigned i = 0; i < process->count; i++)
+        inboxes[i] = process->loops[i]->inbox;
+    return sg_watchdog_new(process->loops[0]->base, inboxes, process->count, &process->watchdog);
+}
+
 static bool start(struct sg_process *process)
 {
     process->count = process->options->workers > 0 ? process->options->workers : 1;
@@ -266,7 +277,7 @@ static bool start(struct sg_process *process)
         return false;
     }
     return open_clients(process) && open_control(process) && confine(process, sg_sandbox_confine) &&
-           start_threads(process) && confine(process, sg_sandbox_filter);
+           start_watchdog(process) && start_threads(process) && confine(process, sg_sandbox_filter);
 }
 
 /* --- end --- */
@@ -287,6 +298,7 @@ static void end(struct sg_process *process)
         if (process->loops[i])
             sg_loop_settle(process->loops[i], SETTLE_MS);
     sg_finish_rest();
+    sg_watchdog_free(process->watchdog);
     for (unsigned i = 0; i < process->count; i++)
         sg_loop_free(process->loops[i]);
     free(process->bound);
@@ -299,9 +311,12 @@ int sg_client_run(const struct sg_client_options *options)
         return 1;
     process->options = options;
     process->exit_code = 1;
+    sg_service_start();
     if (start(process))
         event_base_dispatch(process->loops[0]->base);
+    sg_service_say("STOPPING=1");
     end(process);
+    sg_service_end();
     int exit_code = process->exit_code;
     free(process);
     return exit_code;

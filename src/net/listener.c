@@ -92,31 +92,35 @@ static int take_address(const struct sg_endpoint *at, enum sg_share share)
     return open_socket(at, share != SG_ALONE);
 }
 
-struct sg_listener *sg_listener_new(struct event_base *base, const struct sg_endpoint *at, enum sg_share share,
-                                    struct sg_endpoint *bound, sg_accept_fn *fn, void *ctx)
+struct sg_listener *sg_listener_adopt(struct event_base *base, int fd, sg_accept_fn *fn, void *ctx)
 {
     struct sg_listener *l = calloc(1, sizeof *l);
-    int fd = l ? take_address(at, share) : -1;
-    int error = errno;
-    if (fd < 0)
+    if (!l)
         goto failed;
     l->fn = fn;
     l->ctx = ctx;
     l->resume = evtimer_new(base, on_resume, l);
     l->listener = evconnlistener_new(base, on_accept, l, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
-    if (!l->listener || !l->resume) {
-        error = ENOMEM;
-        if (!l->listener)
-            close(fd);
+    if (!l->listener || !l->resume)
         goto failed;
-    }
     evconnlistener_set_error_cb(l->listener, on_error);
-    *bound = sg_socket_local(fd);
     return l;
 failed:
+    if (!l || !l->listener)
+        close(fd);
     sg_listener_free(l);
-    errno = error;
+    errno = ENOMEM;
     return NULL;
+}
+
+struct sg_listener *sg_listener_new(struct event_base *base, const struct sg_endpoint *at, enum sg_share share,
+                                    struct sg_endpoint *bound, sg_accept_fn *fn, void *ctx)
+{
+    int fd = take_address(at, share);
+    if (fd < 0)
+        return NULL;
+    *bound = sg_socket_local(fd);
+    return sg_listener_adopt(base, fd, fn, ctx);
 }
 
 void sg_listener_free(struct sg_listener *listener)

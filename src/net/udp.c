@@ -23,8 +23,6 @@ static int set_options(int fd, uint8_t family, unsigned flags)
 {
     int rc = 0;
     bool v6 = family == 6;
-    if (v6)
-        rc |= set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
     if (flags & SG_UDP_PKTINFO) {
         rc |= v6 ? set_option(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1) : set_option(fd, IPPROTO_IP, IP_PKTINFO, 1);
         rc |= set_option(fd, SOL_SOCKET, SO_RXQ_OVFL, 1);
@@ -56,13 +54,19 @@ int sg_udp_open(const struct sg_endpoint *bind_to, unsigned flags)
     int fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -1;
-    if (set_options(fd, bind_to->ip.family, flags) != 0 || bind(fd, (struct sockaddr *)&ss, len) != 0) {
+    if ((bind_to->ip.family == 6 && set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1) != 0) ||
+        set_options(fd, bind_to->ip.family, flags) != 0 || bind(fd, (struct sockaddr *)&ss, len) != 0) {
         int error = errno;
         close(fd);
         errno = error;
         return -1;
     }
     return fd;
+}
+
+bool sg_udp_adopt(int fd, uint8_t family, unsigned flags)
+{
+    return set_options(fd, family, flags) == 0;
 }
 
 int sg_udp_open_shared(const struct sg_endpoint *bind_to, unsigned flags, enum sg_share share)

@@ -135,6 +135,9 @@ enum sg_udp_flags {
     SG_UDP_DSCP = 128,    /* tell the code point of each datagram */
 };
 
+/* A socket that is bound already gets the options that sg_udp_open gives. False with errno. */
+bool sg_udp_adopt(int fd, uint8_t family, unsigned flags);
+
 /* A non-blocking socket of the address' family (IPv6 only IPv6), bound to it. -1 with errno on failure. */
 int sg_udp_open(const struct sg_endpoint *bind_to, unsigned flags);
 /* The same, with an address and port that several loops may have between them. */

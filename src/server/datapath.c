@@ -19,6 +19,7 @@
 #include "net/clock.h"
 #include "net/ledger_json.h"
 #include "net/log.h"
+#include "net/service.h"
 #include "net/sockaddr.h"
 #include "server/config.h"
 #include "server/plain.h"
@@ -200,13 +201,18 @@ void sg_datapath_flush_back(struct sg_datapath *datapath)
 
 static int open_socket(const struct sg_worker *worker, const struct sg_endpoint *listen)
 {
+    const unsigned flags = SG_UDP_PKTINFO | SG_UDP_DONTFRAG | SG_UDP_BIG | SG_UDP_GRO;
     enum sg_share share = sg_share_of(worker->index, worker->server->worker_count);
-    int fd = sg_udp_open_shared(listen, SG_UDP_PKTINFO | SG_UDP_DONTFRAG | SG_UDP_BIG | SG_UDP_GRO, share);
-    if (fd >= 0 && share == SG_SHARED_FIRST && !sg_udp_steer(fd, SG_RECORD_INDICATOR)) {
-        close(fd);
-        return -1;
-    }
-    return fd;
+    int fd = sg_service_take(SG_SERVICE_DATAGRAM, listen, worker->index);
+    bool good = fd < 0 || sg_udp_adopt(fd, listen->ip.family, flags);
+    if (fd < 0)
+        fd = sg_udp_open_shared(listen, flags, share);
+    if (fd >= 0 && share == SG_SHARED_FIRST)
+        good = good && sg_udp_steer(fd, SG_RECORD_INDICATOR);
+    if (good)
+        return fd;
+    close(fd);
+    return -1;
 }
 
 static bool open_port(struct sg_datapath *datapath, const struct sg_endpoint *listen)

@@ -9,6 +9,7 @@
 #include "net/clock.h"
 #include "net/inbox.h"
 #include "net/log.h"
+#include "net/service.h"
 #include "server/server.h"
 #include "server/users.h"
 #include "server/worker.h"
@@ -175,7 +176,9 @@ static bool load_config(struct sg_reload *reload, char error[static SG_POLICY_ER
 
 bool sg_reload_config(struct sg_reload *reload, char error[static SG_POLICY_ERROR_MAX])
 {
+    sg_service_say_reloading();
     bool good = load_config(reload, error);
+    sg_service_say("READY=1");
     if (!good)
         sg_log_event(SG_LOG_ERROR, "config_reload_failed", NULL, "%s: the configuration stays as it was", error);
     return good;

@@ -19,6 +19,7 @@
 #include "net/key_limits.h"
 #include "net/log.h"
 #include "net/loop.h"
+#include "net/service.h"
 #include "server/admission.h"
 #include "server/auth.h"
 #include "server/authenticator.h"
@@ -46,6 +47,7 @@ struct running {
     struct event *watch;
     struct sg_control_socket *control;
     struct sg_metrics *metrics; /* NULL: none are configured */
+    struct sg_watchdog *watchdog;
     struct sg_reload reload;
 };
 
@@ -136,13 +138,38 @@ static bool start_metrics(struct running *running)
     return running->metrics || running->server.config->metrics.listen.ip.family == 0;
 }
 
-static unsigned count_workers(const struct sg_config *config)
+/* Each worker needs one of the sockets of each address: as many are passed as there shall be workers, or none. */
+static bool count_passed(const struct sg_config *config, unsigned *count)
+{
+    char text[160];
+    const char *wrong = sg_service_check_sockets(config->listen, config->listen_count, text);
+    for (unsigned i = 0; i < 2 * config->listen_count && !wrong; i++) {
+        unsigned passed = sg_service_count(i % 2 ? SG_SERVICE_DATAGRAM : SG_SERVICE_STREAM, &config->listen[i / 2]);
+        if (passed != 0 && *count != 0 && passed != *count)
+            wrong = "of each address that is passed as many sockets are needed, one for each worker";
+        if (passed != 0)
+            *count = passed;
+    }
+    if (wrong)
+        sg_log_event(SG_LOG_ERROR, "listen_failed", NULL, "%s", wrong);
+    return !wrong && *count <= SG_WORKERS_MAX;
+}
+
+static bool count_workers(const struct sg_config *config, unsigned *count)
 {
     cpu_set_t cpus;
-    if (config->workers > 0)
-        return config->workers;
-    int count = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
-    return count < SG_WORKERS_MAX ? (unsigned)count : SG_WORKERS_MAX;
+    *count = 0;
+    if (!count_passed(config, count))
+        return false;
+    if (*count > 0 && config->workers > 0 && config->workers != *count)
+        sg_log(SG_LOG_WARN, "workers: %u, as many as sockets of an address were passed", *count);
+    if (*count == 0)
+        *count = config->workers;
+    if (*count == 0)
+        *count = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? (unsigned)CPU_COUNT(&cpus) : 1;
+    if (*count > SG_WORKERS_MAX)
+        *count = SG_WORKERS_MAX;
+    return true;
 }
 
 /* Sessions that may have two channels at a time, for the seconds of a renewal. */
@@ -265,9 +292,18 @@ static bool start_threads(struct running *running)
     return good;
 }
 
+static bool start_watchdog(struct running *running)
+{
+    struct sg_inbox *inboxes[SG_WORKERS_MAX];
+    for (unsigned i = 0; i < running->server.worker_count; i++)
+        inboxes[i] = running->loops[i]->inbox;
+    return sg_watchdog_new(running->base, inboxes, running->server.worker_count, &running->watchdog);
+}
+
 static bool start(struct running *running)
 {
-    running->server.worker_count = count_workers(running->server.config);
+    if (!count_workers(running->server.config, &running->server.worker_count))
+        return false;
     if (!make_loops(running) || !make_shared(running) || !start_events(running)) {
         sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "cannot set up the event loops");
         return false;
@@ -275,7 +311,7 @@ static bool start(struct running *running)
     const struct sg_config *config = running->server.config;
     return make_arena(&running->server) && make_workers(running) && start_metrics(running) && sg_confine_drop(config) &&
            sg_control_open(running->base, &running->reload, &running->control) && sg_confine_files(config) &&
-           start_threads(running) && sg_confine_calls(config);
+           start_watchdog(running) && start_threads(running) && sg_confine_calls(config);
 }
 
 static void print_ready(const struct sg_config *config)
@@ -312,6 +348,7 @@ static void stop(struct running *running)
         if (running->loops[i])
             sg_loop_settle(running->loops[i], SETTLE_MS);
     sg_finish_rest();
+    sg_watchdog_free(running->watchdog); /* its letters were worked off */
     for (unsigned i = 0; i < server->worker_count; i++) {
         sg_worker_free(server->workers[i]);
         sg_loop_free(running->loops[i]);
@@ -337,10 +374,13 @@ int sg_server_run(struct sg_config *config, int helper)
         code = EXIT_FAILED;
         if (start(&running)) {
             print_ready(config);
+            sg_service_say("READY=1");
             event_base_dispatch(running.base);
             code = 0;
         }
     }
+    sg_service_say("STOPPING=1");
     stop(&running);
+    sg_service_end();
     return code;
 }

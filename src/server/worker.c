@@ -12,6 +12,7 @@
 #include "net/log.h"
 #include "net/loop.h"
 #include "net/resolver.h"
+#include "net/service.h"
 #include "server/channel_conn.h"
 #include "server/config.h"
 #include "server/conn.h"
@@ -33,8 +34,10 @@ static bool open_listeners(struct sg_worker *worker)
     for (unsigned i = 0; i < config->listen_count && i < SG_WORKER_LISTENERS; i++) {
         struct sg_endpoint bound;
         char text[SG_ENDPOINT_TEXT_MAX];
+        int passed = sg_service_take(SG_SERVICE_STREAM, &config->listen[i], worker->index);
         struct sg_listener *listener =
-            sg_listener_new(worker->base, &config->listen[i], share, &bound, on_accept, worker);
+            passed >= 0 ? sg_listener_adopt(worker->base, passed, on_accept, worker)
+                        : sg_listener_new(worker->base, &config->listen[i], share, &bound, on_accept, worker);
         if (!listener) {
             int error = errno;
             sg_endpoint_format(&config->listen[i], text);

@@ -69,6 +69,26 @@ bool sg_yaml_read_text(struct sg_yaml_reader *reader, struct fy_node *node, cons
     return *out || sg_yaml_refuse(reader, sg_yaml_line_of(node), key->name, "out of memory");
 }
 
+static const char credential[] = "credential:";
+
+/* `credential:NAME`: a file that the service manager put where only this service reads it (systemd.exec(5)). */
+static bool read_credential(struct sg_yaml_reader *reader, struct fy_node *node, const struct sg_yaml_key *key)
+{
+    char **out = sg_yaml_value_at(reader, key->offset);
+    const char *name = *out + strlen(credential), *dir = getenv("CREDENTIALS_DIRECTORY");
+    char *joined = NULL;
+    if (name[0] == '\0' || name[0] == '.' || strchr(name, '/'))
+        return sg_yaml_refuse(reader, sg_yaml_line_of(node), key->name, "not the name of a credential");
+    if (!dir || dir[0] != '/')
+        return sg_yaml_refuse(reader, sg_yaml_line_of(node), key->name,
+                              "there are no credentials: CREDENTIALS_DIRECTORY is not set");
+    if (asprintf(&joined, "%s/%s", dir, name) < 0)
+        return sg_yaml_refuse(reader, sg_yaml_line_of(node), key->name, "out of memory");
+    free(*out);
+    *out = joined;
+    return true;
+}
+
 /* A path; a relative one is taken from the directory of the configuration file. */
 bool sg_yaml_read_path(struct sg_yaml_reader *reader, struct fy_node *node, const struct sg_yaml_key *key)
 {
@@ -76,6 +96,8 @@ bool sg_yaml_read_path(struct sg_yaml_reader *reader, struct fy_node *node, cons
     char *joined = NULL;
     if (!sg_yaml_read_text(reader, node, key))
         return false;
+    if (strncmp(*out, credential, strlen(credential)) == 0)
+        return read_credential(reader, node, key);
     const char *slash = strrchr(reader->path, '/');
     if ((*out)[0] == '/' || !slash)
         return true;

@@ -49,7 +49,7 @@ int sg_yaml_first_line(struct fy_node *node);
 
 /* Readers: char *, allocated, which the owner of base frees. */
 bool sg_yaml_read_text(struct sg_yaml_reader *reader, struct fy_node *node, const struct sg_yaml_key *key);
-/* A path; a relative one is taken from the directory of the file. */
+/* A path; a relative one is taken from the directory of the file, credential:NAME from that of credentials. */
 bool sg_yaml_read_path(struct sg_yaml_reader *reader, struct fy_node *node, const struct sg_yaml_key *key);
 /* A file that must be there. */
 bool sg_yaml_read_file(struct sg_yaml_reader *reader, struct fy_node *node, const struct sg_yaml_key *key);

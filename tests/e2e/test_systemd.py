@@ -1,0 +1,243 @@
+"""What a service manager does, done by the test: it is told, passes sockets, watches, and has credentials; and the units."""
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from harness import ROOT, SocksUdp, free_port, run, wait_for
+
+UNITS = ROOT / 'dist' / 'systemd'
+
+# Binds sockets of each kind to each address, puts them where systemd does, and becomes the program.
+ACTIVATE = '''
+import os, socket, sys
+count, only6, addresses = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3].split(',')
+made = []
+for text in addresses:
+    host, _, port = text.rpartition(':')
+    family = socket.AF_INET6 if '[' in host else socket.AF_INET
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        for _ in range(count):
+            sock = socket.socket(family, kind)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT if count > 1 else socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only6)
+            sock.bind((host.strip('[]'), int(port)))
+            if kind == socket.SOCK_STREAM:
+                sock.listen(64)
+            made.append(os.dup(os.dup2(sock.detach(), 100 + len(made))))
+for number in range(len(made)):
+    os.dup2(100 + number, 3 + number)
+os.closerange(3 + len(made), 400)
+os.environ.update(LISTEN_FDS=str(len(made)), LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[4], sys.argv[4:])
+'''
+
+
+def activate(count, *addresses, only6=1):
+    return [sys.executable, '-c', ACTIVATE, str(count), str(only6), ','.join(addresses)]
+
+
+class Manager:
+    """Hears what services say."""
+
+    def __init__(self, folder, abstract=False):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        path = str(folder / 'notify')
+        self.sock.bind('\0' + path if abstract else path)
+        self.env = {'NOTIFY_SOCKET': '@' + path if abstract else path}
+
+    def hear(self, seconds=10):
+        self.sock.settimeout(seconds)
+        return self.sock.recv(4096).decode()
+
+    def hear_all(self, seconds):
+        end, heard = time.monotonic() + seconds, []
+        while (left := end - time.monotonic()) > 0:
+            try:
+                heard.append(self.hear(left))
+            except TimeoutError:
+                break
+        return heard
+
+    def close(self):
+        self.sock.close()
+
+
+@pytest.mark.parametrize('abstract', [False, True], ids=['path', 'abstract'])
+def test_ready_reloading_stopping(lab, abstract):
+    folder, _, invite = lab.init()
+    manager = lab.open(Manager(lab.folder, abstract))
+    server = lab.start('server', 'server', '-c', folder / 'server.yaml', env=manager.env)
+    assert manager.hear() == 'READY=1'
+    assert server.out.startswith('ready '), 'it listens by then'
+    server.process.send_signal(signal.SIGHUP)
+    found = re.fullmatch(r'RELOADING=1\nMONOTONIC_USEC=(\d+)', manager.hear())
+    assert found and abs(time.clock_gettime(time.CLOCK_MONOTONIC) - int(found[1]) / 1e6) < 10
+    assert manager.hear() == 'READY=1'
+    (folder / 'server.yaml').write_text('listen: []\n')
+    assert run('reload', folder=lab.folder).returncode == 1
+    assert manager.hear().startswith('RELOADING=1\n') and manager.hear() == 'READY=1', 'it goes on as it was'
+    server.stop()
+    assert manager.hear() == 'STOPPING=1' and invite
+
+
+def test_a_client_is_ready_with_its_session(lab):
+    folder, _, invite = lab.init()
+    manager = lab.open(Manager(lab.folder))
+    client = lab.client(invite, ready=False, env=manager.env)
+    assert manager.hear_all(0.5) == [], 'there is no server yet'
+    lab.server(folder)
+    assert manager.hear(20) == 'READY=1'
+    client.ready()
+    client.stop()
+    assert manager.hear() == 'STOPPING=1'
+
+
+def test_a_manager_that_is_not_there(lab):
+    folder, _, _ = lab.init()
+    missing = str(lab.folder / 'missing')
+    server = lab.start('server', 'server', '-c', folder / 'server.yaml', env={'NOTIFY_SOCKET': missing})
+    server.ready()
+    assert f'the service manager is not told anything: {missing} (NOTIFY_SOCKET): No such file or directory\n' in server.err
+
+
+@pytest.mark.parametrize('kind', ['server', 'client'])
+def test_the_watchdog_hears_as_long_as_all_loops_run(lab, kind):
+    folder, _, invite = lab.init()
+    lab.edit_config(folder, 'workers: 2')
+    manager = lab.open(Manager(lab.folder))
+    env = {**manager.env, 'WATCHDOG_USEC': '400000'}
+    if kind == 'server':
+        program = lab.start('server', 'server', '-c', folder / 'server.yaml', env=env)
+    else:
+        lab.server(folder)
+        program = lab.client(invite, '--workers', '2', env=env)
+    program.ready()
+    heard = manager.hear_all(1)
+    assert heard.count('WATCHDOG=1') >= 3 and set(heard) <= {'READY=1', 'WATCHDOG=1'}
+    # one thread of two that hangs: what a debugger does to it
+    main = program.process.pid
+    threads = sorted(int(task) for task in os.listdir(f'/proc/{main}/task'))
+    stuck = subprocess.Popen([sys.executable, '-c', STOP_THREAD, str(threads[-1])], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        if stuck.stdout.readline() != b'stopped\n':
+            pytest.skip('this process may not trace others')
+        manager.hear_all(0.3)
+        assert manager.hear_all(0.8) == [], 'a worker does not answer'
+    finally:
+        stuck.communicate()
+    wait_for(lambda: 'WATCHDOG=1' in manager.hear_all(0.3), 5, 'it answers again')
+
+
+# Stops one thread by ptrace(2) until its standard input ends.
+STOP_THREAD = '''
+import ctypes, os, sys
+libc, thread = ctypes.CDLL(None, use_errno=True), int(sys.argv[1])
+SEIZE, INTERRUPT, DETACH = 0x4206, 0x4207, 17
+libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+if libc.ptrace(SEIZE, thread, None, None) == 0 and libc.ptrace(INTERRUPT, thread, None, None) == 0:
+    os.waitpid(thread, 0x40000000)
+    print('stopped', flush=True)
+    sys.stdin.read()
+    libc.ptrace(DETACH, thread, None, None)
+else:
+    print('refused', flush=True)
+'''
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_sockets_that_were_passed_are_used(lab, echo, workers):
+    folder, port, invite = lab.init()
+    lab.edit_config(folder, 'workers: 3')
+    server = lab.start('server', 'server', '-c', folder / 'server.yaml', '-v', prefix=activate(workers, f'127.0.0.1:{port}'))
+    server.ready()
+    assert f'sealgram: warning: workers: {workers}, as many as sockets of an address were passed\n' in server.err
+    clients = [lab.client(invite) for _ in range(6)]
+    for client in clients:
+        app = lab.open(SocksUdp(client.socks))
+        assert app.ask(b'x', echo.address)[0] == b'x'
+        assert client.status()['path'] == 'udp'
+    status = server.status()
+    assert len(status['workers']) == workers and status['sessions'] == 6
+    assert sum(status['up']['drops'].values()) == 0, 'records come to their worker'
+
+
+def test_passed_sockets_that_do_not_fit_are_refused(lab):
+    folder, port, _ = lab.init()
+    other = free_port()
+    refused = lab.start('server', 'server', '-c', folder / 'server.yaml', prefix=activate(1, f'127.0.0.1:{other}'))
+    assert refused.process.wait(20) == 1
+    lab.programs.remove(refused)
+    assert f'sealgram: error: socket 1 that was passed has 127.0.0.1:{other}, which is not in listen\n' in refused.err and port
+
+
+def test_a_passed_socket_for_both_families_is_refused(lab):
+    port = free_port()
+    folder, _, _ = lab.init(listen=[f'[::]:{port}'], port=port)
+    refused = lab.start('server', 'server', '-c', folder / 'server.yaml', prefix=activate(1, f'[::]:{port}', only6=0))
+    assert refused.process.wait(20) == 1
+    lab.programs.remove(refused)
+    assert 'sealgram: error: socket 1 that was passed takes IPv4, too: it needs BindIPv6Only=ipv6-only\n' in refused.err
+    server = lab.start('server', 'server', '-c', folder / 'server.yaml', prefix=activate(1, f'[::]:{port}'))
+    server.ready()
+
+
+def test_sockets_for_another_process_are_left_alone(lab):
+    folder, _, _ = lab.init()
+    server = lab.start('server', 'server', '-c', folder / 'server.yaml', env={'LISTEN_FDS': '2', 'LISTEN_PID': '1'})
+    server.ready()
+
+
+def test_credentials(lab, echo):
+    folder, _, invite = lab.init()
+    credentials = lab.folder / 'credentials'
+    credentials.mkdir()
+    for name in 'key.pem', 'cert.pem', 'users':
+        shutil.move(folder / name, credentials / name)
+    config = folder / 'server.yaml'
+    text = config.read_text()
+    config.write_text(re.sub(r'^(certificate|key|users): (\S+)$', r'\1: credential:\2', text, flags=re.M))
+    server = lab.start('server', 'server', '-c', config, env={'CREDENTIALS_DIRECTORY': str(credentials)})
+    server.ready()
+    assert lab.open(SocksUdp(lab.client(invite).socks)).ask(b'x', echo.address)[0] == b'x'
+    assert run('reload', folder=lab.folder).stdout == 'reloaded\n'
+    line = next(number for number, words in enumerate(text.splitlines(), 1) if words.startswith('certificate:'))
+    done = run('server', '--check', '-c', config)
+    assert done.stderr == (f'sealgram: error: {config}:{line}: certificate: there are no credentials: '
+                           'CREDENTIALS_DIRECTORY is not set\n')
+    for name in '../key.pem', '', '.':
+        config.write_text(re.sub(r'^certificate: .*$', f'certificate: "credential:{name}"', text, flags=re.M))
+        done = run('server', '--check', '-c', config, env={'CREDENTIALS_DIRECTORY': str(credentials)})
+        assert done.stderr == f'sealgram: error: {config}:{line}: certificate: not the name of a credential\n'
+
+
+@pytest.mark.parametrize('unit', ['sealgram-server.service', 'sealgram-client@.service'])
+def test_units_are_hardened(lab, program, unit):
+    analyze = program('systemd-analyze')
+    path = lab.folder / unit
+    path.write_text((UNITS / f'{unit}.in').read_text().replace('@bindir@', '/usr/bin'))
+    done = subprocess.run([analyze, 'security', '--offline=true', '--threshold=15', str(path)], capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 0, done.stdout
+    weak = lab.folder / 'weak.service'
+    weak.write_text(path.read_text().replace('ProtectSystem=strict', '').replace('PrivateUsers=yes', '').replace('NoNewPrivileges=yes', 'NoNewPrivileges=no'))
+    done = subprocess.run([analyze, 'security', '--offline=true', '--threshold=15', str(weak)], capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 1, 'the threshold is not far away'
+
+
+@pytest.mark.parametrize('unit', ['sealgram-server.service', 'sealgram-client@.service'])
+def test_units_say_what_systemd_understands(lab, program, unit):
+    analyze = program('systemd-analyze')
+    path = lab.folder / unit.replace('@', '@x')
+    path.write_text((UNITS / f'{unit}.in').read_text().replace('@bindir@/sealgram', '/bin/true').replace('User=sealgram', 'User=daemon'))
+    done = subprocess.run([analyze, 'verify', '--man=no', str(path)], capture_output=True, text=True, check=False)
+    assert str(path) not in done.stderr and pathlib.Path(path).name not in done.stderr, done.stderr
