@@ -17,7 +17,7 @@
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 
-enum { ASKERS_MAX = 8, ASKER_LIMIT_S = 3 };
+enum { ASKERS_MAX = 8, ASKER_LIMIT_S = 3, PAUSE_MS = 100 };
 
 struct asker {
     struct asker *next, **link;
@@ -31,6 +31,7 @@ struct sg_control_socket {
     void *ctx;
     int fd;
     struct event *acceptable;
+    struct event *resume;
     unsigned asker_count;
     struct asker *askers;
     struct sockaddr_un addr;
@@ -122,13 +123,26 @@ static bool may_ask(int fd)
     return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0 && (cred.uid == 0 || cred.uid == geteuid());
 }
 
+static void on_resume(evutil_socket_t fd, short what, void *ctx)
+{
+    struct sg_control_socket *control = ctx;
+    (void)fd;
+    (void)what;
+    event_add(control->acceptable, NULL);
+}
+
 static void on_acceptable(evutil_socket_t fd, short what, void *ctx)
 {
     (void)what;
     struct sg_control_socket *control = ctx;
     int asker = accept4((int)fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (asker < 0)
+    if (asker < 0) {
+        /* out of descriptors: who waits would be seen again at once, and again */
+        static const struct timeval pause = {.tv_usec = PAUSE_MS * 1000};
+        event_del(control->acceptable);
+        evtimer_add(control->resume, &pause);
         return;
+    }
     if (control->asker_count >= ASKERS_MAX || !may_ask(asker))
         close(asker);
     else
@@ -188,7 +202,8 @@ struct sg_control_socket *sg_control_socket_new(struct event_base *base, const c
     }
     memcpy(control->addr.sun_path, path, strlen(path));
     control->fd = listen_at(&control->addr);
-    if (control->fd >= 0)
+    control->resume = evtimer_new(base, on_resume, control);
+    if (control->fd >= 0 && control->resume)
         control->acceptable = event_new(base, control->fd, EV_READ | EV_PERSIST, on_acceptable, control);
     if (!control->acceptable || event_add(control->acceptable, NULL) != 0) {
         int error = control->fd < 0 ? errno : ENOMEM;
@@ -209,6 +224,8 @@ void sg_control_socket_free(struct sg_control_socket *control)
     }
     if (control->acceptable)
         event_free(control->acceptable);
+    if (control->resume)
+        event_free(control->resume);
     if (control->fd >= 0) {
         close(control->fd);
         unlink(control->addr.sun_path);

@@ -63,7 +63,6 @@ static void list_directories(const struct sg_config *config, struct sg_sandbox *
     sg_sandbox_add_dir_of(out, SG_SANDBOX_READ, config->client_ca);
     sg_sandbox_add_dir_of(out, SG_SANDBOX_READ, config->client_crl);
     sg_sandbox_add_dir_of(out, SG_SANDBOX_REPLACE, config->devices);
-    sg_sandbox_add_dir(out, SG_SANDBOX_READ, "/proc/self"); /* metrics of the process */
     sg_sandbox_add_system(out);
     sg_rundir_path(path);
     if (config->status_socket)

@@ -228,7 +228,7 @@ def test_units_are_hardened(lab, program, unit):
                           check=False)
     assert done.returncode == 0, done.stdout
     weak = lab.folder / 'weak.service'
-    weak.write_text(path.read_text().replace('ProtectSystem=strict', '').replace('PrivateUsers=yes', '').replace('NoNewPrivileges=yes', 'NoNewPrivileges=no'))
+    weak.write_text(path.read_text().replace('ProtectSystem=strict', '').replace('RestrictNamespaces=yes', '').replace('PrivateUsers=yes', '').replace('NoNewPrivileges=yes', 'NoNewPrivileges=no'))
     done = subprocess.run([analyze, 'security', '--offline=true', '--threshold=15', str(weak)], capture_output=True, text=True,
                           check=False)
     assert done.returncode == 1, 'the threshold is not far away'
