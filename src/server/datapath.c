@@ -294,6 +294,15 @@ void sg_datapath_users_changed(struct sg_datapath *datapath)
     sg_plain_users_changed(datapath);
 }
 
+void sg_datapath_drain(struct sg_datapath *datapath, uint32_t seconds)
+{
+    struct sg_msg drain = {.type = SG_MSG_DRAIN};
+    drain.seconds = seconds;
+    for (uint32_t i = 0; i < datapath->session_max; i++)
+        if (datapath->sessions[i])
+            sg_server_channel_write(datapath->sessions[i]->current, &drain);
+}
+
 void sg_datapath_status(const struct sg_datapath *datapath, struct json_t *status)
 {
     unsigned on_udp = 0, without_stream = 0;

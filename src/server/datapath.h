@@ -74,6 +74,9 @@ void sg_datapath_users_changed(struct sg_datapath *datapath);
 /* Adds histograms and, with metrics.per_user, what each user's sessions carried. */
 void sg_datapath_metrics(const struct sg_datapath *datapath, struct json_t *metrics);
 
+/* The server goes out of service: tells every session. */
+void sg_datapath_drain(struct sg_datapath *datapath, uint32_t seconds);
+
 /* Adds sessions, associations and both ledgers to the status document. */
 void sg_datapath_status(const struct sg_datapath *datapath, struct json_t *status);
 
