@@ -22,6 +22,8 @@ int sg_cmd_renew_cert(int argc, char **argv);
 int sg_cmd_policy(int argc, char **argv);
 int sg_cmd_server(int argc, char **argv);
 int sg_cmd_client(int argc, char **argv);
+int sg_cmd_reload(int argc, char **argv);
+int sg_cmd_kick(int argc, char **argv);
 int sg_cmd_status(int argc, char **argv);
 int sg_cmd_doctor(int argc, char **argv);
 int sg_cmd_demo(int argc, char **argv);

@@ -25,6 +25,7 @@ enum key {
     KEY_CERT,
     KEY_KEY,
     KEY_STATUS,
+    KEY_NO_SANDBOX,
     KEY_NO_SOCKS,
     KEY_SOCKS_USER,
     KEY_SOCKS_PASSWORD,
@@ -229,6 +230,7 @@ static const struct argp_option option_list[] = {
     {"ca", KEY_CA, "FILE", 0, "CA certificates that know a server whose invite has no pin (the system's)", 0},
     {"cert", KEY_CERT, "FILE", 0, "own certificate, for servers that ask for one", 0},
     {"key", KEY_KEY, "FILE", 0, "its private key", 0},
+    {"no-sandbox", KEY_NO_SANDBOX, NULL, 0, "do not restrict files and system calls: for debuggers", 0},
     {"status-socket", KEY_STATUS, "PATH", 0, "where `sealgram status` asks", 0},
     {"verbose", 'v', NULL, 0, "log everything", 0},
     {"quiet", 'q', NULL, 0, "log errors only", 0},
@@ -324,6 +326,9 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         return 0;
     case KEY_KEY:
         args->options.key = value;
+        return 0;
+    case KEY_NO_SANDBOX:
+        args->options.no_sandbox = true;
         return 0;
     case KEY_LOG_FORMAT:
         sg_cli_log_format(state, &args->log, value);

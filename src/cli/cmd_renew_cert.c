@@ -33,7 +33,7 @@ int sg_cmd_renew_cert(int argc, char **argv)
             sg_cli_error("%s", error);
     }
     if (code == SG_EXIT_OK)
-        sg_cli_hint(&args, "%s is new; restart the server to use it", config->certificate);
+        sg_cli_hint(&args, "%s is new; `sealgram reload` makes a running server use it", config->certificate);
     sg_config_free(config);
     return code;
 }

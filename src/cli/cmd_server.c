@@ -77,9 +77,10 @@ static const struct argp argp = {
 };
 
 /* The authenticator's helper process comes first: it is to have nothing of what the server loads. */
-static int run(const struct sg_config *config)
+static int run(struct sg_config *config)
 {
     const struct sg_helper_options helper_options = {.command = config->authenticator.command,
+                                                     .user = config->user,
                                                      .processes = config->authenticator.processes,
                                                      .timeout_ms = config->authenticator.timeout_seconds * 1000};
     int helper = helper_options.command ? sg_helper_start(&helper_options) : -1;

@@ -1,20 +1,14 @@
 /* `sealgram status`: asks a running server or client what it does, over its socket. */
 #include <argp.h>
-#include <dirent.h>
-#include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include <jansson.h>
 
+#include "cli/ask.h"
 #include "cli/cli.h"
-#include "net/rundir.h"
-
-enum { DOCUMENT_MAX = 1024 * 1024, FOUND_MAX = 32, ANSWER_SECONDS = 5 };
 
 struct arguments {
     bool json;
@@ -50,95 +44,6 @@ static const struct argp argp = {
     .parser = parse_option,
     .doc = "Shows sessions, associations, datagrams and drops of a running server or client.",
 };
-
-static int connect_to(const char *path)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    const struct timeval limit = {.tv_sec = ANSWER_SECONDS};
-    if (strlen(path) >= sizeof address.sun_path) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    memcpy(address.sun_path, path, strlen(path) + 1);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -1;
-    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-    if (connect(fd, (const struct sockaddr *)&address, sizeof address) == 0)
-        return fd;
-    int error = errno;
-    close(fd);
-    errno = error;
-    return -1;
-}
-
-struct found {
-    char *path[FOUND_MAX];
-    int fd[FOUND_MAX];
-    unsigned count;
-};
-
-/* Adds the sockets of one directory that somebody answers on. */
-static void search_dir(struct found *found, const char *dir_path)
-{
-    DIR *dir = opendir(dir_path);
-    const struct dirent *entry = NULL;
-    while (dir && found->count < FOUND_MAX && (entry = readdir(dir))) {
-        size_t len = strlen(entry->d_name);
-        char *path = NULL;
-        if (len < 6 || strcmp(entry->d_name + len - 5, ".sock") != 0 ||
-            asprintf(&path, "%s/%s", dir_path, entry->d_name) < 0)
-            continue;
-        int fd = connect_to(path);
-        if (fd < 0) {
-            free(path);
-            continue;
-        }
-        found->path[found->count] = path;
-        found->fd[found->count++] = fd;
-    }
-    if (dir)
-        closedir(dir);
-}
-
-/* A connection to the one program that runs, or -1 after saying which there are; *code is then the exit code. */
-static int connect_to_only(int *code)
-{
-    struct found found = {.count = 0};
-    char dirs[SG_RUNDIR_SEARCH_MAX][SG_RUNDIR_PATH_MAX];
-    unsigned dir_count = sg_rundir_search(dirs);
-    for (unsigned i = 0; i < dir_count; i++)
-        search_dir(&found, dirs[i]);
-    int only = found.count == 1 ? found.fd[0] : -1;
-    if (found.count == 0) {
-        sg_cli_error("no running server or client was found; --socket PATH names one");
-        *code = SG_EXIT_FAILED;
-    } else if (found.count > 1) {
-        sg_cli_error("several programs run; name one with --socket PATH:");
-        *code = SG_EXIT_USAGE;
-    }
-    for (unsigned i = 0; i < found.count; i++) {
-        if (only < 0) {
-            fprintf(stderr, "  %s\n", found.path[i]);
-            close(found.fd[i]);
-        }
-        free(found.path[i]);
-    }
-    return only;
-}
-
-static json_t *read_document(int fd)
-{
-    char *text = malloc(DOCUMENT_MAX);
-    size_t len = 0;
-    ssize_t got = 0;
-    json_error_t error;
-    while (text && len < DOCUMENT_MAX && (got = read(fd, text + len, DOCUMENT_MAX - len)) > 0)
-        len += (size_t)got;
-    json_t *document = text && got == 0 ? json_loadb(text, len, 0, &error) : NULL;
-    free(text);
-    return document;
-}
 
 /* A text as it is, unless it has what a terminal would obey; everything else in JSON. The caller frees it. */
 static char *format_value(const json_t *value)
@@ -183,10 +88,10 @@ static void print_object(json_t *object, int indent, bool skip_zero)
         print_value(key, value, indent);
 }
 
-/* Reads and prints what the program at fd says. Returns the exit code. */
-static int show(int fd, const char *path, bool json)
+/* Prints what a program said. Returns the exit code. */
+static int show(const char *text, const char *path, bool json)
 {
-    json_t *document = read_document(fd);
+    json_t *document = json_loads(text, 0, NULL);
     if (!json_is_object(document)) {
         sg_cli_error("%s: did not answer with a status", path ? path : "the program");
         json_decref(document);
@@ -208,12 +113,10 @@ int sg_cmd_status(int argc, char **argv)
     int code = SG_EXIT_FAILED;
     if (argp_parse(&argp, argc, argv, 0, NULL, &args) != 0)
         return SG_EXIT_USAGE;
-    int fd = args.socket ? connect_to(args.socket) : connect_to_only(&code);
-    if (fd < 0 && args.socket)
-        sg_cli_error("%s: %s", args.socket, strerror(errno));
-    if (fd < 0)
+    char *text = sg_cli_ask(args.socket, "", "status", &code);
+    if (!text)
         return code;
-    code = show(fd, args.socket, args.json);
-    close(fd);
+    code = show(text, args.socket, args.json);
+    free(text);
     return code;
 }

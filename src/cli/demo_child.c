@@ -91,7 +91,8 @@ struct json_t *sg_demo_child_status(const struct sg_demo_child *child, const cha
         snprintf(address.sun_path, sizeof address.sun_path, "%s/sealgram/%s-%ld.sock", dir, name, (long)child->pid);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (text && fd >= 0 && path_len < (int)sizeof address.sun_path &&
-        connect(fd, (const struct sockaddr *)&address, sizeof address) == 0) {
+        connect(fd, (const struct sockaddr *)&address, sizeof address) == 0 &&
+        send(fd, "status\n", 7, MSG_NOSIGNAL) == 7) {
         while (len < STATUS_MAX && (got = read(fd, text + len, STATUS_MAX - len)) > 0)
             len += (size_t)got;
         document = got == 0 ? json_loadb(text, len, 0, NULL) : NULL;

@@ -13,7 +13,7 @@ struct sg_demo_child {
     int out;   /* its standard output, non-blocking; -1 */
 };
 
-/* Starts `sealgram ARGV...` (ended by NULL); its log goes to DIR/NAME.log, its status socket below DIR. */
+/* Starts `sealgram ARGV...` (ended by NULL); its log goes to DIR/NAME.log, its control socket below DIR. */
 bool sg_demo_child_start(struct sg_demo_child *child, const char *dir, const char *name, const char *const *argv);
 
 /* SIGTERM, then the end; its exit code, or -1. Safe for a child that was never started. */

@@ -23,6 +23,8 @@ static const struct sg_command commands[] = {
     {"policy", "what the rules say to a request, and which of them", sg_cmd_policy},
     {"server", "run a server", sg_cmd_server},
     {"client", "run a client for local applications", sg_cmd_client},
+    {"reload", "make a running server read its files again", sg_cmd_reload},
+    {"kick", "end what a user has open on a running server", sg_cmd_kick},
     {"status", "show what a running server or client does", sg_cmd_status},
     {"doctor", "what a way through a server or any SOCKS5 relay can do", sg_cmd_doctor},
     {"demo", "server, client and target behind a bad network, on this machine", sg_cmd_demo},

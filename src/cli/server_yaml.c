@@ -19,7 +19,8 @@ static void write_place(FILE *file, const struct sg_server_yaml *yaml)
 {
     static const char *const both[] = {"0.0.0.0:1443", "[::]:1443"};
     fputs("# Sealgram server. Every key is here; one in a comment shows its default or an example.\n"
-          "# `sealgram server -c FILE --check` checks this file; the server reads it when it starts.\n\n"
+          "# `sealgram server -c FILE --check` checks this file; `sealgram reload` makes a running server read it "
+          "again.\n\n"
           "# Where to listen, ADDRESS:PORT. One port number serves TCP and UDP.\nlisten:\n",
           file);
     write_list(file, yaml->listen_count > 0 ? yaml->listen : both, yaml->listen_count > 0 ? yaml->listen_count : 2);
@@ -42,8 +43,15 @@ static void write_place(FILE *file, const struct sg_server_yaml *yaml)
         "#   - {subject: \"CN=Bob,O=Example\", user: bob}\n\n"
         "# Revocation lists of that CA (PEM). The file is read again when it changes.\n"
         "# client_crl: client_crl.pem\n\n"
-        "# Where `sealgram status` asks, if not in the run directory.\n"
-        "# status_socket: /run/sealgram/status.sock\n\n"
+        "# The control socket (`sealgram status`, `reload`, `kick`), if not in the run directory.\n"
+        "# status_socket: /run/sealgram/control.sock\n\n"
+        "# Who to become once the ports are open, if started as root. The files above must belong to that user.\n"
+        "# user: sealgram\n\n"
+        "# Once it runs, the server can open files only in the directories of those above and in /etc, and start no\n"
+        "# program; off is for debuggers.\n"
+        "# sandbox: on\n\n"
+        "# If true, there is no start where keys cannot be locked in memory; otherwise a warning.\n"
+        "# require_locked_memory: false\n\n"
         "# Threads that carry the traffic; if not said, one for each CPU.\n"
         "# workers: 2\n\n"
         "# Code points (DSCP) that are copied from datagrams of targets to their records.\n"

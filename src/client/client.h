@@ -48,7 +48,8 @@ struct sg_client_options {
     const char *ca_file; /* for invites without a pin; NULL: the system's */
     const char *certificate;
     const char *key;
-    const char *status_socket; /* path, or NULL for none */
+    const char *status_socket; /* path of the control socket, or NULL for none */
+    bool no_sandbox;           /* files and system calls are not restricted */
     unsigned workers;          /* threads, each with a session; 0 is 1 */
     uint64_t dscp;             /* code points that are copied to the records (net/dscp.h) */
 };

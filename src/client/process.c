@@ -14,11 +14,12 @@
 
 #include "client/client.h"
 #include "client/uplink.h"
+#include "net/control_socket.h"
 #include "net/finish.h"
 #include "net/json_add.h"
 #include "net/log.h"
 #include "net/loop.h"
-#include "net/status_socket.h"
+#include "net/sandbox.h"
 
 enum {
     SETTLE_MS = 3000,    /* for CLOSE and close_notify to leave: more than sg_finish takes */
@@ -34,7 +35,7 @@ struct sg_process {
     struct sg_client clients[SG_CLIENT_WORKERS_MAX];
     struct sg_endpoint *bound; /* of the listeners: SOCKS, then forwards */
     struct event *signals[2];
-    struct sg_status_socket *status;
+    struct sg_control_socket *control;
     unsigned ready_count, udp_count;
     bool ending;
     int exit_code;
@@ -141,16 +142,26 @@ static json_t *make_status(void *ctx)
     return status;
 }
 
-static bool open_status(struct sg_process *process)
+static char *answer_request(void *ctx, const char *request)
+{
+    if (strcmp(request, "status") != 0)
+        return strdup("error: a client answers to status only\n");
+    json_t *document = make_status(ctx);
+    char *text = document ? json_dumps(document, JSON_INDENT(2)) : NULL;
+    json_decref(document);
+    return text;
+}
+
+static bool open_control(struct sg_process *process)
 {
     const char *path = process->options->status_socket;
     if (!path)
         return true;
-    process->status = sg_status_socket_new(process->loops[0]->base, path, make_status, process);
-    if (!process->status)
+    process->control = sg_control_socket_new(process->loops[0]->base, path, answer_request, process);
+    if (!process->control)
         sg_log_event(SG_LOG_ERROR, "listen_failed", NULL, "cannot listen on %s (--status-socket): %s", path,
                      strerror(errno));
-    return process->status != NULL;
+    return process->control != NULL;
 }
 
 /* --- start --- */
@@ -229,6 +240,24 @@ static bool start_threads(struct sg_process *process)
     return true;
 }
 
+typedef bool sandbox_fn(const struct sg_sandbox *sandbox, char error[static SG_SANDBOX_ERROR_MAX]);
+
+/* A step into the sandbox: a client reads nothing again but what its libraries do. */
+static bool confine(struct sg_process *process, sandbox_fn *step)
+{
+    char error[SG_SANDBOX_ERROR_MAX];
+    struct sg_sandbox sandbox = {.count = 0};
+    if (process->options->no_sandbox)
+        return true;
+    sg_sandbox_add_system(&sandbox);
+    sg_sandbox_add_dir_of(&sandbox, SG_SANDBOX_REMOVE, process->options->status_socket);
+    bool good = (step != sg_sandbox_confine || sg_sandbox_drop(NULL, error)) && step(&sandbox, error);
+    sg_sandbox_dispose(&sandbox);
+    if (!good)
+        sg_log(SG_LOG_ERROR, "%s", error);
+    return good;
+}
+
 static bool start(struct sg_process *process)
 {
     process->count = process->options->workers > 0 ? process->options->workers : 1;
@@ -236,7 +265,8 @@ static bool start(struct sg_process *process)
         sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "cannot set up the event loops");
         return false;
     }
-    return open_clients(process) && open_status(process) && start_threads(process);
+    return open_clients(process) && open_control(process) && confine(process, sg_sandbox_confine) &&
+           start_threads(process) && confine(process, sg_sandbox_filter);
 }
 
 /* --- end --- */
@@ -244,7 +274,7 @@ static bool start(struct sg_process *process)
 static void end(struct sg_process *process)
 {
     process->ending = true;
-    sg_status_socket_free(process->status);
+    sg_control_socket_free(process->control);
     for (unsigned i = 0; i < process->count; i++)
         if (process->loops[i])
             sg_loop_stop(process->loops[i]);

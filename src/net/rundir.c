@@ -1,5 +1,5 @@
 /*
- * The directory of status sockets. Below /tmp anybody could have made it first: it must be a directory, ours, and
+ * The directory of control sockets. Below /tmp anybody could have made it first: it must be a directory, ours, and
  * closed.
  */
 #include "net/rundir.h"

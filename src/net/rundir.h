@@ -1,5 +1,5 @@
 /*
- * Where running programs put their status sockets: $XDG_RUNTIME_DIR/sealgram, /run/sealgram for root, else
+ * Where running programs put their control sockets: $XDG_RUNTIME_DIR/sealgram, /run/sealgram for root, else
  * /tmp/sealgram-UID.
  */
 #ifndef SG_NET_RUNDIR_H
@@ -20,7 +20,7 @@ enum { SG_RUNDIR_SEARCH_MAX = 3 };
 unsigned sg_rundir_search(char out[static SG_RUNDIR_SEARCH_MAX][SG_RUNDIR_PATH_MAX]);
 
 /*
- * The path of this process' status socket, NAME-PID.sock, the directory made (0700) and checked to be ours. False
+ * The path of this process' control socket, NAME-PID.sock, the directory made (0700) and checked to be ours. False
  * with errno: EPERM when it belongs to somebody else or others can enter, ENAMETOOLONG.
  */
 bool sg_rundir_status_path(const char *name, char out[static SG_RUNDIR_PATH_MAX]);

@@ -30,20 +30,39 @@ struct sg_admission {
     uint32_t limit, host_limit;
     uint32_t count;                  /* connections */
     struct sg_ticket *oldest, **end; /* of all of them */
-    unsigned host_count;
-    struct host hosts[];
+    unsigned host_count, host_room;
+    struct host *hosts;
 };
 
 struct sg_admission *sg_admission_new(uint32_t limit, uint32_t host_limit)
 {
-    struct sg_admission *admission = calloc(1, sizeof *admission + limit * sizeof admission->hosts[0]);
+    struct sg_admission *admission = calloc(1, sizeof *admission);
     if (!admission)
         return NULL;
     pthread_mutex_init(&admission->lock, NULL);
-    admission->limit = limit;
-    admission->host_limit = host_limit;
     admission->end = &admission->oldest;
-    return admission;
+    if (sg_admission_turn_to(admission, limit, host_limit))
+        return admission;
+    sg_admission_free(admission);
+    return NULL;
+}
+
+bool sg_admission_turn_to(struct sg_admission *admission, uint32_t limit, uint32_t host_limit)
+{
+    struct host *grown = NULL;
+    pthread_mutex_lock(&admission->lock);
+    bool fits = limit <= admission->host_room;
+    if (!fits && (grown = realloc(admission->hosts, limit * sizeof *grown))) {
+        admission->hosts = grown;
+        admission->host_room = limit;
+        fits = true;
+    }
+    if (fits) {
+        admission->limit = limit;
+        admission->host_limit = host_limit;
+    }
+    pthread_mutex_unlock(&admission->lock);
+    return fits;
 }
 
 void sg_admission_free(struct sg_admission *admission)
@@ -51,6 +70,7 @@ void sg_admission_free(struct sg_admission *admission)
     if (!admission)
         return;
     pthread_mutex_destroy(&admission->lock);
+    free(admission->hosts);
     free(admission);
 }
 

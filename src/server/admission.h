@@ -20,6 +20,9 @@ struct sg_admission *sg_admission_new(uint32_t limit, uint32_t host_limit);
 /* Nobody has a ticket any more, and the inboxes were worked off. */
 void sg_admission_free(struct sg_admission *admission);
 
+/* Other limits, at any time: who is in stays in. False when memory is short, and nothing has changed. */
+bool sg_admission_turn_to(struct sg_admission *admission, uint32_t limit, uint32_t host_limit);
+
 /* The connection must end, for another's sake: called on its loop, at most once, never after sg_admission_leave. */
 typedef void sg_displaced_fn(void *ctx);
 

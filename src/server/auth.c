@@ -383,8 +383,7 @@ void sg_auth_cancel(struct sg_auth_job *job)
     job->fn = NULL; /* the pool still has it; deliver frees it */
 }
 
-struct sg_auth *sg_auth_new(unsigned threads, unsigned queue, struct sg_devices *devices,
-                            struct sg_authenticator *authenticator)
+struct sg_auth *sg_auth_new(unsigned queue, struct sg_devices *devices, struct sg_authenticator *authenticator)
 {
     struct sg_auth *auth = calloc(1, sizeof *auth);
     if (!auth) {
@@ -399,17 +398,28 @@ struct sg_auth *sg_auth_new(unsigned threads, unsigned queue, struct sg_devices 
     pthread_cond_init(&auth->wake, NULL);
     crypto_auth_keygen(auth->key);
     if (crypto_pwhash_str(auth->decoy_hash, "", 0, crypto_pwhash_OPSLIMIT_INTERACTIVE,
-                          crypto_pwhash_MEMLIMIT_INTERACTIVE) != 0)
-        goto failed;
-    while (auth->thread_count < threads && auth->thread_count < THREADS_MAX) {
-        if (pthread_create(&auth->threads[auth->thread_count], NULL, work, auth) != 0)
-            goto failed;
-        auth->thread_count++;
-    }
-    return auth;
-failed:
+                          crypto_pwhash_MEMLIMIT_INTERACTIVE) == 0)
+        return auth;
     sg_auth_free(auth);
     return NULL;
+}
+
+bool sg_auth_start(struct sg_auth *auth, unsigned threads)
+{
+    while (auth->thread_count < threads && auth->thread_count < THREADS_MAX) {
+        errno = pthread_create(&auth->threads[auth->thread_count], NULL, work, auth);
+        if (errno != 0)
+            return false;
+        auth->thread_count++;
+    }
+    return true;
+}
+
+void sg_auth_set_queue(struct sg_auth *auth, unsigned queue)
+{
+    pthread_mutex_lock(&auth->lock);
+    auth->queue_max = queue;
+    pthread_mutex_unlock(&auth->lock);
 }
 
 void sg_auth_free(struct sg_auth *auth)

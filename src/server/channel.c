@@ -12,6 +12,7 @@
 #include "net/finish.h"
 #include "net/tls.h"
 #include "server/datapath.h"
+#include "server/policy.h"
 #include "server/server.h"
 #include "server/session.h"
 #include "server/worker.h"
@@ -68,6 +69,7 @@ struct sg_server_channel *sg_server_channel_new(struct sg_server_session *sessio
     channel->session = session;
     channel->suite = sg_aead_find(suite, SG_BACKEND_AUTO);
     channel->opened_ms = now_ms;
+    channel->told = session->datapath->worker->policy->config->timeouts;
     if (!take_slot(session->datapath, channel)) {
         free(channel);
         return NULL;

@@ -7,6 +7,7 @@
 
 #include "core/record.h"
 #include "core/reason.h"
+#include "server/config.h"
 
 struct bufferevent;
 struct sg_datapath;
@@ -22,6 +23,7 @@ struct sg_server_channel {
     struct sg_sender sender;
     struct sg_receiver receiver;
     uint64_t opened_ms;
+    struct sg_timeouts told; /* to the client; a reload changes what is told to those after it */
 };
 
 /*

@@ -168,16 +168,16 @@ static uint16_t choose_suite(const struct sg_open_request *request)
 static void accept_channel(struct sg_server_channel *channel, enum sg_resumed resumed)
 {
     const struct sg_server_session *session = channel->session;
-    const struct sg_server *server = session->datapath->worker->server;
-    const struct sg_config *config = server->config;
+    const struct sg_worker *worker = session->datapath->worker;
+    const struct sg_config *config = worker->policy->config;
     struct sg_open_reply reply = {
         .suite = sg_aead_id(channel->suite),
-        .max_senders = (uint16_t)server->key_limits.max_senders,
+        .max_senders = (uint16_t)worker->server->key_limits.max_senders,
         .max_associations = sg_usage_most(session->who.usage, SG_USAGE_ASSOCIATION),
-        .assoc_idle_s = (uint32_t)(config->timeouts.association_ms / 1000),
-        .dns_idle_s = (uint32_t)(config->timeouts.dns_ms / 1000),
-        .renew_s = (uint32_t)(config->timeouts.renew_ms / 1000),
-        .grace_s = (uint32_t)(config->timeouts.grace_ms / 1000),
+        .assoc_idle_s = (uint32_t)(session->assocs.ordinary.idle_ms / 1000),
+        .dns_idle_s = (uint32_t)(session->assocs.dns.idle_ms / 1000),
+        .renew_s = (uint32_t)(channel->told.renew_ms / 1000),
+        .grace_s = (uint32_t)(channel->told.grace_ms / 1000),
         .resumed = (uint8_t)resumed,
     };
     memcpy(reply.channel_id, channel->id, sizeof reply.channel_id);
@@ -338,7 +338,7 @@ static void on_deadline(evutil_socket_t fd, short what, void *ctx)
 
 void sg_channel_conn_start(struct sg_worker *worker, const struct sg_handover *handover)
 {
-    const struct timeval limit = {.tv_sec = worker->server->config->limits.handshake_seconds};
+    const struct timeval limit = {.tv_sec = worker->policy->config->limits.handshake_seconds};
     struct sg_handover who = *handover;
     struct sg_opening *opening = calloc(1, sizeof *opening);
     if (!opening) {

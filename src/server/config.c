@@ -46,6 +46,16 @@ static bool read_filtering(struct sg_yaml_reader *reader, struct fy_node *node, 
                           "must be endpoint-independent, address-dependent or address-and-port-dependent");
 }
 
+static bool read_on_off(struct sg_yaml_reader *reader, struct fy_node *node, const struct sg_yaml_key *key)
+{
+    const char *text = sg_yaml_scalar_of(node);
+    bool on = text && strcmp(text, "on") == 0;
+    if (!on && (!text || strcmp(text, "off") != 0))
+        return sg_yaml_refuse(reader, sg_yaml_first_line(node), key->name, "must be on or off");
+    *(bool *)sg_yaml_value_at(reader, key->offset) = on;
+    return true;
+}
+
 /* FIRST-LAST, both included. */
 static bool read_ports(struct sg_yaml_reader *reader, struct fy_node *node, const struct sg_yaml_key *key)
 {
@@ -217,6 +227,9 @@ static const struct sg_yaml_key top_keys[] = {
     {.name = "filtering", .read = read_filtering, .offset = AT(filtering)},
     {.name = "allow_anyone_without_authentication", .read = sg_yaml_read_bool, .offset = AT(allow_anyone)},
     {.name = "dscp", .read = read_dscp, .offset = AT(dscp)},
+    {.name = "user", .read = sg_yaml_read_text, .offset = AT(user)},
+    {.name = "sandbox", .read = read_on_off, .offset = AT(sandbox)},
+    {.name = "require_locked_memory", .read = sg_yaml_read_bool, .offset = AT(require_locked_memory)},
     NUMBER("workers", workers, 1, 256),
     {.name = "limits", .read = sg_yaml_read_mapping, .keys = limit_keys},
     {.name = "user_limits", .read = sg_yaml_read_user_limits, .offset = AT(user_limits)},
@@ -233,6 +246,8 @@ struct sg_config *sg_config_new(void)
     struct sg_config *config = calloc(1, sizeof *config);
     if (!config)
         return NULL;
+    atomic_init(&config->refs, 1);
+    config->sandbox = true;
     config->limits.sessions = 512;
     config->limits.sessions_per_user = 64;
     config->limits.associations = 16384;
@@ -310,9 +325,15 @@ struct sg_config *sg_config_load(const char *path, char error[static SG_CONFIG_E
     return NULL;
 }
 
+struct sg_config *sg_config_share(struct sg_config *config)
+{
+    atomic_fetch_add(&config->refs, 1);
+    return config;
+}
+
 void sg_config_free(struct sg_config *config)
 {
-    if (!config)
+    if (!config || atomic_fetch_sub(&config->refs, 1) > 1)
         return;
     free(config->file);
     free(config->host);
@@ -327,6 +348,7 @@ void sg_config_free(struct sg_config *config)
     free(config->client_crl);
     sg_cert_users_dispose(&config->cert_users);
     free(config->status_socket);
+    free(config->user);
     sg_user_limits_dispose(&config->user_limits);
     sg_user_limits_dispose(&config->group_limits);
     sg_rules_release(config->rules);

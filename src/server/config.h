@@ -5,6 +5,7 @@
 #ifndef SG_SERVER_CONFIG_H
 #define SG_SERVER_CONFIG_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -17,9 +18,15 @@
 
 enum { SG_CONFIG_LISTEN_MAX = 16, SG_CONFIG_NETS_MAX = SG_YAML_NETS_MAX, SG_CONFIG_ERROR_MAX = SG_YAML_ERROR_MAX };
 
+struct sg_timeouts {
+    uint64_t association_ms, dns_ms;
+    uint64_t renew_ms, grace_ms; /* of channels; of sessions without a stream, 0: none */
+};
+
 struct sg_rules;
 
 struct sg_config {
+    _Atomic unsigned refs;
     char *file; /* where it was read from */
     struct sg_endpoint listen[SG_CONFIG_LISTEN_MAX];
     unsigned listen_count;
@@ -41,6 +48,9 @@ struct sg_config {
     } udp_ports;                 /* of associations */
     enum sg_filtering filtering; /* who may send to an association */
     bool allow_anyone;           /* nobody needs to authenticate */
+    char *user;                  /* to become after the start, or NULL */
+    bool sandbox;                /* files and system calls are restricted */
+    bool require_locked_memory;  /* no start without */
     uint32_t workers;            /* 0: as many as there are CPUs */
     uint64_t dscp;               /* code points that are copied to the records (net/dscp.h) */
     struct {
@@ -57,10 +67,7 @@ struct sg_config {
         char **command; /* and its arguments, NULL at the end; NULL: there is no authenticator */
         uint32_t timeout_seconds, processes;
     } authenticator;
-    struct {
-        uint64_t association_ms, dns_ms;
-        uint64_t renew_ms, grace_ms; /* of channels; of sessions without a stream, 0: none */
-    } timeouts;
+    struct sg_timeouts timeouts;
     struct sg_config_log log;
     struct sg_config_metrics metrics;
 };
@@ -70,7 +77,9 @@ struct sg_config *sg_config_new(void);
 
 /* Loads a file. NULL, and error has the line to show, when anything in it is wrong. */
 struct sg_config *sg_config_load(const char *path, char error[static SG_CONFIG_ERROR_MAX]);
-void sg_config_free(struct sg_config *config);
+/* The same once more, for another owner, who frees it too. What is shared does not change. */
+struct sg_config *sg_config_share(struct sg_config *config);
+void sg_config_free(struct sg_config *config); /* accepts NULL */
 
 /*
  * The UDP endpoint to tell a client that connected to this address of ours: the advertised one if it is of that family.

@@ -250,7 +250,7 @@ static void on_input(struct bufferevent *bev, void *ctx)
 /* The methods that this connection may use inside TLS. */
 static unsigned methods_in_tls(const struct sg_conn *conn)
 {
-    bool nobody_needed = conn->is_known || conn->worker->server->config->allow_anyone;
+    bool nobody_needed = conn->is_known || conn->worker->policy->config->allow_anyone;
     return SG_SOCKS5_MAY_PASSWORD | (nobody_needed ? SG_SOCKS5_MAY_NONE : 0);
 }
 
@@ -259,7 +259,7 @@ static void on_handshake(struct sg_conn *conn)
     char name[SG_TLS_NAME_MAX + 1];
     conn->worker->tls_handshakes++;
     sg_histogram_add(&conn->worker->handshake_us, sg_now_us() - conn->tls_began_us);
-    if (sg_cert_users_find(&conn->worker->server->config->cert_users, conn->bev, name) &&
+    if (sg_cert_users_find(&conn->worker->policy->config->cert_users, conn->bev, name) &&
         sg_users_has_kind(conn->worker->policy->users, name, SG_USER_CERTIFICATE)) {
         memcpy(conn->user, name, sizeof conn->user);
         conn->is_known = true;
@@ -316,7 +316,7 @@ static void start_tls(struct sg_conn *conn)
 /* SOCKS5 in the clear: the upgrade is always offered, plain methods only where policy allows them. */
 static void start_plain(struct sg_conn *conn)
 {
-    const struct sg_config *config = conn->worker->server->config;
+    const struct sg_config *config = conn->worker->policy->config;
     int fd = conn->fd;
     unsigned may = SG_SOCKS5_MAY_TLS_PASSWORD;
     if (config->client_ca)
@@ -389,16 +389,16 @@ static void on_displaced(void *ctx)
 
 static bool may_begin(struct sg_conn *conn)
 {
-    const struct sg_server *server = conn->worker->server;
-    if (sg_usage_total(server->usage, SG_USAGE_CONNECTION) < server->config->limits.connections)
-        conn->ticket = sg_admission_enter(server->admission, &conn->peer.ip, conn->worker->inbox, on_displaced, conn);
+    const struct sg_worker *worker = conn->worker;
+    if (sg_usage_total(worker->server->usage, SG_USAGE_CONNECTION) < worker->policy->config->limits.connections)
+        conn->ticket = sg_admission_enter(worker->server->admission, &conn->peer.ip, worker->inbox, on_displaced, conn);
     return conn->ticket != NULL;
 }
 
 /* Takes over fd, whose time is limited since it was accepted. */
 static void start_conn(struct sg_worker *worker, int fd, uint64_t accepted_ms)
 {
-    uint64_t limit_ms = (uint64_t)worker->server->config->limits.handshake_seconds * 1000;
+    uint64_t limit_ms = (uint64_t)worker->policy->config->limits.handshake_seconds * 1000;
     uint64_t gone_ms = sg_now_ms() - accepted_ms;
     uint64_t left_ms = gone_ms < limit_ms ? limit_ms - gone_ms : 0;
     struct timeval limit = {.tv_sec = (time_t)(left_ms / 1000), .tv_usec = (suseconds_t)(left_ms % 1000 * 1000)};
@@ -463,7 +463,7 @@ static void pass_fd(struct sg_worker *worker, int fd, uint64_t accepted_ms)
 
 void sg_conn_accept(struct sg_worker *worker, int fd)
 {
-    const struct sg_config *config = worker->server->config;
+    const struct sg_config *config = worker->policy->config;
     struct sg_endpoint peer = sg_socket_peer(fd);
     worker->accepted++;
     /* who may ask for a plain association must do so where its datagrams arrive */

@@ -303,6 +303,19 @@ void sg_datapath_drain(struct sg_datapath *datapath, uint32_t seconds)
             sg_server_channel_write(datapath->sessions[i]->current, &drain);
 }
 
+unsigned sg_datapath_kick(struct sg_datapath *datapath, const char *user)
+{
+    unsigned count = 0;
+    for (uint32_t i = 0; i < datapath->session_max; i++) {
+        struct sg_server_session *session = datapath->sessions[i];
+        if (!session || strcmp(session->who.user, user) != 0)
+            continue;
+        sg_server_session_close(session, SG_REASON_KICKED);
+        count++;
+    }
+    return count;
+}
+
 void sg_datapath_status(const struct sg_datapath *datapath, struct json_t *status)
 {
     unsigned on_udp = 0, without_stream = 0;

@@ -71,6 +71,8 @@ void sg_datapath_free(struct sg_datapath *datapath);
 /* The user file changed: sessions whose user is gone, or whose credential changed, end. */
 void sg_datapath_users_changed(struct sg_datapath *datapath);
 
+/* Ends the sessions of one user: how many there were. */
+unsigned sg_datapath_kick(struct sg_datapath *datapath, const char *user);
 /* Adds histograms and, with metrics.per_user, what each user's sessions carried. */
 void sg_datapath_metrics(const struct sg_datapath *datapath, struct json_t *metrics);
 

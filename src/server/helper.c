@@ -22,6 +22,7 @@
 
 #include "net/clock.h"
 #include "net/log.h"
+#include "net/sandbox.h"
 
 enum { PROCESSES_MAX = 64, PAUSE_MIN_MS = 100, PAUSE_MAX_MS = 10000 };
 
@@ -271,10 +272,13 @@ static _Noreturn void run(const struct sg_helper_options *options, int server)
     static struct helper helper;
     static const int ignored[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGUSR1, SIGUSR2};
     const struct sigaction ignore = {.sa_handler = SIG_IGN};
+    char error[SG_SANDBOX_ERROR_MAX];
     for (size_t i = 0; i < sizeof ignored / sizeof ignored[0]; i++)
         (void)sigaction(ignored[i], &ignore, NULL); /* it ends with the server, and not before */
     (void)prctl(PR_SET_NAME, "sealgram-helper");
     (void)prctl(PR_SET_DUMPABLE, 0); /* passwords go through here */
+    if (!sg_sandbox_drop(options->user, error))
+        _exit(1); /* the server will say why */
     int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (nothing < 0 || dup2(nothing, STDIN_FILENO) < 0 || dup2(nothing, STDOUT_FILENO) < 0)
         _exit(1); /* who reads the server's output must see its end */

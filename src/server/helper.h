@@ -1,7 +1,7 @@
 /*
  * The helper process of an external authenticator. It is forked before the server has threads, keys or a sandbox, and
  * may do what the server no longer can: start the operator's command, several of them, and start them again when they
- * die. Server and helper talk over a socket pair of messages; helper and command one line of JSON at a time.
+ * die. It gives up privileges as the server does, so that the command has none either. Server and helper talk over a socket pair of messages; helper and command one line of JSON at a time.
  */
 #ifndef SG_SERVER_HELPER_H
 #define SG_SERVER_HELPER_H
@@ -13,6 +13,7 @@ enum { SG_HELPER_LINE_MAX = 4096 };
 
 struct sg_helper_options {
     char *const *command; /* and its arguments; NULL ends them */
+    const char *user;     /* to become, or NULL */
     unsigned processes;
     uint32_t timeout_ms; /* for a question, from its arrival */
 };

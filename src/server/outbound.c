@@ -14,6 +14,7 @@
 #include "server/config.h"
 #include "server/channel_conn.h"
 #include "server/datapath.h"
+#include "server/policy.h"
 #include "server/server.h"
 #include "server/usage.h"
 #include "server/worker.h"
@@ -32,7 +33,7 @@ void sg_outbound_init(struct sg_outbound *outbound, struct sg_datapath *datapath
     outbound->datapath = datapath;
     outbound->owner = owner;
     outbound->permits = permits;
-    outbound->contacts.filtering = datapath->worker->server->config->filtering;
+    outbound->contacts.filtering = datapath->worker->policy->config->filtering;
     outbound->legs[0].fd = outbound->legs[1].fd = -1;
 }
 
@@ -137,7 +138,7 @@ static enum sg_reason open_leg(struct sg_outbound *outbound, uint8_t family)
 {
     struct sg_outbound_leg *leg = &outbound->legs[family == 6];
     const struct sg_ip any = {.family = family};
-    const struct sg_config *config = outbound->datapath->worker->server->config;
+    const struct sg_config *config = outbound->datapath->worker->policy->config;
     unsigned dscp = config->dscp != 0 ? SG_UDP_DSCP : 0;
     int fd = sg_ports_open(ports_of(outbound), &any, SG_UDP_RECVERR | SG_UDP_GRO | SG_UDP_ROOMY | dscp);
     if (fd < 0)

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
@@ -109,7 +110,7 @@ static void end_plain(struct sg_plain *plain, enum sg_reason reason)
 
 static uint64_t idle_limit_ms(const struct sg_plain *plain)
 {
-    return plain->client.port == 0 ? LATCH_MS : plain->datapath->worker->server->config->timeouts.association_ms;
+    return plain->client.port == 0 ? LATCH_MS : plain->datapath->worker->policy->config->timeouts.association_ms;
 }
 
 /* To be called when the limit changes; what is sent later is seen when the timer ends. */
@@ -402,7 +403,7 @@ static struct sg_endpoint relay_endpoint(const struct sg_plain *plain)
     static const struct sg_ip loopback = {.family = 4, .bytes = {127, 0, 0, 1}};
     const struct sg_ip *local = &plain->who.local.ip;
     struct sg_endpoint relay = {.ip = *local, .port = plain->port->bound.port};
-    struct sg_endpoint advertised = sg_config_advertised(plain->datapath->worker->server->config, local);
+    struct sg_endpoint advertised = sg_config_advertised(plain->datapath->worker->policy->config, local);
     bool is_here = sg_guard_same_class(&plain->who.peer.ip, &loopback);
     if (is_here && !sg_guard_same_class(&advertised.ip, &loopback))
         return relay;
@@ -494,6 +495,19 @@ void sg_plain_users_changed(struct sg_datapath *datapath)
         if (!sg_policy_user_valid(datapath->worker->policy, p->who.user, p->who.credential_digest))
             end_plain(p, SG_REASON_UNAUTHORIZED);
     }
+}
+
+unsigned sg_plain_kick(struct sg_datapath *datapath, const char *user)
+{
+    unsigned count = 0;
+    for (struct sg_plain *p = datapath->plain, *next; p; p = next) {
+        next = p->next;
+        if (strcmp(p->who.user, user) != 0)
+            continue;
+        end_plain(p, SG_REASON_KICKED);
+        count++;
+    }
+    return count;
 }
 
 void sg_plain_free_all(struct sg_datapath *datapath)

@@ -16,6 +16,8 @@ void sg_plain_receive(struct sg_port *port, struct sg_udp_packet *packet, uint64
 
 unsigned sg_plain_count(const struct sg_datapath *datapath);
 void sg_plain_users_changed(struct sg_datapath *datapath);
+/* Ends those of one user: how many there were. */
+unsigned sg_plain_kick(struct sg_datapath *datapath, const char *user);
 void sg_plain_free_all(struct sg_datapath *datapath);
 
 #endif

@@ -1,7 +1,7 @@
 /*
- * Who may, and where to, at one moment: the users of the user file, the guard of targets, the rules, and the TLS
- * context with the revocation lists of client certificates. A policy does not change; when a file or the machine's
- * addresses do, a new one takes its place, and each worker turns to it in its own time.
+ * What holds at one moment: the configuration, the server's TLS identity with the revocation lists of client
+ * certificates, the users of the user file, the guard of targets, and the rules. A policy does not change; when a file
+ * or the machine's addresses do, a new one takes its place, and each worker turns to it in its own time.
  */
 #ifndef SG_SERVER_POLICY_H
 #define SG_SERVER_POLICY_H
@@ -11,27 +11,51 @@
 #include <openssl/ssl.h>
 
 #include "core/guard.h"
+#include "server/config.h"
 
 struct sg_rules;
 struct sg_users;
 
+enum { SG_POLICY_ERROR_MAX = SG_YAML_ERROR_MAX };
+
 struct sg_policy {
     _Atomic unsigned refs;
-    unsigned generation; /* of the user file: another number, other users */
+    unsigned generation; /* of credentials: another number, other users, or other ways to be one */
+    struct sg_config *config;
+    SSL_CTX *tls;
+    uint8_t ca_digest[32]; /* of what client certificates are checked against */
     struct sg_users *users;
     struct sg_guard guard; /* comes before the rules */
     struct sg_rules *rules;
-    SSL_CTX *tls;
 };
 
 /*
- * Takes over users, and takes a reference of rules and tls. One reference is the caller's. NULL when memory is short:
- * users are freed then.
+ * The policy that a configuration asks for: its files are read and checked, and this machine's addresses listed. It
+ * shares config, which stays the caller's too. before is the policy that it will follow, or NULL. Everything that
+ * hangs on a configuration is made here and nowhere else. NULL, and error has the line to show.
  */
-struct sg_policy *sg_policy_new(struct sg_users *users, unsigned generation, const struct sg_guard *guard,
-                                struct sg_rules *rules, SSL_CTX *tls);
+struct sg_policy *sg_policy_build(struct sg_config *config, const struct sg_policy *before,
+                                  char error[static SG_POLICY_ERROR_MAX]);
+
+/*
+ * The same as before, but for its users, or its TLS context, which are taken over; for its guard. NULL when memory is
+ * short.
+ */
+struct sg_policy *sg_policy_with_users(const struct sg_policy *before, struct sg_users *users);
+struct sg_policy *sg_policy_with_tls(const struct sg_policy *before, SSL_CTX *tls);
+struct sg_policy *sg_policy_with_guard(const struct sg_policy *before, const struct sg_guard *guard);
+
+/* The TLS context of a configuration. NULL, and error has the line to show. */
+SSL_CTX *sg_policy_make_tls(const struct sg_config *config, char error[static SG_POLICY_ERROR_MAX]);
+
+/* The guard as it must be now: addresses of this machine come and go. False: they cannot be listed (errno). */
+bool sg_policy_make_guard(const struct sg_config *config, struct sg_guard *guard);
+
 struct sg_policy *sg_policy_ref(struct sg_policy *policy);
 void sg_policy_release(struct sg_policy *policy); /* accepts NULL */
+
+/* What a user logs in with, as a digest: equal as long as none of it changed. */
+void sg_policy_credential(const struct sg_policy *policy, const char *user, uint8_t out[static 32]);
 
 /* The digest of who is let in by the authenticator, and not by the user file. */
 extern const uint8_t sg_policy_external_digest[32];

@@ -22,11 +22,6 @@ enum {
     RESUME_SPACING_MS = 1000,
 };
 
-static const struct sg_config *config_of(const struct sg_server_session *session)
-{
-    return session->datapath->worker->server->config;
-}
-
 bool sg_server_session_is(const struct sg_server_session *session, const uint8_t handle[static SG_HANDLE_BYTES],
                           const struct sg_handover *who)
 {
@@ -89,7 +84,7 @@ void sg_server_session_confirm(struct sg_server_session *session, struct sg_serv
 bool sg_server_session_stream_ended(struct sg_server_session *session, struct sg_server_channel *channel,
                                     enum sg_reason reason, uint64_t now_ms)
 {
-    uint64_t grace_ms = config_of(session)->timeouts.grace_ms;
+    uint64_t grace_ms = session->current->told.grace_ms;
     if (channel == session->pending) {
         sg_server_renewal_end_other(session);
     } else if (channel == session->old) {
@@ -111,7 +106,7 @@ bool sg_server_session_stream_ended(struct sg_server_session *session, struct sg
 static uint64_t ask_due(const struct sg_server_session *session)
 {
     const struct sg_server_channel *current = session->current;
-    uint64_t interval_ms = config_of(session)->timeouts.renew_ms;
+    uint64_t interval_ms = session->current->told.renew_ms;
     if (session->renewal.asked || !current->bev || interval_ms == 0)
         return SG_NEVER;
     if (sg_sender_wants_renewal(&current->sender) || sg_receiver_wants_renewal(&current->receiver))
@@ -121,7 +116,7 @@ static uint64_t ask_due(const struct sg_server_session *session)
 
 static uint64_t end_due(const struct sg_server_session *session)
 {
-    uint64_t interval_ms = config_of(session)->timeouts.renew_ms;
+    uint64_t interval_ms = session->current->told.renew_ms;
     return interval_ms == 0 ? SG_NEVER : session->current->opened_ms + 2 * interval_ms;
 }
 

@@ -58,7 +58,7 @@ static bool hand_over(struct sg_conn *conn, struct sg_handover *out)
     struct sg_server *server = conn->worker->server;
     *out = (struct sg_handover){.bev = conn->bev, .peer = conn->peer, .local = conn->local};
     memcpy(out->user, conn->user, sizeof conn->user);
-    sg_users_digest(conn->worker->policy->users, conn->user, out->credential_digest);
+    sg_policy_credential(conn->worker->policy, conn->user, out->credential_digest);
     if (conn->is_external)
         memcpy(out->credential_digest, sg_policy_external_digest, sizeof out->credential_digest);
     out->usage = sg_usage_acquire(server->usage, conn->user, &conn->groups);
@@ -104,7 +104,7 @@ static void serve(struct sg_conn *conn)
 
 void sg_conn_serve_request(struct sg_conn *conn)
 {
-    const struct sg_config *config = conn->worker->server->config;
+    const struct sg_config *config = conn->worker->policy->config;
     switch (conn->socks.command) {
     case SG_SOCKS5_CMD_CONNECT:
     case SG_SOCKS5_CMD_BIND:

@@ -1,10 +1,11 @@
 /*
  * The server as a whole: configuration, policy, what its workers share, and the workers. Worker 0 runs on the thread of
- * the process, with signals, the status socket and the watch of the user file; the others on threads of their own.
+ * the process, with signals, the control socket and the watch of the user file; the others on threads of their own.
  */
 #ifndef SG_SERVER_SERVER_H
 #define SG_SERVER_SERVER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "core/arena.h"
@@ -23,9 +24,10 @@ struct sg_worker;
 enum { SG_WORKERS_MAX = 256 };
 
 struct sg_server {
-    const struct sg_config *config;
-    int helper;               /* of the authenticator, or -1 */
-    struct sg_policy *policy; /* the newest: workers have their own reference */
+    const struct sg_config *config; /* as it was at the start; the one in use is the policy's */
+    struct sg_config *limits;       /* the one whose limits hold, shared: sg_server_set_limits */
+    int helper;                     /* of the authenticator, or -1 */
+    struct sg_policy *policy;       /* the newest: workers have their own reference */
     struct sg_auth *auth;
     struct sg_devices *devices; /* that joined by invites */
     struct sg_usage_table *usage;
@@ -44,12 +46,12 @@ struct sg_server {
  * 0 after a signal, 1 if it could not start, 3 if certificates or users are unusable (logged). helper is the end of
  * sg_helper_start for the authenticator, taken over; or -1.
  */
-int sg_server_run(const struct sg_config *config, int helper);
-
-/* The guard of targets as configuration and own addresses make it. False, and errno: those cannot be listed. */
-bool sg_server_guard(const struct sg_config *config, struct sg_guard *guard);
+int sg_server_run(struct sg_config *config, int helper);
 
 /* Checks what sg_server_run would load, certificates and users too: 0, or 3 after logging why. */
-int sg_server_check(const struct sg_config *config);
+int sg_server_check(struct sg_config *config);
+
+/* The limits of a configuration hold from now on. False when memory is short, and nothing has changed. */
+bool sg_server_set_limits(struct sg_server *server, struct sg_config *config);
 
 #endif

@@ -216,7 +216,7 @@ static void on_packets(struct sg_outbound *outbound, struct sg_udp_packet *packe
     SG_UNCLEARED struct sg_record records[SG_UDP_BATCH];
     size_t data_len[SG_UDP_BATCH] = {0};
     uint8_t dscp[SG_UDP_BATCH] = {0};
-    uint64_t copied = session->datapath->worker->server->config->dscp;
+    uint64_t copied = session->datapath->worker->policy->config->dscp;
     unsigned run = 0, passed = 0;
     size_t passed_bytes = 0;
     uint64_t now_ms = sg_now_ms();
@@ -525,7 +525,7 @@ static void free_session(struct sg_server_session *session)
 enum sg_reason sg_server_session_open(struct sg_datapath *datapath, const struct sg_handover *who, uint16_t suite,
                                       struct sg_server_session **out)
 {
-    const struct sg_config *config = datapath->worker->server->config;
+    const struct sg_config *config = datapath->worker->policy->config;
     uint64_t now_ms = sg_now_ms();
     *out = NULL;
     if (!sg_usage_take(who->usage, SG_USAGE_SESSION))

@@ -213,6 +213,19 @@ void sg_tunnels_policy_changed(struct sg_worker *worker)
     }
 }
 
+unsigned sg_tunnels_kick(struct sg_worker *worker, const char *user)
+{
+    unsigned count = 0;
+    for (struct sg_tunnel *t = worker->tunnels, *next; t; t = next) {
+        next = t->next;
+        if (strcmp(t->who.user, user) != 0)
+            continue;
+        end_tunnel(t);
+        count++;
+    }
+    return count;
+}
+
 void sg_tunnels_free_all(struct sg_worker *worker)
 {
     for (struct sg_tunnel *t = worker->tunnels, *next = NULL; t; t = next) {

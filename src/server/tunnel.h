@@ -58,8 +58,10 @@ void sg_tunnel_tell(const struct sg_tunnel *tunnel, const struct sg_verdict *ver
 /* Refuses by a verdict that is not ALLOW: tells it, answers, and ends the tunnel. */
 void sg_tunnel_refuse(struct sg_tunnel *tunnel, const struct sg_verdict *verdict, const struct sg_endpoint *at);
 
-/* Ends the tunnels of users who are not valid any more, and those to where they may not go any more; all. */
+/* Ends the tunnels of users who are not valid any more, and those to where they may not go any more; those of one user,
+ * telling how many; all. */
 void sg_tunnels_policy_changed(struct sg_worker *worker);
+unsigned sg_tunnels_kick(struct sg_worker *worker, const char *user);
 void sg_tunnels_free_all(struct sg_worker *worker);
 
 #endif

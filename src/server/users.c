@@ -311,6 +311,16 @@ void sg_users_digest(const struct sg_users *users, const char *name, uint8_t out
     crypto_hash_sha256_final(&state, out);
 }
 
+bool sg_users_equal(const struct sg_users *a, const struct sg_users *b)
+{
+    bool same = a->count == b->count;
+    for (size_t i = 0; same && i < a->count; i++)
+        same = strcmp(a->list[i].name, b->list[i].name) == 0 && a->list[i].kind == b->list[i].kind &&
+               strcmp(a->list[i].value, b->list[i].value) == 0 &&
+               is_over(&a->list[i], a->loaded) == is_over(&b->list[i], b->loaded);
+    return same;
+}
+
 void sg_users_each(const struct sg_users *users, sg_users_fn *fn, void *ctx)
 {
     for (size_t i = 0; i < users->count; i++)

@@ -87,6 +87,9 @@ const char *sg_users_password_hash(const struct sg_users *users, const char *nam
 /* SHA-256 over all credentials of the user (all 0 for none): equal as long as none changed. */
 void sg_users_digest(const struct sg_users *users, const char *name, uint8_t out[static 32]);
 
+/* True if both let in the same users with the same credentials. */
+bool sg_users_equal(const struct sg_users *a, const struct sg_users *b);
+
 /* Each credential, by name and kind (server/user_line.h). */
 typedef void sg_users_fn(void *ctx, const struct sg_user_line *line);
 void sg_users_each(const struct sg_users *users, sg_users_fn *fn, void *ctx);

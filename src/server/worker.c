@@ -16,6 +16,7 @@
 #include "server/config.h"
 #include "server/conn.h"
 #include "server/datapath.h"
+#include "server/plain.h"
 #include "server/policy.h"
 #include "server/server.h"
 #include "server/tunnel.h"
@@ -104,6 +105,13 @@ void sg_worker_turn_to(struct sg_worker *worker, struct sg_policy *policy)
     sg_conns_free_all(worker);
     sg_channel_conns_free_all(worker);
     sg_datapath_users_changed(worker->datapath);
+}
+
+void sg_worker_kick(struct sg_worker *worker, const char *user, struct sg_kicked *kicked)
+{
+    kicked->sessions += sg_datapath_kick(worker->datapath, user);
+    kicked->plain += sg_plain_kick(worker->datapath, user);
+    kicked->relays += sg_tunnels_kick(worker, user);
 }
 
 void sg_worker_status(const struct sg_worker *worker, struct json_t *status)

@@ -70,6 +70,14 @@ void sg_worker_free(struct sg_worker *worker);
  * relays to where they may not go; datagrams are judged as they come. */
 void sg_worker_turn_to(struct sg_worker *worker, struct sg_policy *policy);
 
+/* What a user had open. */
+struct sg_kicked {
+    unsigned sessions, relays, plain; /* plain: associations */
+};
+
+/* On the worker's loop: ends it, and adds to *kicked. */
+void sg_worker_kick(struct sg_worker *worker, const char *user, struct sg_kicked *kicked);
+
 /* On the worker's loop. The second adds what only metrics have: histograms, and users if they are asked for. */
 void sg_worker_status(const struct sg_worker *worker, struct json_t *status);
 void sg_worker_metrics(const struct sg_worker *worker, struct json_t *metrics);

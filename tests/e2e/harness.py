@@ -13,6 +13,8 @@ import tempfile
 import threading
 import time
 
+import pytest
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SEALGRAM = os.environ.get('SEALGRAM', str(ROOT / 'build' / 'sealgram'))
 CONNECT, BIND, ASSOCIATE = 1, 2, 3
@@ -106,6 +108,14 @@ class Program:
             return
         assert self.process.returncode == expected, f'{self.name}: exit {self.process.returncode}: {self.err}'
         assert 'Sanitizer' not in self.err and 'runtime error' not in self.err, self.err
+
+
+def open_files(program):
+    """How many files a program has open. It is not dumpable: another process of its user may not look."""
+    try:
+        return len(os.listdir(f'/proc/{program.process.pid}/fd'))
+    except PermissionError:
+        return pytest.skip('only root can look at the files of a process that is not dumpable')
 
 
 def run(*argv, folder=None, stdin=None, env=None, timeout=60):

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from attacker import (CLOSE, CONFIRM, DATAGRAM, KEPT, LOST, PING, Refused, Target, is_ended, plaintext)
-from harness import UdpEcho, run, sum_ledger, wait_for
+from harness import UdpEcho, open_files, run, sum_ledger, wait_for
 
 RENEWED = 1.05  # a session is resumed once a second
 
@@ -115,11 +115,11 @@ def other_message_ends_pending(session):
 
 
 def stream_end_ends_pending(session):
-    open_files = pathlib.Path(f'/proc/{session.target.server.process.pid}/fd')
-    before = len(list(open_files.iterdir()))
+    server = session.target.server
+    before = open_files(server)
     pending = session.resume()
     pending.tls.close()
-    wait_for(lambda: len(list(open_files.iterdir())) == before, 5, 'the end of the connection')  # a record would confirm it
+    wait_for(lambda: open_files(server) == before, 5, 'the end of the connection')  # a record would confirm it
     assert not session.opens(pending)
 
 
@@ -301,15 +301,14 @@ def test_all_sessions_at_the_limit_can_renew(lab, echo):
 
 def test_many_renewals_leave_nothing_behind(target, echo):
     sessions = [Session(target, UdpEcho()) for _ in range(8)]
-    fds = pathlib.Path(f'/proc/{target.server.process.pid}/fd')
     for session in sessions:
         session.renew()
-    before = len(list(fds.iterdir()))
+    before = open_files(target.server)
     for _ in range(6):
         time.sleep(RENEWED)
         for session in sessions:
             session.renew()
-    wait_for(lambda: len(list(fds.iterdir())) <= before, 5, 'the end of the oldest connections')
+    wait_for(lambda: open_files(target.server) <= before, 5, 'the end of the oldest connections')
     assert all(session.works() for session in sessions)
     for session in sessions:
         session.newest.say(CLOSE, struct.pack('!H', 1))

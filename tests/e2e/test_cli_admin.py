@@ -384,7 +384,7 @@ def test_passwd_does_not_echo(server_dir):
 def test_renewal_keeps_the_pin(server_dir):
     before, key = (server_dir / 'cert.pem').read_bytes(), (server_dir / 'key.pem').read_bytes()
     invite = expect(OK, 'invite', server_dir, 'alice').stdout
-    expect(OK, 'renew-cert', server_dir, says=f'{server_dir}/cert.pem is new; restart the server to use it')
+    expect(OK, 'renew-cert', server_dir, says=f'{server_dir}/cert.pem is new; `sealgram reload` makes a running server use it')
     assert (server_dir / 'cert.pem').read_bytes() != before and (server_dir / 'key.pem').read_bytes() == key
     assert INVITE.fullmatch(invite).group(5) == pin_of(server_dir / 'cert.pem')
     (server_dir / 'cert.pem').unlink()
@@ -453,7 +453,7 @@ STATUS = {'role': 'server', 'sessions': 2, 'path': {'mtu': 1264, 'drops': {'forg
 
 
 class Answering:
-    """A status socket that says the same to everyone."""
+    """A control socket that says the same to everyone."""
 
     def __init__(self, path, text):
         path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -466,7 +466,8 @@ class Answering:
         with contextlib.suppress(OSError):
             while True:
                 with self.listener.accept()[0] as connection, contextlib.suppress(BrokenPipeError):
-                    connection.sendall(self.text)
+                    if connection.recv(100) == b'status\n':
+                        connection.sendall(self.text)
 
     def close(self):
         self.listener.shutdown(socket.SHUT_RDWR)

@@ -355,6 +355,7 @@ def test_tcp_forward(server, client):
 def test_status(server, client):
     stream = socket.socket(socket.AF_UNIX)
     stream.connect(client.status)
+    stream.sendall(b'status\n')
     status = json.loads(read_all(stream))
     assert (status['role'], status['session'], status['path'], status['user']) == ('client', 'up', 'stream', 'bob')
     assert status['server'] == f'127.0.0.1:{server.port}'

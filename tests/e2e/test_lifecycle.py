@@ -183,7 +183,7 @@ def test_where_udp_is_blocked_datagrams_go_inside_tls_after_one_warning(lab, ech
     assert server.status()['up']['streamed'] == 3 and server.status()['down']['streamed'] == 3
 
 
-def test_status_sockets_are_private_and_one_for_each_program(lab):
+def test_control_sockets_are_private_and_one_for_each_program(lab):
     folder, _, invite = lab.init()
     server = lab.server(folder)
     clients = [lab.client(invite) for _ in range(2)]

@@ -1,7 +1,6 @@
 """What strangers try against a server, by TCP and by UDP: little is held for them, and nothing answered that must not be."""
 import contextlib
 import os
-import pathlib
 import socket
 import struct
 import time
@@ -9,7 +8,7 @@ import time
 import pytest
 
 from attacker import CHANNEL, DATAGRAM, Target, credentials, is_ended, login, open_block, plaintext, request
-from harness import wait_for
+from harness import open_files, wait_for
 
 
 @pytest.fixture
@@ -84,15 +83,14 @@ def test_a_few_addresses_cannot_keep_everybody_else_out(lab, target, echo):
 def test_connections_that_were_refused_count_until_they_are_gone(lab, target, echo):
     """The server waits for the peer's end for 2 s: whoever lets it wait must not get further connections for that."""
     target.start('limits:\n  unauthenticated: 30\n  unauthenticated_per_address: 10\n  handshake_seconds: 2')
-    files = pathlib.Path(f'/proc/{target.server.process.pid}/fd')
-    before = len(list(files.iterdir()))
+    before = open_files(target.server)
     for number in range(200):
         source = (f'127.0.0.{2 + number % 5}', 0)
         sock = lab.open(socket.create_connection(('127.0.0.1', target.port), 5, source_address=source))
         with contextlib.suppress(ConnectionError):
             sock.sendall(b'\5\1\xff')
     wait_for(lambda: target.status()['tcp']['accepted'] == 200, 5, 'all accepted')
-    assert len(list(files.iterdir())) <= before + 30 + 2
+    assert open_files(target.server) <= before + 30 + 2
     wait_for(lambda: target.status()['tcp']['before_request'] == 0, 5, 'all gone')
     target.still_serves(echo)
 

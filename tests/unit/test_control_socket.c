@@ -1,4 +1,4 @@
-/* The status socket: who may read, what is replaced and what is not. */
+/* The control socket: what is a request, what is replaced and what is not. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,17 +15,16 @@
 #include <cmocka.h>
 
 #include <event2/event.h>
-#include <jansson.h>
-
-#include "net/status_socket.h"
+#include "net/control_socket.h"
 
 static char folder[] = "/tmp/sg-test-status-XXXXXX";
 static char path[64];
 static struct event_base *base;
 
-static json_t *make_document(void *ctx)
+static char *make_answer(void *ctx, const char *request)
 {
-    return ctx ? json_pack("{s:i}", "answer", *(int *)ctx) : NULL;
+    char *text = NULL;
+    return ctx && asprintf(&text, "%s: %d\n", request, *(int *)ctx) > 0 ? text : NULL;
 }
 
 static int connect_to(const char *where)
@@ -62,58 +61,96 @@ static int tear_down(void **state)
     return rmdir(folder);
 }
 
-static void test_document(void **state)
+static void ask(int fd, const char *request)
+{
+    assert_int_equal(send(fd, request, strlen(request), MSG_NOSIGNAL), strlen(request));
+    spin();
+}
+
+static void test_answer(void **state)
 {
     (void)state;
     int answer = 42;
     struct stat st;
     char text[64] = "";
-    struct sg_status_socket *status = sg_status_socket_new(base, path, make_document, &answer);
-    assert_non_null(status);
+    struct sg_control_socket *control = sg_control_socket_new(base, path, make_answer, &answer);
+    assert_non_null(control);
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_mode & 0777, 0600);
     for (int round = 0; round < 3; round++) {
         int fd = connect_to(path);
         assert_true(fd >= 0);
         spin();
+        assert_int_equal(read(fd, text, sizeof text), -1); /* nothing is said before it was asked for */
+        assert_int_equal(errno, EAGAIN);
+        ask(fd, "ques");
+        ask(fd, "tion\nand more");
         ssize_t len = read(fd, text, sizeof text - 1);
         assert_true(len > 0);
         text[len] = '\0';
-        assert_string_equal(text, "{\n  \"answer\": 42\n}\n");
+        assert_string_equal(text, "question: 42\n");
         assert_int_equal(read(fd, text, sizeof text), 0);
         close(fd);
     }
-    sg_status_socket_free(status);
+    sg_control_socket_free(control);
     assert_int_equal(access(path, F_OK), -1);
 }
 
-static void test_no_document(void **state)
+static void test_no_answer(void **state)
 {
     (void)state;
     char byte;
-    struct sg_status_socket *status = sg_status_socket_new(base, path, make_document, NULL);
-    assert_non_null(status);
+    struct sg_control_socket *control = sg_control_socket_new(base, path, make_answer, NULL);
+    assert_non_null(control);
     int fd = connect_to(path);
     spin();
+    ask(fd, "question\n");
     assert_int_equal(read(fd, &byte, 1), 0);
     close(fd);
     fd = connect_to(path); /* left open when the socket goes */
-    sg_status_socket_free(status);
+    spin();
+    sg_control_socket_free(control);
     close(fd);
+}
+
+static void test_long_request(void **state)
+{
+    (void)state;
+    int answer = 1;
+    char byte, line[SG_CONTROL_REQUEST_MAX + 1];
+    struct sg_control_socket *control = sg_control_socket_new(base, path, make_answer, &answer);
+    int longest = connect_to(path), too_long = connect_to(path), endless = connect_to(path);
+    memset(line, 'x', sizeof line);
+    spin();
+    line[sizeof line - 2] = '\n';
+    assert_int_equal(send(longest, line, sizeof line - 1, MSG_NOSIGNAL), sizeof line - 1);
+    line[sizeof line - 2] = 'x';
+    line[sizeof line - 1] = '\n';
+    assert_int_equal(send(too_long, line, sizeof line, MSG_NOSIGNAL), sizeof line);
+    assert_int_equal(send(endless, line, sizeof line - 1, MSG_NOSIGNAL), sizeof line - 1);
+    spin();
+    assert_int_equal(read(longest, &byte, 1), 1);
+    assert_true(read(too_long, &byte, 1) <= 0);
+    assert_int_not_equal(errno, EAGAIN);
+    errno = 0;
+    assert_true(read(endless, &byte, 1) <= 0);
+    assert_int_not_equal(errno, EAGAIN);
+    close(longest), close(too_long), close(endless);
+    sg_control_socket_free(control);
 }
 
 static void test_path_in_use(void **state)
 {
     (void)state;
     int answer = 1;
-    struct sg_status_socket *first = sg_status_socket_new(base, path, make_document, &answer);
+    struct sg_control_socket *first = sg_control_socket_new(base, path, make_answer, &answer);
     assert_non_null(first);
-    assert_null(sg_status_socket_new(base, path, make_document, &answer));
+    assert_null(sg_control_socket_new(base, path, make_answer, &answer));
     assert_int_equal(errno, EADDRINUSE);
     int fd = connect_to(path);
     assert_true(fd >= 0);
     close(fd);
-    sg_status_socket_free(first);
+    sg_control_socket_free(first);
 }
 
 static void test_stale_socket(void **state)
@@ -125,9 +162,9 @@ static void test_stale_socket(void **state)
     snprintf(addr.sun_path, sizeof addr.sun_path, "%s", path);
     assert_int_equal(bind(dead, (struct sockaddr *)&addr, sizeof addr), 0);
     close(dead);
-    struct sg_status_socket *status = sg_status_socket_new(base, path, make_document, &answer);
-    assert_non_null(status);
-    sg_status_socket_free(status);
+    struct sg_control_socket *control = sg_control_socket_new(base, path, make_answer, &answer);
+    assert_non_null(control);
+    sg_control_socket_free(control);
 }
 
 static void test_other_file(void **state)
@@ -137,7 +174,7 @@ static void test_other_file(void **state)
     FILE *file = fopen(path, "w");
     assert_non_null(file);
     fclose(file);
-    assert_null(sg_status_socket_new(base, path, make_document, &answer));
+    assert_null(sg_control_socket_new(base, path, make_answer, &answer));
     assert_int_equal(errno, EADDRINUSE);
     assert_int_equal(unlink(path), 0); /* it was still there */
 }
@@ -149,19 +186,20 @@ static void test_bad_paths(void **state)
     char deep[200];
     memset(deep, 'x', sizeof deep - 1);
     deep[sizeof deep - 1] = '\0';
-    assert_null(sg_status_socket_new(base, deep, make_document, &answer));
+    assert_null(sg_control_socket_new(base, deep, make_answer, &answer));
     assert_int_equal(errno, ENAMETOOLONG);
     snprintf(deep, sizeof deep, "%s/missing/status", folder);
-    assert_null(sg_status_socket_new(base, deep, make_document, &answer));
+    assert_null(sg_control_socket_new(base, deep, make_answer, &answer));
     assert_int_equal(errno, ENOENT);
-    sg_status_socket_free(NULL);
+    sg_control_socket_free(NULL);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_document),     cmocka_unit_test(test_no_document), cmocka_unit_test(test_path_in_use),
-        cmocka_unit_test(test_stale_socket), cmocka_unit_test(test_other_file),  cmocka_unit_test(test_bad_paths),
+        cmocka_unit_test(test_answer),      cmocka_unit_test(test_no_answer),    cmocka_unit_test(test_long_request),
+        cmocka_unit_test(test_path_in_use), cmocka_unit_test(test_stale_socket), cmocka_unit_test(test_other_file),
+        cmocka_unit_test(test_bad_paths),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -1,0 +1,102 @@
+/* The directories, and privileges by libcap-ng. Landlock and the filter have files of their own. */
+#include "net/sandbox.h"
+
+#include <errno.h>
+#include <libgen.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <cap-ng.h>
+#include <openssl/x509.h>
+
+/* --- directories --- */
+
+/* Takes over dir. What does not fit, or could not be allocated, stays closed. */
+static void add(struct sg_sandbox *sandbox, enum sg_sandbox_use use, char *dir)
+{
+    if (!dir || sandbox->count == SG_SANDBOX_PATHS_MAX) {
+        free(dir);
+        return;
+    }
+    sandbox->paths[sandbox->count].dir = dir;
+    sandbox->paths[sandbox->count++].use = use;
+}
+
+void sg_sandbox_add_dir(struct sg_sandbox *sandbox, enum sg_sandbox_use use, const char *dir)
+{
+    if (dir)
+        add(sandbox, use, strdup(dir));
+}
+
+void sg_sandbox_add_dir_of(struct sg_sandbox *sandbox, enum sg_sandbox_use use, const char *file)
+{
+    char *copy = file ? strdup(file) : NULL;
+    if (copy)
+        add(sandbox, use, strdup(dirname(copy)));
+    free(copy);
+}
+
+void sg_sandbox_add_system(struct sg_sandbox *sandbox)
+{
+    /* links lead out of /etc: a resolver's own resolv.conf, certificates of packages */
+    char *resolver = realpath("/etc/resolv.conf", NULL);
+    sg_sandbox_add_dir(sandbox, SG_SANDBOX_READ, "/etc");
+    sg_sandbox_add_dir_of(sandbox, SG_SANDBOX_READ, resolver);
+    sg_sandbox_add_dir(sandbox, SG_SANDBOX_READ, "/usr/share/ca-certificates");
+    sg_sandbox_add_dir(sandbox, SG_SANDBOX_READ, "/usr/local/share/ca-certificates");
+    sg_sandbox_add_dir(sandbox, SG_SANDBOX_READ, X509_get_default_cert_dir());
+    free(resolver);
+}
+
+void sg_sandbox_dispose(struct sg_sandbox *sandbox)
+{
+    for (unsigned i = 0; i < sandbox->count; i++)
+        free(sandbox->paths[i].dir);
+    sandbox->count = 0;
+}
+
+/* --- privileges --- */
+
+static bool become(const char *user, char error[static SG_SANDBOX_ERROR_MAX])
+{
+    const struct passwd *entry = getpwnam(user);
+    if (!entry) {
+        snprintf(error, SG_SANDBOX_ERROR_MAX, "user: there is no user %.100s", user);
+        return false;
+    }
+    if (entry->pw_uid == geteuid())
+        return true;
+    if (geteuid() != 0) {
+        snprintf(error, SG_SANDBOX_ERROR_MAX, "user: only root can become %.100s", user);
+        return false;
+    }
+    capng_clear(CAPNG_SELECT_ALL);
+    if (capng_change_id((int)entry->pw_uid, (int)entry->pw_gid, CAPNG_INIT_SUPP_GRP | CAPNG_CLEAR_BOUNDING) == 0)
+        return true;
+    snprintf(error, SG_SANDBOX_ERROR_MAX, "user: cannot become %.100s: %s", user, strerror(errno));
+    return false;
+}
+
+/* Only who may set capabilities can empty the bounding set; for others it is worth nothing. */
+static bool drop_capabilities(void)
+{
+    capng_get_caps_process();
+    bool bounds = capng_have_capability(CAPNG_EFFECTIVE, CAP_SETPCAP) == 1;
+    capng_clear(CAPNG_SELECT_ALL);
+    return (!bounds || capng_apply(CAPNG_SELECT_BOUNDS) == 0) && capng_apply(CAPNG_SELECT_AMBIENT) == 0 &&
+           capng_apply(CAPNG_SELECT_CAPS) == 0;
+}
+
+bool sg_sandbox_drop(const char *user, char error[static SG_SANDBOX_ERROR_MAX])
+{
+    if (user && !become(user, error))
+        return false;
+    if (drop_capabilities() && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0)
+        return true;
+    snprintf(error, SG_SANDBOX_ERROR_MAX, "capabilities cannot be dropped: %s", strerror(errno));
+    return false;
+}

@@ -1,0 +1,55 @@
+/*
+ * What a process gives up once it has started: privileges, most of the file system, and all system calls but those that
+ * it still needs. Each step is for good, and holds for threads that are started later. In this order: sg_sandbox_drop,
+ * sg_sandbox_confine, threads, sg_sandbox_filter.
+ */
+#ifndef SG_NET_SANDBOX_H
+#define SG_NET_SANDBOX_H
+
+#include <stdbool.h>
+
+enum { SG_SANDBOX_PATHS_MAX = 24, SG_SANDBOX_ERROR_MAX = 256 };
+
+/* What is done with what lies below a directory. */
+enum sg_sandbox_use {
+    SG_SANDBOX_READ,
+    SG_SANDBOX_REMOVE,  /* sockets are taken away */
+    SG_SANDBOX_REPLACE, /* files are read, written, made and replaced */
+};
+
+/* The directories that stay open to the process. All 0: none. */
+struct sg_sandbox {
+    struct {
+        char *dir;
+        enum sg_sandbox_use use;
+    } paths[SG_SANDBOX_PATHS_MAX];
+    unsigned count;
+};
+
+/* A directory; the directory of a file, which may be replaced by another of its name. NULL is nothing. */
+void sg_sandbox_add_dir(struct sg_sandbox *sandbox, enum sg_sandbox_use use, const char *dir);
+void sg_sandbox_add_dir_of(struct sg_sandbox *sandbox, enum sg_sandbox_use use, const char *file);
+/* What libraries read while names are resolved and certificates checked. */
+void sg_sandbox_add_system(struct sg_sandbox *sandbox);
+void sg_sandbox_dispose(struct sg_sandbox *sandbox);
+
+/*
+ * Becomes the user, if there is one and the process is root, with the user's groups; in any case without capabilities,
+ * without a way to get any, and without a way to more privileges by executing programs. Before threads are started.
+ * False: error says why.
+ */
+bool sg_sandbox_drop(const char *user, char error[static SG_SANDBOX_ERROR_MAX]);
+
+/*
+ * No core dumps, no tracing by others of the same user, and of the file system only those directories, as far as the
+ * kernel can do it (Landlock). Before threads are started. A build for sanitizers does nothing here and below.
+ */
+bool sg_sandbox_confine(const struct sg_sandbox *sandbox, char error[static SG_SANDBOX_ERROR_MAX]);
+
+/*
+ * From now on the process, with all its threads, is killed by any system call that is not on the list (seccomp); no
+ * thread can be started any more. No program, no process.
+ */
+bool sg_sandbox_filter(const struct sg_sandbox *sandbox, char error[static SG_SANDBOX_ERROR_MAX]);
+
+#endif

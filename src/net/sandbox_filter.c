@@ -1,0 +1,128 @@
+/*
+ * The filter of system calls, by libseccomp: what a program that serves still calls, on purpose or by way of its
+ * libraries. Nothing on the list starts a program, a process or a thread, or makes memory executable.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <linux/sockios.h>
+#include <seccomp.h>
+
+#include "net/sandbox.h"
+#include "net/sandbox_action.h"
+
+/* PR_SET_VMA: the allocator of newer C libraries names its memory. */
+enum { SET_VMA = 0x53564d41 };
+
+static const char *const always[] = {
+    /* streams and datagrams */
+    "read", "write", "readv", "writev", "recvfrom", "recvmsg", "recvmmsg", "sendto", "sendmsg", "sendmmsg", "accept",
+    "accept4", "bind", "listen", "connect", "shutdown", "getsockname", "getpeername", "getsockopt", "setsockopt",
+    "close",
+    /* waiting */
+    "epoll_wait", "epoll_pwait", "epoll_pwait2", "epoll_ctl", "poll", "ppoll", "select", "pselect6", "futex",
+    "nanosleep", "clock_nanosleep", "restart_syscall", "sched_yield",
+    /* files that are read again: configuration, keys, users, resolv.conf, hosts; links and types of them */
+    "fstat", "stat", "lstat", "newfstatat", "statx", "lseek", "pread64", "getdents64", "readlink", "readlinkat",
+    "access", "faccessat", "faccessat2", "fcntl", "fadvise64", "getcwd",
+    /* the control socket at the end */
+    "unlink", "unlinkat",
+    /* memory */
+    "brk", "munmap", "mremap", "madvise", "mlock", "mlock2", "munlock",
+    /* time, randomness, who and where this is */
+    "clock_gettime", "clock_getres", "gettimeofday", "time", "getrandom", "getpid", "gettid", "getuid", "geteuid",
+    "getgid", "getegid", "getppid", "uname", "sysinfo", "getcpu", "sched_getaffinity", "getrusage", "times",
+    /* signals; the first steps of threads that were just started, and the end of all */
+    "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "rt_sigpending", "sigaltstack", "set_robust_list", "rseq", "exit",
+    "exit_group"};
+
+/* Where files are replaced (enum sg_sandbox_use). */
+static const char *const replacing[] = {"fchown",    "rename", "renameat", "renameat2", "fsync",
+                                        "fdatasync", "flock",  "fchmod",   "ftruncate"};
+
+static int allow(scmp_filter_ctx filter, const char *name, unsigned count, const struct scmp_arg_cmp *conditions)
+{
+    int number = seccomp_syscall_resolve_name(name);
+    if (number < 0)
+        return 0; /* this architecture has none */
+    return seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, number, count, conditions);
+}
+
+static int allow_all(scmp_filter_ctx filter, const char *const *names, size_t count)
+{
+    int rc = 0;
+    for (size_t i = 0; i < count && rc == 0; i++)
+        rc = allow(filter, names[i], 0, NULL);
+    return rc;
+}
+
+static int allow_one(scmp_filter_ctx filter, const char *name, struct scmp_arg_cmp condition)
+{
+    return allow(filter, name, 1, &condition);
+}
+
+/* Calls that do more than is needed, by what they are asked to do. */
+static int allow_some(scmp_filter_ctx filter, bool replaces)
+{
+    static const int families[] = {AF_INET, AF_INET6, AF_NETLINK};
+    static const unsigned long ioctls[] = {FIONBIO, FIONREAD, TCGETS, SIOCOUTQ};
+    int rc = 0;
+    for (size_t i = 0; i < sizeof families / sizeof *families && rc == 0; i++)
+        rc = allow_one(filter, "socket", SCMP_A0_32(SCMP_CMP_EQ, (uint32_t)families[i], 0));
+    for (size_t i = 0; i < sizeof ioctls / sizeof *ioctls && rc == 0; i++)
+        rc = allow_one(filter, "ioctl", SCMP_A1_32(SCMP_CMP_EQ, (uint32_t)ioctls[i], 0));
+    if (rc == 0)
+        rc = allow_one(filter, "mmap", SCMP_A2_32(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+    if (rc == 0)
+        rc = allow_one(filter, "mprotect", SCMP_A2_32(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+    if (rc == 0)
+        rc = allow_one(filter, "tgkill", SCMP_A0_32(SCMP_CMP_EQ, (uint32_t)getpid(), 0)); /* abort() */
+    if (rc == 0)
+        rc = allow_one(filter, "prctl", SCMP_A0_32(SCMP_CMP_EQ, SET_VMA, 0));
+    if (rc == 0)
+        rc = allow_one(filter, "prlimit64", SCMP_A2_64(SCMP_CMP_EQ, 0, 0)); /* asks */
+    if (rc == 0 && replaces)
+        return allow(filter, "openat", 0, NULL);
+    if (rc == 0)
+        rc = allow_one(filter, "openat", SCMP_A2_32(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY));
+    return rc;
+}
+
+static bool replaces_files(const struct sg_sandbox *sandbox)
+{
+    for (unsigned i = 0; i < sandbox->count; i++)
+        if (sandbox->paths[i].use == SG_SANDBOX_REPLACE)
+            return true;
+    return false;
+}
+
+bool sg_sandbox_filter(const struct sg_sandbox *sandbox, char error[static SG_SANDBOX_ERROR_MAX])
+{
+    bool replaces = replaces_files(sandbox);
+    scmp_filter_ctx filter = seccomp_init(sg_sandbox_action());
+    int rc = filter ? 0 : -ENOMEM;
+    if (rc == 0)
+        rc = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
+    if (rc == 0)
+        rc = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2); /* a search by halves: the list is long */
+    if (rc == 0)
+        rc = allow_all(filter, always, sizeof always / sizeof *always);
+    if (rc == 0 && replaces)
+        rc = allow_all(filter, replacing, sizeof replacing / sizeof *replacing);
+    if (rc == 0)
+        rc = allow_some(filter, replaces);
+    if (rc == 0)
+        rc = seccomp_load(filter);
+    if (filter)
+        seccomp_release(filter);
+    if (rc != 0)
+        snprintf(error, SG_SANDBOX_ERROR_MAX, "system calls cannot be filtered (seccomp): %s", strerror(-rc));
+    return rc == 0;
+}

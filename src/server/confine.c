@@ -1,0 +1,102 @@
+/* The server's side of the sandbox: who it becomes, and which directories a reload needs. */
+#include "server/confine.h"
+
+#include <errno.h>
+#include <pwd.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "net/log.h"
+#include "net/rundir.h"
+#include "net/sandbox.h"
+#include "server/config.h"
+
+/* The run directory of root goes to the user, whose control socket will be there. */
+static void give_run_directory(const char *user)
+{
+    char dir[SG_RUNDIR_PATH_MAX];
+    const struct passwd *entry = getpwnam(user);
+    sg_rundir_path(dir);
+    if (!entry || (mkdir(dir, 0700) != 0 && errno != EEXIST))
+        return;
+    if (lchown(dir, entry->pw_uid, entry->pw_gid) != 0)
+        sg_log(SG_LOG_WARN, "%s: %s", dir, strerror(errno));
+}
+
+/* What only root can read would be refused by the first reload, and a user file that changes would go unnoticed. */
+static bool can_read_again(const struct sg_config *config)
+{
+    const char *const files[] = {config->file, config->certificate, config->key, config->users, config->client_ca};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        if (!files[i] || access(files[i], R_OK) == 0)
+            continue;
+        sg_log_event(SG_LOG_ERROR, "sandbox_failed", NULL, "%s: %s (user) cannot read it: %s", files[i], config->user,
+                     strerror(errno));
+        return false;
+    }
+    return true;
+}
+
+bool sg_confine_drop(const struct sg_config *config)
+{
+    char error[SG_SANDBOX_ERROR_MAX];
+    if (config->user && geteuid() == 0 && !config->status_socket)
+        give_run_directory(config->user);
+    if (!sg_sandbox_drop(config->user, error)) {
+        sg_log_event(SG_LOG_ERROR, "sandbox_failed", NULL, "%s", error);
+        return false;
+    }
+    if (geteuid() == 0)
+        sg_log(SG_LOG_INFO, "running as root without capabilities: user: in %s names whom to become", config->file);
+    return !config->user || can_read_again(config);
+}
+
+static void list_directories(const struct sg_config *config, struct sg_sandbox *out)
+{
+    char path[SG_RUNDIR_PATH_MAX];
+    *out = (struct sg_sandbox){.count = 0};
+    sg_sandbox_add_dir_of(out, SG_SANDBOX_READ, config->file);
+    sg_sandbox_add_dir_of(out, SG_SANDBOX_READ, config->certificate);
+    sg_sandbox_add_dir_of(out, SG_SANDBOX_READ, config->key);
+    sg_sandbox_add_dir_of(out, SG_SANDBOX_READ, config->users);
+    sg_sandbox_add_dir_of(out, SG_SANDBOX_READ, config->client_ca);
+    sg_sandbox_add_dir_of(out, SG_SANDBOX_READ, config->client_crl);
+    sg_sandbox_add_dir_of(out, SG_SANDBOX_REPLACE, config->devices);
+    sg_sandbox_add_dir(out, SG_SANDBOX_READ, "/proc/self"); /* metrics of the process */
+    sg_sandbox_add_system(out);
+    sg_rundir_path(path);
+    if (config->status_socket)
+        sg_sandbox_add_dir_of(out, SG_SANDBOX_REMOVE, config->status_socket);
+    else
+        sg_sandbox_add_dir(out, SG_SANDBOX_REMOVE, path);
+}
+
+typedef bool step_fn(const struct sg_sandbox *sandbox, char error[static SG_SANDBOX_ERROR_MAX]);
+
+static bool take(step_fn *step, const struct sg_config *config)
+{
+    char error[SG_SANDBOX_ERROR_MAX];
+    struct sg_sandbox sandbox;
+    if (!config->sandbox)
+        return true;
+    list_directories(config, &sandbox);
+    bool good = step(&sandbox, error);
+    sg_sandbox_dispose(&sandbox);
+    if (!good)
+        sg_log_event(SG_LOG_ERROR, "sandbox_failed", NULL, "%s", error);
+    return good;
+}
+
+bool sg_confine_files(const struct sg_config *config)
+{
+    if (!config->sandbox)
+        sg_log_event(SG_LOG_WARN, "sandbox_off", NULL, "sandbox: off in %s: system calls and files are not restricted",
+                     config->file);
+    return take(sg_sandbox_confine, config);
+}
+
+bool sg_confine_calls(const struct sg_config *config)
+{
+    return take(sg_sandbox_filter, config);
+}

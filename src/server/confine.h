@@ -1,0 +1,21 @@
+/* What a server gives up once it has opened its ports (net/sandbox.h). */
+#ifndef SG_SERVER_CONFINE_H
+#define SG_SERVER_CONFINE_H
+
+#include <stdbool.h>
+
+struct sg_config;
+
+/*
+ * Becomes the user of the configuration, who must be able to read again what a reload reads; in any case drops all
+ * capabilities. False after logging why.
+ */
+bool sg_confine_drop(const struct sg_config *config);
+
+/* Closes the file system but for what a reload reads, before threads are started. False after logging why. */
+bool sg_confine_files(const struct sg_config *config);
+
+/* Filters system calls, once all threads are started. False after logging why. */
+bool sg_confine_calls(const struct sg_config *config);
+
+#endif

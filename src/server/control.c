@@ -1,0 +1,105 @@
+/* Answers are one text: the status as JSON, or a line that begins with `ok: ` or `error: `. */
+#include "server/control.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "net/control_socket.h"
+#include "net/inbox.h"
+#include "net/log.h"
+#include "net/rundir.h"
+#include "server/gather.h"
+#include "server/policy.h"
+#include "server/reload.h"
+#include "server/server.h"
+#include "server/users.h"
+#include "server/worker.h"
+
+__attribute__((format(printf, 1, 2))) static char *line(const char *format, ...)
+{
+    va_list args;
+    char *text = NULL;
+    va_start(args, format);
+    int len = vasprintf(&text, format, args);
+    va_end(args);
+    return len < 0 ? NULL : text;
+}
+
+static char *show_status(struct sg_server *server)
+{
+    json_t *document = sg_gather_status(server);
+    char *text = document ? json_dumps(document, JSON_INDENT(2)) : NULL;
+    json_decref(document);
+    return text;
+}
+
+static char *reload(struct sg_reload *reload)
+{
+    char error[SG_POLICY_ERROR_MAX];
+    return sg_reload_config(reload, error) ? line("ok: reloaded\n") : line("error: %s\n", error);
+}
+
+struct kick {
+    struct sg_worker *worker;
+    const char *user;
+    struct sg_kicked kicked;
+};
+
+static void kick_at(void *ctx)
+{
+    struct kick *kick = ctx;
+    sg_worker_kick(kick->worker, kick->user, &kick->kicked);
+}
+
+static char *kick(struct sg_server *server, const char *user)
+{
+    struct kick kick = {.user = user};
+    if (!sg_user_name_is_valid(user) || !sg_users_has(server->policy->users, user))
+        return line("error: there is no user '%s'\n", user);
+    for (unsigned i = 0; i < server->worker_count; i++) {
+        kick.worker = server->workers[i];
+        if (i == 0)
+            kick_at(&kick);
+        else
+            sg_inbox_call(kick.worker->inbox, kick_at, &kick);
+    }
+    sg_log_event(SG_LOG_INFO, "user_kicked", SG_LOG_FIELDS(sg_log_word("user", user)),
+                 "user %s was kicked: sessions %u, relays %u, plain associations %u", user, kick.kicked.sessions,
+                 kick.kicked.relays, kick.kicked.plain);
+    return line("ok: ended: sessions %u, relays %u, plain associations %u\n", kick.kicked.sessions, kick.kicked.relays,
+                kick.kicked.plain);
+}
+
+static char *answer_request(void *ctx, const char *request)
+{
+    struct sg_reload *reloading = ctx;
+    if (strcmp(request, "status") == 0)
+        return show_status(reloading->server);
+    if (strcmp(request, "reload") == 0)
+        return reload(reloading);
+    if (strncmp(request, "kick ", 5) == 0)
+        return kick(reloading->server, request + 5);
+    return line("error: a server answers to status, reload and kick USER\n");
+}
+
+bool sg_control_open(struct event_base *base, struct sg_reload *reload, struct sg_control_socket **out)
+{
+    char path[SG_RUNDIR_PATH_MAX];
+    const char *chosen = reload->server->config->status_socket;
+    *out = NULL;
+    if (!chosen && !sg_rundir_status_path("server", path)) {
+        sg_rundir_path(path);
+        sg_log(SG_LOG_WARN, "no control socket: %s: %s", path, strerror(errno));
+        return true;
+    }
+    *out = sg_control_socket_new(base, chosen ? chosen : path, answer_request, reload);
+    if (!*out)
+        sg_log_event(SG_LOG_ERROR, "listen_failed", NULL, "cannot listen on %s (status_socket): %s",
+                     chosen ? chosen : path, strerror(errno));
+    return *out != NULL;
+}

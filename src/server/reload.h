@@ -1,0 +1,38 @@
+/*
+ * What changes while a server runs: the configuration, when it is asked for; the user file and the addresses of this
+ * machine, when they change. All of it is made into one policy, which every worker turns to. On the loop of worker 0.
+ */
+#ifndef SG_SERVER_RELOAD_H
+#define SG_SERVER_RELOAD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "server/policy.h"
+
+struct sg_server;
+
+struct sg_reload {
+    struct sg_server *server;
+    struct stat users_stat; /* of the user file as it was loaded */
+    struct stat crl_stat;   /* of the revocation lists */
+    uint64_t guard_ms;      /* when the guard was made */
+};
+
+/* Before the server's first policy is built. */
+void sg_reload_init(struct sg_reload *reload, struct sg_server *server, const struct sg_config *config);
+
+/*
+ * Reads the configuration and all that it names once more. Sessions stay; what a start alone can change is told in a
+ * log line, and keeps its value. False: nothing has changed, and error has the line to show.
+ */
+bool sg_reload_config(struct sg_reload *reload, char error[static SG_POLICY_ERROR_MAX]);
+
+/*
+ * To be called a few times a second: looks whether the user file, the revocation lists or the addresses have changed,
+ * or the time of a credential is over.
+ */
+void sg_reload_watch(struct sg_reload *reload);
+
+#endif

@@ -1,0 +1,231 @@
+/* The sandbox: what is not on the list ends the process, what is not below its directories is not there. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "net/sandbox.h"
+
+static char inside[] = "/tmp/sg-test-inside-XXXXXX", outside[] = "/tmp/sg-test-outside-XXXXXX";
+static char inner_file[64], outer_file[64];
+
+static bool has_sandbox(void)
+{
+    return SG_TEST_SANDBOX;
+}
+
+static int write_file(const char *path)
+{
+    FILE *file = fopen(path, "w");
+    return file && fputs("text", file) >= 0 && fclose(file) == 0 ? 0 : -1;
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    if (!mkdtemp(inside) || !mkdtemp(outside))
+        return -1;
+    snprintf(inner_file, sizeof inner_file, "%s/file", inside);
+    snprintf(outer_file, sizeof outer_file, "%s/file", outside);
+    return write_file(inner_file) + write_file(outer_file);
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    unlink(inner_file);
+    unlink(outer_file);
+    return rmdir(inside) + rmdir(outside);
+}
+
+/* Runs fn in a child inside the sandbox; its wait status. What fn returns is the exit code. */
+static int run_inside(enum sg_sandbox_use use, int (*fn)(void))
+{
+    char error[SG_SANDBOX_ERROR_MAX] = "";
+    pid_t child = fork();
+    int status = 0;
+    assert_true(child >= 0);
+    if (child == 0) {
+        const struct rlimit none = {0};
+        struct sg_sandbox sandbox = {.count = 0};
+        setrlimit(RLIMIT_CORE, &none);
+        sg_sandbox_add_dir(&sandbox, use, inside);
+        if (!sg_sandbox_drop(NULL, error) || !sg_sandbox_confine(&sandbox, error) ||
+            !sg_sandbox_filter(&sandbox, error)) {
+            fprintf(stderr, "%s\n", error);
+            _exit(100);
+        }
+        _exit(fn());
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return status;
+}
+
+static int call_nothing(void)
+{
+    return 7;
+}
+
+static int start_program(void)
+{
+    execl("/bin/true", "true", (char *)NULL);
+    return 0;
+}
+
+static int start_process(void)
+{
+    return fork() == 0;
+}
+
+static void *idle(void *ctx)
+{
+    return ctx;
+}
+
+static int start_thread(void)
+{
+    pthread_t thread;
+    return pthread_create(&thread, NULL, idle, NULL);
+}
+
+static int trace(void)
+{
+    return (int)ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+}
+
+static int map_code(void)
+{
+    return mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED;
+}
+
+static int make_code(void)
+{
+    void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return mprotect(page, 4096, PROT_READ | PROT_EXEC);
+}
+
+static int open_raw_socket(void)
+{
+    return socket(AF_PACKET, SOCK_RAW, 0);
+}
+
+static int open_local_socket(void)
+{
+    return socket(AF_UNIX, SOCK_STREAM, 0);
+}
+
+static int open_for_writing(void)
+{
+    return open(inner_file, O_WRONLY | O_CLOEXEC);
+}
+
+static int kill_others(void)
+{
+    return kill(getppid(), SIGUSR1);
+}
+
+static int change_user(void)
+{
+    return (int)syscall(SYS_setuid, 65534);
+}
+
+static int load_filter(void)
+{
+    return (int)syscall(SYS_io_uring_setup, 1, NULL);
+}
+
+static void test_what_ends_the_process(void **state)
+{
+    (void)state;
+    static int (*const fns[])(void) = {start_program,    start_process, start_thread, trace,
+                                       map_code,         make_code,     kill_others,  open_raw_socket,
+                                       open_for_writing, change_user,   load_filter,  open_local_socket};
+    if (!has_sandbox()) {
+        print_message("skip: this build has no sandbox\n");
+        skip();
+    }
+    for (size_t i = 0; i < sizeof fns / sizeof *fns; i++) {
+        int status = run_inside(SG_SANDBOX_READ, fns[i]);
+        if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGSYS)
+            fail_msg("call %zu: wait status %x", i, (unsigned)status);
+    }
+    int status = run_inside(SG_SANDBOX_READ, call_nothing);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 7);
+}
+
+static int read_both(void)
+{
+    return access("/proc/self/status", F_OK) == 0 && open(inner_file, O_RDONLY | O_CLOEXEC) >= 0 &&
+                   open(outer_file, O_RDONLY | O_CLOEXEC) < 0 && errno == EACCES && unlink(inner_file) < 0 &&
+                   errno == EACCES
+               ? 7
+               : 1;
+}
+
+static int replace_both(void)
+{
+    char fresh[80];
+    snprintf(fresh, sizeof fresh, "%s.new", inner_file);
+    int fd = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    return fd >= 0 && write(fd, "x", 1) == 1 && fsync(fd) == 0 && rename(fresh, inner_file) == 0 &&
+                   open(outer_file, O_WRONLY | O_CLOEXEC) < 0 && errno == EACCES
+               ? 7
+               : 1;
+}
+
+static int remove_inner(void)
+{
+    return open(inner_file, O_RDONLY | O_CLOEXEC) < 0 && errno == EACCES && unlink(inner_file) == 0 &&
+                   unlink(outer_file) < 0 && errno == EACCES
+               ? 7
+               : 1;
+}
+
+static void test_directories(void **state)
+{
+    (void)state;
+    if (!has_sandbox() || syscall(SYS_landlock_create_ruleset, NULL, 0, 1) < 1) {
+        print_message("skip: this build has no sandbox, or the kernel no Landlock\n");
+        skip();
+    }
+    assert_int_equal(run_inside(SG_SANDBOX_READ, read_both), 7 << 8);
+    assert_int_equal(run_inside(SG_SANDBOX_REPLACE, replace_both), 7 << 8);
+    assert_int_equal(run_inside(SG_SANDBOX_REMOVE, remove_inner), 7 << 8);
+    assert_int_equal(write_file(inner_file), 0);
+}
+
+static void test_drop_errors(void **state)
+{
+    (void)state;
+    char error[SG_SANDBOX_ERROR_MAX] = "";
+    assert_false(sg_sandbox_drop("nobody.of.that.name", error));
+    assert_string_equal(error, "user: there is no user nobody.of.that.name");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_ends_the_process),
+        cmocka_unit_test(test_directories),
+        cmocka_unit_test(test_drop_errors),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
