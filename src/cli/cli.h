@@ -24,6 +24,7 @@ int sg_cmd_server(int argc, char **argv);
 int sg_cmd_client(int argc, char **argv);
 int sg_cmd_reload(int argc, char **argv);
 int sg_cmd_kick(int argc, char **argv);
+int sg_cmd_drain(int argc, char **argv);
 int sg_cmd_status(int argc, char **argv);
 int sg_cmd_doctor(int argc, char **argv);
 int sg_cmd_demo(int argc, char **argv);

@@ -1,4 +1,4 @@
-/* `sealgram reload` and `sealgram kick`: orders to a running server. */
+/* `sealgram reload`, `sealgram kick` and `sealgram drain`: orders to a running server. */
 #include <argp.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -13,6 +13,7 @@ struct arguments {
     bool wants_user;
     const char *socket;
     const char *user;
+    const char *seconds;
 };
 
 static error_t parse_option(int key, char *value, struct argp_state *state)
@@ -21,6 +22,9 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     switch (key) {
     case 's':
         args->socket = value;
+        return 0;
+    case 't':
+        args->seconds = value;
         return 0;
     case ARGP_KEY_ARG:
         if (!args->wants_user)
@@ -75,5 +79,31 @@ int sg_cmd_kick(int argc, char **argv)
         return SG_EXIT_USAGE;
     }
     snprintf(request, sizeof request, "kick %s", args.user);
+    return sg_cli_order(args.socket, request);
+}
+
+int sg_cmd_drain(int argc, char **argv)
+{
+    static const struct argp_option drain_options[] = {
+        {"socket", 's', "PATH", 0, "the control socket of the server (the only one that runs)", 0},
+        {"seconds", 't', "N", 0, "end after N seconds in any case, 0 to 86400 (60)", 0},
+        {0},
+    };
+    static const struct argp argp = {
+        .options = drain_options,
+        .parser = parse_option,
+        .doc = "Takes a running server out of service: it begins no session any more, tells clients to go to another "
+               "server "
+               "of their own list, and ends when all have left.\vSessions that cannot go anywhere last until the time "
+               "is over.",
+    };
+    struct arguments args = {.seconds = "60"};
+    char request[64];
+    if (argp_parse(&argp, argc, argv, 0, NULL, &args) != 0)
+        return SG_EXIT_USAGE;
+    if (snprintf(request, sizeof request, "drain %s", args.seconds) >= (int)sizeof request) {
+        sg_cli_error("--seconds %s: not a number", args.seconds);
+        return SG_EXIT_USAGE;
+    }
     return sg_cli_order(args.socket, request);
 }

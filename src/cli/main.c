@@ -25,6 +25,7 @@ static const struct sg_command commands[] = {
     {"client", "run a client for local applications", sg_cmd_client},
     {"reload", "make a running server read its files again", sg_cmd_reload},
     {"kick", "end what a user has open on a running server", sg_cmd_kick},
+    {"drain", "take a running server out of service", sg_cmd_drain},
     {"status", "show what a running server or client does", sg_cmd_status},
     {"doctor", "what a way through a server or any SOCKS5 relay can do", sg_cmd_doctor},
     {"demo", "server, client and target behind a bad network, on this machine", sg_cmd_demo},

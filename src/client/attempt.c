@@ -144,10 +144,12 @@ void sg_attempt_start(struct sg_uplink *uplink)
     struct sg_target none = {.atyp = SG_ATYP_IPV4, .ip.family = 4};
     struct sg_wbuf w = sg_wbuf_init(bytes, sizeof bytes);
 
-    if (sg_uplink_is_carrying(uplink)) /* else any server of the list is better than none */
+    if (uplink->leaves && client->current == uplink->server)
+        client->current = (client->current + 1) % client->server_count;
+    else if (!uplink->leaves && sg_uplink_is_carrying(uplink)) /* else any server of the list is better than none */
         client->current = uplink->server;
     /* the handle is between that server and us */
-    attempt->resumes = uplink->channel && client->current == uplink->server &&
+    attempt->resumes = uplink->channel && !uplink->leaves && client->current == uplink->server &&
                        (uplink->limits.grace_s > 0 || uplink->limits.renew_s > 0);
     if (attempt->resumes) {
         request.verb = SG_VERB_RESUME;

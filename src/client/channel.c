@@ -59,6 +59,8 @@ static void on_stream_message(struct sg_uplink *uplink, const struct sg_msg *msg
         sg_flow_refused(uplink, msg, now_ms);
     } else if (msg->type == SG_MSG_RENEW) {
         sg_uplink_renew(uplink, now_ms);
+    } else if (msg->type == SG_MSG_DRAIN) {
+        sg_uplink_leave(uplink, msg->seconds);
     }
 }
 

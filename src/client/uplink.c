@@ -70,6 +70,7 @@ static void end_session(struct sg_uplink *uplink, enum sg_reason reason)
     sg_uplink_channel_free(uplink->old, reason);
     sg_uplink_channel_free(uplink->channel, reason);
     uplink->old = uplink->channel = NULL;
+    uplink->leaves = false;
     uplink->renew_ms = uplink->old_ends_ms = uplink->grace_ends_ms = SG_NEVER;
 }
 
@@ -195,8 +196,12 @@ void sg_uplink_got_channel(struct sg_uplink *uplink, struct sg_uplink_channel *c
     bool moved =
         !sg_endpoint_equal(&uplink->bound, &attempt->bound) || !sg_ip_equal(&uplink->peer.ip, &attempt->peer.ip);
     if (uplink->channel && reply->resumed != SG_RESUMED_KEPT) {
-        sg_log_event(SG_LOG_WARN, "session_end", NULL,
-                     "session with the server ended: the server does not have it any more");
+        if (uplink->leaves)
+            sg_log_event(SG_LOG_INFO, "session_end", NULL,
+                         "session with the server that drains ended: another has one");
+        else
+            sg_log_event(SG_LOG_WARN, "session_end", NULL,
+                         "session with the server ended: the server does not have it any more");
         end_session(uplink, SG_REASON_NORMAL);
     }
     uplink->limits = *reply;
@@ -204,6 +209,7 @@ void sg_uplink_got_channel(struct sg_uplink *uplink, struct sg_uplink_channel *c
     uplink->peer = attempt->peer;
     uplink->server = attempt->server;
     uplink->channel_since_ms = now_ms;
+    uplink->leaves = false;
     schedule_renewal(uplink, now_ms);
     if (uplink->channel)
         renew_session(uplink, channel, moved, now_ms);
@@ -211,6 +217,20 @@ void sg_uplink_got_channel(struct sg_uplink *uplink, struct sg_uplink_channel *c
         begin_session(uplink, channel, now_ms);
     if (uplink->channel == channel)
         sg_uplink_channel_start(channel);
+}
+
+void sg_uplink_leave(struct sg_uplink *uplink, uint32_t seconds)
+{
+    bool can_leave = uplink->client->server_count > 1;
+    sg_log_event(SG_LOG_WARN, "server_drains", SG_LOG_FIELDS(sg_log_number("seconds", seconds)),
+                 "the server goes out of service within %u s: %s", seconds,
+                 can_leave ? "going to the next of the list" : "there is no other in the list");
+    if (!can_leave || uplink->leaves)
+        return;
+    uplink->leaves = true;
+    if (uplink->attempt.state == SG_ATTEMPT_UNDERWAY)
+        sg_attempt_cancel(uplink); /* of a renewal */
+    sg_attempt_start(uplink);
 }
 
 void sg_uplink_doubt(struct sg_uplink *uplink)

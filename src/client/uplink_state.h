@@ -97,6 +97,7 @@ struct sg_uplink {
     struct sg_uplink_channel *old;     /* still opens what was under way when channel took over, or NULL */
     struct sg_open_reply limits;       /* of the newest */
     size_t server;                     /* of the client's list: who has the session */
+    bool leaves;                       /* for another of the list: this one goes out of service */
     struct sg_endpoint bound, peer;
     uint64_t renew_ms, old_ends_ms; /* SG_NEVER: not at all */
     uint64_t grace_ends_ms;         /* when a session without a stream ends */
@@ -167,6 +168,8 @@ void sg_uplink_broken(struct sg_uplink_channel *channel);
 void sg_uplink_stream_ended(struct sg_uplink_channel *channel, const char *why);
 /* It is time for another channel. */
 void sg_uplink_renew(struct sg_uplink *uplink, uint64_t now_ms);
+/* The server goes out of service: another of the list is better, as soon as it has opened a session. */
+void sg_uplink_leave(struct sg_uplink *uplink, uint32_t seconds);
 /* The stream does not answer. */
 void sg_uplink_doubt(struct sg_uplink *uplink);
 /* Whether datagrams have a way to go. */

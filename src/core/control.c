@@ -24,6 +24,7 @@ static unsigned travel_of(uint8_t type)
         return ON_STREAM | UP;
     case SG_MSG_REFUSED:
     case SG_MSG_RENEW:
+    case SG_MSG_DRAIN:
         return ON_STREAM | DOWN;
     case SG_MSG_PROBE:
     case SG_MSG_PROBE_ANSWER:
@@ -110,6 +111,9 @@ static void read_fields(struct sg_rbuf *r, struct sg_msg *msg)
     case SG_MSG_CLOSE:
         msg->reason = sg_rbuf_u16(r);
         return;
+    case SG_MSG_DRAIN:
+        msg->seconds = sg_rbuf_u32(r);
+        return;
     case SG_MSG_CLOSED:
         msg->numbers.reason = sg_rbuf_u16(r);
         read_numbers(r, msg);
@@ -152,6 +156,9 @@ static void write_fields(struct sg_wbuf *w, const struct sg_msg *msg)
         return;
     case SG_MSG_CLOSE:
         sg_wbuf_u16(w, msg->reason);
+        return;
+    case SG_MSG_DRAIN:
+        sg_wbuf_u32(w, msg->seconds);
         return;
     case SG_MSG_CLOSED:
         sg_wbuf_u16(w, msg->numbers.reason);

@@ -21,6 +21,7 @@ enum sg_msg_type {
     SG_MSG_REFUSED = 0x08,
     SG_MSG_CONFIRM = 0x09,
     SG_MSG_RENEW = 0x0a,
+    SG_MSG_DRAIN = 0x0b,
     SG_MSG_PROBE = 0x10,
     SG_MSG_PROBE_ANSWER = 0x11,
     SG_MSG_CHALLENGE = 0x12,
@@ -55,6 +56,7 @@ struct sg_msg {
         } path;                                /* PATH, PROBE, PROBE_ANSWER */
         uint8_t token[SG_CONTROL_TOKEN_BYTES]; /* PING, PONG, CHALLENGE, RESPONSE */
         uint16_t reason;                       /* CLOSE */
+        uint32_t seconds;                      /* DRAIN */
         struct {
             uint16_t reason; /* CLOSED only */
             uint16_t count;

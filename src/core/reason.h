@@ -33,6 +33,7 @@
     X(RATE, 19, "rate", "more in a second than the user may have")                                                     \
     X(QUOTA, 20, "quota", "the user's bytes for this day are used up")                                                 \
     X(KICKED, 21, "kicked", "ended by the operator")                                                                   \
+    X(DRAINING, 22, "draining", "the server goes out of service")                                                      \
     X(JUNK, 32, "junk", "neither a sealed record nor a plain SOCKS datagram")                                          \
     X(LENGTH, 33, "length", "record too short or too long")                                                            \
     X(UNKNOWN_CHANNEL, 34, "unknown_channel", "no such channel")                                                       \

@@ -132,6 +132,7 @@ bool sg_session_on_stream(struct sg_session *session, const struct sg_msg *msg, 
     case SG_MSG_REFUSED:
     case SG_MSG_CONFIRM:
     case SG_MSG_RENEW:
+    case SG_MSG_DRAIN:
     case SG_MSG_PROBE:
     case SG_MSG_PROBE_ANSWER:
     case SG_MSG_CHALLENGE:
@@ -271,6 +272,7 @@ enum sg_reason sg_session_on_message(struct sg_session *session, const uint8_t *
     case SG_MSG_REFUSED:
     case SG_MSG_CONFIRM:
     case SG_MSG_RENEW:
+    case SG_MSG_DRAIN:
         return SG_REASON_MALFORMED;
     }
     return SG_REASON_MALFORMED;

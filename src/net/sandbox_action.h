@@ -4,7 +4,9 @@
 
 #include <stdint.h>
 
-/* An action of libseccomp. The process is killed, unless this is a build with tests whose environment says otherwise. */
+/*
+ * An action of libseccomp. The process is killed, unless this is a build with tests whose environment says otherwise.
+ */
 uint32_t sg_sandbox_action(void);
 
 #endif

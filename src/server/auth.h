@@ -43,9 +43,10 @@ struct sg_auth_result {
 typedef void sg_auth_fn(void *ctx, const struct sg_auth_result *result);
 
 /*
- * A checker for all workers, with so many jobs waiting at most; devices that joined are looked up, and join, in devices,
- * which lives longer; authenticator may be NULL, and is taken over in any case. NULL when memory is short. It is freed
- * after all jobs were cancelled, and before the inboxes of the loops that asked, which are then worked off once more.
+ * A checker for all workers, with so many jobs waiting at most; devices that joined are looked up, and join, in
+ * devices, which lives longer; authenticator may be NULL, and is taken over in any case. NULL when memory is short.
+ * It is freed after all jobs were cancelled, and before the inboxes of the loops that asked, which are then worked
+ * off once more.
  */
 struct sg_auth *sg_auth_new(unsigned queue, struct sg_devices *devices, struct sg_authenticator *authenticator);
 /* Starts so many threads. False with errno: not all could be. */

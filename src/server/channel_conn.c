@@ -5,6 +5,7 @@
  */
 #include "server/channel_conn.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -210,6 +211,10 @@ static void answer(struct sg_worker *worker, struct sg_handover *who, const stru
     uint16_t suite = choose_suite(request);
     enum sg_reason reason = SG_REASON_SUITE;
     bool kept = session && sg_server_session_is(session, request->handle, who);
+    if (!kept && atomic_load(&worker->server->draining)) {
+        refuse(who, SG_REASON_DRAINING);
+        return;
+    }
     if (suite != 0)
         reason = kept ? sg_server_session_resume(session, who, suite, &channel, sg_now_ms())
                       : open_session(worker, who, suite, &channel);

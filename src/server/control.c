@@ -13,6 +13,7 @@
 #include "net/inbox.h"
 #include "net/log.h"
 #include "net/rundir.h"
+#include "server/drain.h"
 #include "server/gather.h"
 #include "server/policy.h"
 #include "server/reload.h"
@@ -75,6 +76,16 @@ static char *kick(struct sg_server *server, const char *user)
                 kick.kicked.plain);
 }
 
+static char *drain(struct sg_server *server, const char *text)
+{
+    char *end = NULL;
+    unsigned long seconds = text[0] >= '0' && text[0] <= '9' ? strtoul(text, &end, 10) : 0;
+    if (!end || *end != '\0' || seconds > SG_DRAIN_SECONDS_MAX)
+        return line("error: '%s' is no number of seconds from 0 to %d\n", text, SG_DRAIN_SECONDS_MAX);
+    unsigned sessions = sg_drain_start(server, (uint32_t)seconds);
+    return line("ok: draining: %u sessions, at most %lu s\n", sessions, seconds);
+}
+
 static char *answer_request(void *ctx, const char *request)
 {
     struct sg_reload *reloading = ctx;
@@ -84,7 +95,9 @@ static char *answer_request(void *ctx, const char *request)
         return reload(reloading);
     if (strncmp(request, "kick ", 5) == 0)
         return kick(reloading->server, request + 5);
-    return line("error: a server answers to status, reload and kick USER\n");
+    if (strncmp(request, "drain ", 6) == 0)
+        return drain(reloading->server, request + 6);
+    return line("error: a server answers to status, reload, kick USER and drain SECONDS\n");
 }
 
 bool sg_control_open(struct event_base *base, struct sg_reload *reload, struct sg_control_socket **out)

@@ -1,4 +1,5 @@
-/* What may be asked of a running server over its control socket: `status`, `reload`, `kick USER`. */
+/* What may be asked of a running server over its control socket: `status`, `reload`, `kick USER`,
+ * `drain SECONDS`. */
 #ifndef SG_SERVER_CONTROL_H
 #define SG_SERVER_CONTROL_H
 

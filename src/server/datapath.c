@@ -300,6 +300,15 @@ void sg_datapath_users_changed(struct sg_datapath *datapath)
     sg_plain_users_changed(datapath);
 }
 
+void sg_datapath_drain(struct sg_datapath *datapath, uint32_t seconds)
+{
+    struct sg_msg drain = {.type = SG_MSG_DRAIN};
+    drain.seconds = seconds;
+    for (uint32_t i = 0; i < datapath->session_max; i++)
+        if (datapath->sessions[i])
+            sg_server_channel_write(datapath->sessions[i]->current, &drain);
+}
+
 unsigned sg_datapath_kick(struct sg_datapath *datapath, const char *user)
 {
     unsigned count = 0;

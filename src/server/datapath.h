@@ -76,6 +76,9 @@ unsigned sg_datapath_kick(struct sg_datapath *datapath, const char *user);
 /* Adds histograms and, with metrics.per_user, what each user's sessions carried. */
 void sg_datapath_metrics(const struct sg_datapath *datapath, struct json_t *metrics);
 
+/* The server goes out of service: tells every session. */
+void sg_datapath_drain(struct sg_datapath *datapath, uint32_t seconds);
+
 /* Adds sessions, associations and both ledgers to the status document. */
 void sg_datapath_status(const struct sg_datapath *datapath, struct json_t *status);
 

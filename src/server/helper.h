@@ -1,7 +1,8 @@
 /*
  * The helper process of an external authenticator. It is forked before the server has threads, keys or a sandbox, and
  * may do what the server no longer can: start the operator's command, several of them, and start them again when they
- * die. It gives up privileges as the server does, so that the command has none either. Server and helper talk over a socket pair of messages; helper and command one line of JSON at a time.
+ * die. It gives up privileges as the server does, so that the command has none either. Server and helper talk over a
+ * socket pair of messages; helper and command one line of JSON at a time.
  */
 #ifndef SG_SERVER_HELPER_H
 #define SG_SERVER_HELPER_H

@@ -26,6 +26,7 @@
 #include "server/confine.h"
 #include "server/control.h"
 #include "server/devices.h"
+#include "server/drain.h"
 #include "server/metrics.h"
 #include "server/policy.h"
 #include "server/reload.h"
@@ -85,6 +86,10 @@ static void on_watch(evutil_socket_t fd, short what, void *ctx)
     (void)fd;
     (void)what;
     sg_reload_watch(&running->reload);
+    if (!sg_drain_is_over(&running->server))
+        return;
+    sg_log_event(SG_LOG_INFO, "stopping", NULL, "drained: ending");
+    event_base_loopbreak(running->base);
 }
 
 static void on_reload(evutil_socket_t number, short what, void *ctx)

@@ -35,6 +35,8 @@ struct sg_server {
     struct sg_arena *arena;      /* keys of all sessions */
     struct sg_limits key_limits; /* of each session */
     struct sg_ports ports;       /* of associations */
+    _Atomic bool draining;       /* no session begins any more */
+    uint64_t drained_ms;         /* then the server ends */
     unsigned worker_count;
     struct sg_worker *workers[SG_WORKERS_MAX];
     uint64_t started_ms;

@@ -417,6 +417,7 @@ enum sg_reason sg_server_session_message(struct sg_server_session *session, cons
     case SG_MSG_PONG:
     case SG_MSG_REFUSED:
     case SG_MSG_RENEW:
+    case SG_MSG_DRAIN:
     case SG_MSG_PROBE:
     case SG_MSG_PROBE_ANSWER:
     case SG_MSG_CHALLENGE:

@@ -19,7 +19,7 @@ DATAGRAM, PATH, PING, PONG, CLOSE, CLOSED, ALIVE, REFUSED, CONFIRM, RENEW = rang
 KEPT, LOST = 1, 2
 PROBE, PROBE_ANSWER, CHALLENGE, RESPONSE, KEEPALIVE = range(0x10, 0x15)
 REASONS = {1: 'normal', 3: 'idle', 4: 'protocol', 5: 'unauthorized', 6: 'busy', 7: 'limit', 8: 'policy', 9: 'resolve_failed',
-           12: 'too_big', 14: 'timeout', 15: 'assoc_closed', 16: 'suite', 17: 'not_offered'}
+           12: 'too_big', 14: 'timeout', 15: 'assoc_closed', 16: 'suite', 17: 'not_offered', 22: 'draining'}
 
 
 def credentials(invite):

@@ -38,6 +38,9 @@ static struct sg_msg message(enum sg_msg_type type)
     case SG_MSG_CLOSE:
         msg.reason = 2;
         break;
+    case SG_MSG_DRAIN:
+        msg.seconds = 0x01020304;
+        break;
     case SG_MSG_CLOSED:
     case SG_MSG_ALIVE:
         msg.numbers.reason = type == SG_MSG_CLOSED ? 3 : 0;
@@ -73,7 +76,7 @@ static const struct travel travels[] = {
     {SG_MSG_PROBE, false, false, true, true},      {SG_MSG_PROBE_ANSWER, false, false, true, true},
     {SG_MSG_CHALLENGE, false, false, false, true}, {SG_MSG_RESPONSE, false, false, true, false},
     {SG_MSG_KEEPALIVE, false, false, true, true},  {SG_MSG_CONFIRM, true, false, false, false},
-    {SG_MSG_RENEW, false, true, false, false},
+    {SG_MSG_RENEW, false, true, false, false},     {SG_MSG_DRAIN, false, true, false, false},
 };
 
 static enum sg_err stream_decode(uint8_t *bytes, size_t len, enum sg_role from, struct sg_msg *out)
