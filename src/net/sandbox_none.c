@@ -2,6 +2,8 @@
  * Builds without a sandbox: the run-time libraries of sanitizers start threads, trace, and call what they like. That is
  * said once at the start.
  */
+#include <stddef.h>
+
 #include "net/log.h"
 #include "net/sandbox.h"
 
