@@ -285,6 +285,7 @@ static bool start(struct sg_process *process)
 static void end(struct sg_process *process)
 {
     process->ending = true;
+    sg_watchdog_stop(process->watchdog);
     sg_control_socket_free(process->control);
     for (unsigned i = 0; i < process->count; i++)
         if (process->loops[i])

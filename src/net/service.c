@@ -250,11 +250,16 @@ bool sg_watchdog_new(struct event_base *base, struct sg_inbox *const *inboxes, u
     return true;
 }
 
+void sg_watchdog_stop(struct sg_watchdog *watchdog)
+{
+    if (!watchdog || !watchdog->tick)
+        return;
+    event_free(watchdog->tick);
+    watchdog->tick = NULL;
+}
+
 void sg_watchdog_free(struct sg_watchdog *watchdog)
 {
-    if (!watchdog)
-        return;
-    if (watchdog->tick)
-        event_free(watchdog->tick);
+    sg_watchdog_stop(watchdog);
     free(watchdog);
 }

@@ -43,7 +43,11 @@ int sg_service_take(enum sg_service_kind kind, const struct sg_endpoint *at, uns
  */
 bool sg_watchdog_new(struct event_base *base, struct sg_inbox *const *inboxes, unsigned count,
                      struct sg_watchdog **out);
-/* The loops do not run any more, and inboxes were worked off. Accepts NULL. */
+/*
+ * At the end: first, before inboxes are freed, it asks nobody any more; when they were worked off, it is freed. Both
+ * accept NULL.
+ */
+void sg_watchdog_stop(struct sg_watchdog *watchdog);
 void sg_watchdog_free(struct sg_watchdog *watchdog);
 
 #endif

@@ -336,6 +336,7 @@ static void print_ready(const struct sg_config *config)
 static void stop(struct running *running)
 {
     struct sg_server *server = &running->server;
+    sg_watchdog_stop(running->watchdog);
     sg_control_socket_free(running->control);
     sg_metrics_free(running->metrics);
     for (unsigned i = 0; i < server->worker_count; i++)

@@ -240,6 +240,7 @@ class Load:
 
 
 @pytest.mark.slow
+@pytest.mark.no_sanitize
 def test_a_thousand_reloads_under_load_cost_nothing(lab, echo, tcp_echo):
     folder, _, invite = lab.init()
     lab.edit_config(folder, 'workers: 2')
