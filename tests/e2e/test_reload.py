@@ -260,7 +260,7 @@ def test_a_thousand_reloads_under_load_cost_nothing(lab, echo, tcp_echo):
             sock.sendall(b'reload\n')
             assert sock.recv(100) == b'ok: reloaded\n'
             assert sock.recv(1) == b''
-    for _ in range(50):  # what the first ones leave in the allocator is there to stay
+    for _ in range(400):  # what the first ones leave in the allocator is there to stay
         order()
     before = footprint(server)
     for _ in range(1000):
