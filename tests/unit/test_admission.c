@@ -172,6 +172,27 @@ static void places_come_back(void **state)
     }
 }
 
+static void limits_change_while_guests_are_in(void **state)
+{
+    (void)state;
+    char address[32];
+    assert_true(sg_admission_turn_to(rig.admission, LIMIT, 2));
+    assert_non_null(enter("192.0.2.1"));
+    assert_non_null(enter("192.0.2.1"));
+    assert_null(enter("192.0.2.1"));
+    assert_true(sg_admission_turn_to(rig.admission, 1, 1)); /* who is in stays in */
+    work();
+    assert_int_equal(rig.guests[0].displaced + rig.guests[1].displaced, 0);
+    assert_null(enter("192.0.2.1"));
+    assert_true(sg_admission_turn_to(rig.admission, 2 * LIMIT, HOST_LIMIT));
+    for (unsigned i = 0; i < 2 * LIMIT - 2; i++) { /* each a host of its own: the table has grown */
+        snprintf(address, sizeof address, "198.18.%u.%u", i / 250, i % 250);
+        assert_non_null(enter(address));
+    }
+    work();
+    assert_int_equal(rig.guests[0].displaced, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -180,6 +201,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(among_many_addresses_the_oldest_gives_way, set_up, tear_down),
         cmocka_unit_test_setup_teardown(who_leaves_before_the_letter_comes_hears_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(places_come_back, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(limits_change_while_guests_are_in, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("admission", tests, NULL, NULL);
 }
