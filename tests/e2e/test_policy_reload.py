@@ -1,19 +1,12 @@
 """Rules that are exchanged while the server runs: datagrams, relays and requests under way are held to the new ones."""
-import re
 import signal
 import socket
 
 import pytest
 
-from harness import (BIND, CONNECT, SocksUdp, TcpServer, echo_stream, read_reply, receive, run, socks_address,
+from harness import (BIND, CONNECT, SocksUdp, TcpServer, echo_stream, read_reply, receive, socks_address,
                      socks_request, wait_for)
 from test_policy import Site, adds_up, drops, permitted, refused, rules_of
-
-
-@pytest.fixture(scope='module', autouse=True)
-def reload_is_there():
-    if not re.search('^  reload ', run('--help').stdout, re.M):
-        pytest.skip('this server reads server.yaml only when it starts')
 
 
 def turn_to(site, *rules, config=''):
