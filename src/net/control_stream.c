@@ -51,15 +51,13 @@ void sg_control_stream_queue(struct sg_squeue *queue, struct sg_ledger *ledger, 
     ledger->drops[SG_REASON_STREAM_FULL] += dropped;
 }
 
-void sg_control_stream_pump(struct bufferevent *bev, struct sg_squeue *queue, struct sg_ledger *ledger, uint64_t now_ms)
+/* Apart from sg_control_stream_pump, which is called for each batch: the compiler clears the array at every call
+ * (-ftrivial-auto-var-init), and most have nothing that waits. */
+static void pump_waiting(struct bufferevent *bev, struct sg_squeue *queue, struct sg_ledger *ledger)
 {
     uint8_t bytes[SG_CONTROL_HEADER_BYTES + SG_CONTROL_BODY_MAX];
-    struct evbuffer *output = bev ? bufferevent_get_output(bev) : NULL;
-    size_t late = sg_squeue_expire(queue, now_ms);
     size_t len = 0;
-    ledger->queued -= late;
-    ledger->drops[SG_REASON_STREAM_FULL] += late;
-    while (output && evbuffer_get_length(output) < SG_STREAM_LOW_BYTES && (len = sg_squeue_peek(queue)) > 0) {
+    while (evbuffer_get_length(bufferevent_get_output(bev)) < SG_STREAM_LOW_BYTES && (len = sg_squeue_peek(queue)) > 0) {
         sg_control_header(bytes, SG_MSG_DATAGRAM, len);
         sg_squeue_pop(queue, bytes + SG_CONTROL_HEADER_BYTES);
         bufferevent_write(bev, bytes, SG_CONTROL_HEADER_BYTES + len);
@@ -68,6 +66,17 @@ void sg_control_stream_pump(struct bufferevent *bev, struct sg_squeue *queue, st
         ledger->streamed++;
         ledger->forwarded_bytes += len;
     }
+}
+
+void sg_control_stream_pump(struct bufferevent *bev, struct sg_squeue *queue, struct sg_ledger *ledger, uint64_t now_ms)
+{
+    if (queue->count == 0)
+        return;
+    size_t late = sg_squeue_expire(queue, now_ms);
+    ledger->queued -= late;
+    ledger->drops[SG_REASON_STREAM_FULL] += late;
+    if (bev)
+        pump_waiting(bev, queue, ledger);
 }
 
 void sg_control_stream_discard(struct sg_squeue *queue, struct sg_ledger *ledger)

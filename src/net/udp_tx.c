@@ -132,12 +132,26 @@ static void set_control(struct msghdr *msg, uint8_t *control, const struct sg_ud
         msg->msg_control = NULL;
 }
 
+/* The group's datagrams as they lie in memory: those that follow one another without a gap are one piece. */
+static unsigned gather(const struct sg_udp_tx *tx, const struct sg_udp_group *g, struct iovec *iov)
+{
+    unsigned pieces = 0;
+    const uint8_t *end = NULL;
+    for (uint16_t i = g->first; i != NONE; i = tx->waiting[i].next) {
+        const struct iovec *data = &tx->waiting[i].data;
+        if (data->iov_base == end)
+            iov[pieces - 1].iov_len += data->iov_len;
+        else
+            iov[pieces++] = *data;
+        end = (const uint8_t *)data->iov_base + data->iov_len;
+    }
+    return pieces;
+}
+
 static void make_message(struct sg_udp_tx *tx, unsigned slot, struct sg_udp_group *g, struct iovec *iov)
 {
     struct msghdr *msg = &tx->msgs[slot].msg_hdr;
-    *msg = (struct msghdr){.msg_iov = iov, .msg_iovlen = g->count};
-    for (uint16_t i = g->first; i != NONE; i = tx->waiting[i].next)
-        *iov++ = tx->waiting[i].data;
+    *msg = (struct msghdr){.msg_iov = iov, .msg_iovlen = gather(tx, g, iov)};
     if (g->has_to) {
         msg->msg_namelen = sg_sockaddr_from(&g->to, &tx->names[slot]);
         msg->msg_name = &tx->names[slot];
