@@ -238,10 +238,10 @@ static struct flow *make_flow(struct sg_impair *impair, const struct sg_endpoint
 static void take_from_client(struct sg_impair *impair, const struct sg_udp_packet *packet)
 {
     struct flow *flow = impair->flows;
-    while (flow && !sg_endpoint_equal(&flow->client, &packet->peer))
+    while (flow && !sg_endpoint_equal(&flow->client, &packet->from->peer))
         flow = flow->next;
     if (!flow)
-        flow = make_flow(impair, &packet->peer);
+        flow = make_flow(impair, &packet->from->peer);
     if (flow)
         impair_datagram(flow, true, packet->bytes, packet->len);
 }

@@ -48,9 +48,10 @@ static void on_stream_message(struct sg_uplink *uplink, const struct sg_msg *msg
             sg_ledger_drop(&uplink->down, SG_REASON_TOO_BIG);
             return;
         }
+        struct sg_delivery alone = {0};
         uint8_t *room = sg_udp_tx_room(&uplink->back, msg->datagram.len);
         memcpy(room, msg->datagram.bytes, msg->datagram.len);
-        sg_flow_deliver(uplink, room, msg->datagram.len, now_ms);
+        sg_flow_deliver(uplink, room, msg->datagram.len, &alone, now_ms);
         sg_udp_tx_flush(&uplink->back);
     } else if (msg->type == SG_MSG_CLOSED) {
         for (unsigned i = 0; i < msg->numbers.count; i++)

@@ -41,8 +41,9 @@ static void send_by_stream(struct sg_uplink *uplink, const struct sg_outgoing *o
 void sg_uplink_send(struct sg_uplink *uplink, const struct sg_outgoing *out, uint64_t now_ms)
 {
     SG_UNCLEARED struct sg_record records[SG_UDP_BATCH];
-    size_t bytes[SG_UDP_BATCH] = {0};
-    uint8_t dscp[SG_UDP_BATCH] = {0};
+    SG_UNCLEARED size_t bytes[SG_UDP_BATCH];
+    SG_UNCLEARED uint8_t dscp[SG_UDP_BATCH];
+    struct sg_udp_to to = {.fd = uplink->udp_fd, .is_connected = true, .ledger = &uplink->up};
     uint64_t copied = uplink->client->options->dscp;
     unsigned run = 0;
     if (out->count == 0)
@@ -58,11 +59,12 @@ void sg_uplink_send(struct sg_uplink *uplink, const struct sg_outgoing *out, uin
     }
     size_t sealed = run > 0 ? sg_seal_batch(&uplink->channel->sender, records, run) : 0;
     for (size_t i = 0; i < sealed; i++) {
-        uplink->out.dscp = dscp[i];
-        sg_udp_tx_add(&uplink->out, uplink->udp_fd, NULL, NULL, records[i].bytes, records[i].len, &uplink->up,
-                      bytes[i]);
+        if (i == 0 || dscp[i] != to.dscp) {
+            to.dscp = dscp[i];
+            sg_udp_tx_to(&uplink->out, &to);
+        }
+        sg_udp_tx_add(&uplink->out, records[i].bytes, records[i].len, bytes[i]);
     }
-    uplink->out.dscp = 0;
     for (size_t i = sealed; i < run; i++) /* the key is at its limit: what cannot be sealed goes inside TLS */
         send_by_stream(uplink, out, &records[i], now_ms);
     if (sealed > 0)
@@ -112,7 +114,9 @@ static void op_send_udp(void *ctx, const struct sg_path_addr *addr, const struct
     struct sg_record record = {.bytes = room, .len = len};
     if (sg_seal_batch(&uplink->channel->sender, &record, 1) != 1)
         return;
-    sg_udp_tx_add(&uplink->out, uplink->udp_fd, NULL, NULL, record.bytes, record.len, NULL, 0);
+    const struct sg_udp_to to = {.fd = uplink->udp_fd, .is_connected = true};
+    sg_udp_tx_to(&uplink->out, &to);
+    sg_udp_tx_add(&uplink->out, record.bytes, record.len, 0);
     sg_uplink_send_out(uplink);
 }
 
@@ -152,23 +156,24 @@ const struct sg_session_ops sg_uplink_session_ops = {
 
 /* --- UDP from the server --- */
 
-static void act_on_record(struct sg_uplink *uplink, const struct sg_record *record, size_t record_bytes,
-                          uint64_t now_ms)
+/* True: it was a datagram. */
+static bool act_on_record(struct sg_uplink *uplink, const struct sg_record *record, size_t record_bytes,
+                          struct sg_delivery *before, uint64_t now_ms)
 {
     uint8_t *plaintext = record->bytes + SG_RECORD_HEADER_BYTES;
-    struct sg_arrival arrival = {.record_bytes = record_bytes,
-                                 .newest = record->newest,
-                                 .datagram = sg_plaintext_association(plaintext, record->len) != 0};
-    if (arrival.datagram) {
-        sg_flow_deliver(uplink, plaintext, record->len, now_ms);
+    const struct sg_arrival arrival = {.record_bytes = record_bytes};
+    const bool is_datagram = sg_plaintext_association(plaintext, record->len) != 0;
+    if (is_datagram) {
+        sg_flow_deliver(uplink, plaintext, record->len, before, now_ms);
     } else {
+        before->header.len = 0; /* whatever that does to flows */
         enum sg_reason reason = sg_session_on_message(&uplink->session, plaintext, record->len, &arrival, now_ms);
         if (reason == SG_REASON_NONE)
             uplink->down.session++;
         else
             sg_ledger_drop(&uplink->down, reason);
     }
-    sg_session_on_record(&uplink->session, &arrival, now_ms);
+    return is_datagram;
 }
 
 /* A run: records of one channel, as positions in the received batch. */
@@ -181,15 +186,19 @@ struct run {
 
 static void finish_run(struct sg_uplink *uplink, struct run *run, uint64_t now_ms)
 {
+    struct sg_delivery before = {0};
     if (run->count == 0)
         return;
-    sg_open_batch(&run->channel->receiver, run->records, run->count);
+    struct sg_arrival arrival = {0};
+    const bool any = sg_open_batch(&run->channel->receiver, run->records, run->count) > 0;
     for (unsigned i = 0; i < run->count; i++) {
         if (run->records[i].err == SG_OK)
-            act_on_record(uplink, &run->records[i], run->record_bytes[i], now_ms);
+            arrival.datagram |= act_on_record(uplink, &run->records[i], run->record_bytes[i], &before, now_ms);
         else
             sg_ledger_drop(&uplink->down, sg_reason_of_open(run->records[i].err));
     }
+    if (any)
+        sg_session_on_record(&uplink->session, &arrival, now_ms);
     run->count = 0;
 }
 

@@ -66,6 +66,7 @@ static void make_room(struct sg_uplink *uplink, struct sg_outgoing *out, unsigne
     for (unsigned i = 0; i < count; i++)
         len += SG_RECORD_OVERHEAD + header_len + uplink->rx.packets[i].len;
     out->count = 0;
+    out->before = NULL;
     out->datagram_only = false;
     out->room = sg_udp_tx_room(&uplink->out, len);
 }
@@ -97,22 +98,42 @@ static void count_datagram(struct sg_uplink *uplink, const struct sg_udp_packet 
 }
 
 /* A datagram of a UDP ASSOCIATE: the address of its SOCKS header becomes the plaintext's as it stands. */
+static void add_socks(struct sg_outgoing *out, const struct sg_flow *flow, const struct sg_udp_packet *packet,
+                      size_t header_len)
+{
+    add_plaintext(out, flow, packet->bytes + SOCKS_RSV_FRAG, header_len - SOCKS_RSV_FRAG, packet->bytes + header_len,
+                  packet->len - header_len, packet->from->dscp);
+}
+
+/* Whether the packet came with the one before it and has the same SOCKS header. */
+static bool is_alike(const struct sg_outgoing *out, const struct sg_udp_packet *packet)
+{
+    return out->before && packet->from == out->before->from && packet->len >= out->header_len &&
+           memcmp(packet->bytes, out->before->bytes, out->header_len) == 0;
+}
+
 static enum sg_reason take_socks(struct sg_flow *flow, const struct sg_udp_packet *packet, struct sg_outgoing *out,
                                  uint64_t now_ms)
 {
+    const struct sg_endpoint *peer = &packet->from->peer;
     struct sg_socks5_udp header;
-    if (!sg_ip_equal(&packet->peer.ip, &flow->app.ip) || (flow->app.port != 0 && flow->app.port != packet->peer.port))
+    if (is_alike(out, packet)) {
+        add_socks(out, flow, packet, out->header_len);
+        return SG_REASON_NONE;
+    }
+    if (!sg_ip_equal(&peer->ip, &flow->app.ip) || (flow->app.port != 0 && flow->app.port != peer->port))
         return SG_REASON_PLAIN_SOURCE;
     enum sg_err err = sg_socks5_udp_decode(packet->bytes, packet->len, &header);
     if (err != SG_OK)
         return err == SG_ERR_UNSUPPORTED && header.frag != 0 ? SG_REASON_FRAGMENT : SG_REASON_MALFORMED;
-    flow->app = packet->peer;
+    flow->app = *peer;
     enum sg_reason reason = ensure_number(flow, now_ms);
     if (reason != SG_REASON_NONE)
         return reason;
     sg_assoc_touch_up(&flow->uplink->assocs, &flow->node, header.target.port, now_ms);
-    add_plaintext(out, flow, packet->bytes + SOCKS_RSV_FRAG, header.data_offset - SOCKS_RSV_FRAG,
-                  packet->bytes + header.data_offset, packet->len - header.data_offset, packet->dscp);
+    add_socks(out, flow, packet, header.data_offset);
+    out->before = packet;
+    out->header_len = header.data_offset;
     return SG_REASON_NONE;
 }
 
@@ -169,9 +190,9 @@ static void free_flow(struct sg_flow *flow)
 static struct sg_flow *forward_flow(struct sg_forward *forward, const struct sg_udp_packet *packet,
                                     enum sg_reason *reason, uint64_t now_ms)
 {
-    struct sg_flow **bucket = source_bucket(forward, &packet->peer);
+    struct sg_flow **bucket = source_bucket(forward, &packet->from->peer);
     struct sg_flow *flow = *bucket;
-    while (flow && !sg_endpoint_equal(&flow->app, &packet->peer))
+    while (flow && !sg_endpoint_equal(&flow->app, &packet->from->peer))
         flow = flow->next;
     bool fresh = !flow;
     if (fresh) {
@@ -182,8 +203,8 @@ static struct sg_flow *forward_flow(struct sg_forward *forward, const struct sg_
         flow->uplink = forward->uplink;
         flow->forward = forward;
         flow->fd = -1;
-        flow->app = packet->peer;
-        flow->app_local = packet->local;
+        flow->app = packet->from->peer;
+        flow->app_local = packet->from->local;
         link_flow(flow, bucket);
     }
     *reason = ensure_number(flow, now_ms);
@@ -198,11 +219,15 @@ static enum sg_reason take_forward(struct sg_forward *forward, const struct sg_u
                                    struct sg_outgoing *out, uint64_t now_ms)
 {
     enum sg_reason reason = SG_REASON_NONE;
-    struct sg_flow *flow = forward_flow(forward, packet, &reason, now_ms);
-    if (!flow)
-        return reason;
-    sg_assoc_touch_up(&forward->uplink->assocs, &flow->node, forward->target_port, now_ms);
-    add_plaintext(out, flow, forward->target, forward->target_len, packet->bytes, packet->len, packet->dscp);
+    if (!out->before || packet->from != out->before->from) {
+        out->before = NULL;
+        out->flow = forward_flow(forward, packet, &reason, now_ms);
+        if (!out->flow)
+            return reason;
+        sg_assoc_touch_up(&forward->uplink->assocs, &out->flow->node, forward->target_port, now_ms);
+        out->before = packet;
+    }
+    add_plaintext(out, out->flow, forward->target, forward->target_len, packet->bytes, packet->len, packet->from->dscp);
     return SG_REASON_NONE;
 }
 
@@ -228,27 +253,46 @@ static void on_forward_readable(evutil_socket_t fd, short what, void *ctx)
 
 /* --- down: to the application --- */
 
-void sg_flow_deliver(struct sg_uplink *uplink, uint8_t *plaintext, size_t len, uint64_t now_ms)
+/* Finds the flow of a plaintext, and has the uplink's back send to it. */
+static enum sg_reason find_flow(struct sg_uplink *uplink, uint8_t *plaintext, size_t len, struct sg_delivery *found,
+                                uint64_t now_ms)
 {
     struct sg_datagram d;
-    if (sg_plaintext_decode(plaintext, len, &d) != SG_OK || d.address.atyp == SG_ATYP_NAME) {
-        sg_ledger_drop(&uplink->down, SG_REASON_MALFORMED);
-        return;
-    }
+    found->header.len = 0;
+    if (sg_plaintext_decode(plaintext, len, &d) != SG_OK || d.address.atyp == SG_ATYP_NAME)
+        return SG_REASON_MALFORMED;
     struct sg_flow *flow = (struct sg_flow *)sg_assoc_find(&uplink->assocs, d.association);
-    if (!flow || flow->app.port == 0) {
-        sg_ledger_drop(&uplink->down, SG_REASON_ASSOC_CLOSED);
-        return;
-    }
+    if (!flow || flow->app.port == 0)
+        return SG_REASON_ASSOC_CLOSED;
     sg_assoc_touch_down(&uplink->assocs, &flow->node, now_ms);
-    if (flow->forward) {
-        sg_udp_tx_add(&uplink->back, flow->forward->fd, &flow->app, &flow->app_local, d.data, d.data_len, &uplink->down,
-                      d.data_len);
+    const struct sg_udp_to to = {.fd = flow->forward ? flow->forward->fd : flow->fd,
+                                 .peer = flow->app,
+                                 .local = flow->app_local,
+                                 .ledger = &uplink->down};
+    sg_udp_tx_to(&uplink->back, &to);
+    found->flow = flow;
+    sg_plaintext_remember(&found->header, plaintext, (size_t)(d.data - plaintext));
+    return SG_REASON_NONE;
+}
+
+void sg_flow_deliver(struct sg_uplink *uplink, uint8_t *plaintext, size_t len, struct sg_delivery *before,
+                     uint64_t now_ms)
+{
+    if (!sg_plaintext_is_alike(&before->header, plaintext, len)) {
+        enum sg_reason reason = find_flow(uplink, plaintext, len, before, now_ms);
+        if (reason != SG_REASON_NONE) {
+            sg_ledger_drop(&uplink->down, reason);
+            return;
+        }
+    }
+    const size_t header_len = before->header.len, data_len = len - header_len;
+    if (before->flow->forward) {
+        sg_udp_tx_add(&uplink->back, plaintext + header_len, data_len, data_len);
         return;
     }
     uint8_t *socks = plaintext + SG_ASSOC_BYTES - SOCKS_RSV_FRAG; /* then the address as it stands */
     memset(socks, 0, SOCKS_RSV_FRAG);
-    sg_udp_tx_add(&uplink->back, flow->fd, &flow->app, NULL, socks, len - 1, &uplink->down, d.data_len);
+    sg_udp_tx_add(&uplink->back, socks, len - 1, data_len);
 }
 
 static void end_number(struct sg_flow *flow)

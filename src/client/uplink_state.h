@@ -13,6 +13,7 @@
 #include "core/arena.h"
 #include "core/assoc.h"
 #include "core/block.h"
+#include "core/plaintext.h"
 #include "core/session.h"
 #include "core/squeue.h"
 #include "net/udp.h"
@@ -77,8 +78,11 @@ struct sg_outgoing {
     size_t data_len[SG_UDP_BATCH];
     uint8_t dscp[SG_UDP_BATCH]; /* of the application's datagrams */
     unsigned count;
-    bool datagram_only; /* none of them by the stream */
-    uint8_t *room;      /* for the next */
+    bool datagram_only;                 /* none of them by the stream */
+    uint8_t *room;                      /* for the next */
+    const struct sg_udp_packet *before; /* the last that was taken, or NULL: what holds for it holds for its like */
+    struct sg_flow *flow;               /* its */
+    size_t header_len;                  /* its SOCKS header's */
 };
 
 struct sg_uplink {
@@ -126,8 +130,18 @@ struct sg_uplink {
     struct sg_ledger down; /* from the server to applications */
 };
 
-/* flow.c, for uplink.c: a plaintext came for an association. Flush back afterwards. */
-void sg_flow_deliver(struct sg_uplink *uplink, uint8_t *plaintext, size_t len, uint64_t now_ms);
+/* What was found out about a plaintext that came; holds for those after it with the same header. */
+struct sg_delivery {
+    struct sg_plaintext_memo header;
+    struct sg_flow *flow; /* if the header has a length */
+};
+
+/*
+ * flow.c, for uplink.c: a plaintext came for an association. Flush back afterwards. before: zeroed for the first of
+ * those that are worked off at a time, then the same for all of them.
+ */
+void sg_flow_deliver(struct sg_uplink *uplink, uint8_t *plaintext, size_t len, struct sg_delivery *before,
+                     uint64_t now_ms);
 /* The server says that a number is closed, or refused (back off). */
 void sg_flow_closed(struct sg_uplink *uplink, uint32_t number);
 void sg_flow_refused(struct sg_uplink *uplink, const struct sg_msg *msg, uint64_t now_ms);

@@ -79,11 +79,12 @@ void sg_receiver_dispose(struct sg_receiver *receiver)
 
 static struct sender_window *find_sender(struct sg_receiver_slot *slot, uint64_t id)
 {
+    if (slot->sender_count > 0 && slot->senders[slot->last]->id == id)
+        return slot->senders[slot->last];
     for (uint32_t i = 0; i < slot->sender_count; i++) {
-        uint32_t at = (slot->last + i) % slot->sender_count;
-        if (slot->senders[at]->id == id) {
-            slot->last = at;
-            return slot->senders[at];
+        if (slot->senders[i]->id == id) {
+            slot->last = i;
+            return slot->senders[i];
         }
     }
     return NULL;

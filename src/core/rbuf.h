@@ -6,9 +6,11 @@
 #ifndef SG_CORE_RBUF_H
 #define SG_CORE_RBUF_H
 
+#include <endian.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 struct sg_rbuf {
     const uint8_t *pos;
@@ -39,6 +41,16 @@ static inline const uint8_t *sg_rbuf_bytes(struct sg_rbuf *r, size_t len)
     return bytes;
 }
 
+/* The next len bytes to out, or 0 (and the error sticks). */
+static inline void sg_rbuf_copy(struct sg_rbuf *r, void *out, size_t len)
+{
+    const uint8_t *bytes = sg_rbuf_bytes(r, len);
+    if (bytes)
+        memcpy(out, bytes, len);
+    else
+        memset(out, 0, len);
+}
+
 /* Big-endian unsigned integer of width bytes, 1 to 8. */
 static inline uint64_t sg_rbuf_uint(struct sg_rbuf *r, size_t width)
 {
@@ -50,13 +62,18 @@ static inline uint64_t sg_rbuf_uint(struct sg_rbuf *r, size_t width)
     return value;
 }
 
+/* The same of one width, without a loop: several are read for each datagram. */
 static inline uint8_t sg_rbuf_u8(struct sg_rbuf *r)
 {
-    return (uint8_t)sg_rbuf_uint(r, 1);
+    uint8_t value = 0;
+    sg_rbuf_copy(r, &value, sizeof value);
+    return value;
 }
 static inline uint16_t sg_rbuf_u16(struct sg_rbuf *r)
 {
-    return (uint16_t)sg_rbuf_uint(r, 2);
+    uint16_t big = 0;
+    sg_rbuf_copy(r, &big, sizeof big);
+    return be16toh(big);
 }
 static inline uint32_t sg_rbuf_u24(struct sg_rbuf *r)
 {
@@ -64,11 +81,15 @@ static inline uint32_t sg_rbuf_u24(struct sg_rbuf *r)
 }
 static inline uint32_t sg_rbuf_u32(struct sg_rbuf *r)
 {
-    return (uint32_t)sg_rbuf_uint(r, 4);
+    uint32_t big = 0;
+    sg_rbuf_copy(r, &big, sizeof big);
+    return be32toh(big);
 }
 static inline uint64_t sg_rbuf_u64(struct sg_rbuf *r)
 {
-    return sg_rbuf_uint(r, 8);
+    uint64_t big = 0;
+    sg_rbuf_copy(r, &big, sizeof big);
+    return be64toh(big);
 }
 
 /* True when every read so far succeeded. */

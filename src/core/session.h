@@ -87,8 +87,9 @@ void sg_session_stream_alive(struct sg_session *session, uint64_t now_ms);
 /* A control message: true if it was the session's (PING, PONG, PATH), false if it is the caller's to handle. */
 bool sg_session_on_stream(struct sg_session *session, const struct sg_msg *msg, uint64_t now_ms);
 
-/* A record opened, whatever was in it: the server looks at where it came from, the client knows that the path carries.
- * After sg_session_on_message. */
+/* Records opened, whatever was in them, of one run: the server looks at where they came from, the client knows that the
+ * path carries. After sg_session_on_message; of arrival addr and what follows record_bytes count, true if it is so of
+ * any of them. */
 void sg_session_on_record(struct sg_session *session, const struct sg_arrival *arrival, uint64_t now_ms);
 
 /* A record of a session message opened. NONE if it was consumed, else why it is dropped. */

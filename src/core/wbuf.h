@@ -5,6 +5,7 @@
 #ifndef SG_CORE_WBUF_H
 #define SG_CORE_WBUF_H
 
+#include <endian.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -60,13 +61,15 @@ static inline void sg_wbuf_uint(struct sg_wbuf *w, uint64_t value, size_t width)
             room[i] = (uint8_t)(value >> (8 * (width - 1 - i)));
 }
 
+/* The same of one width, without a loop: several are written for each datagram. */
 static inline void sg_wbuf_u8(struct sg_wbuf *w, uint8_t value)
 {
-    sg_wbuf_uint(w, value, 1);
+    sg_wbuf_bytes(w, &value, sizeof value);
 }
 static inline void sg_wbuf_u16(struct sg_wbuf *w, uint16_t value)
 {
-    sg_wbuf_uint(w, value, 2);
+    const uint16_t big = htobe16(value);
+    sg_wbuf_bytes(w, &big, sizeof big);
 }
 static inline void sg_wbuf_u24(struct sg_wbuf *w, uint32_t value)
 {
@@ -74,11 +77,13 @@ static inline void sg_wbuf_u24(struct sg_wbuf *w, uint32_t value)
 }
 static inline void sg_wbuf_u32(struct sg_wbuf *w, uint32_t value)
 {
-    sg_wbuf_uint(w, value, 4);
+    const uint32_t big = htobe32(value);
+    sg_wbuf_bytes(w, &big, sizeof big);
 }
 static inline void sg_wbuf_u64(struct sg_wbuf *w, uint64_t value)
 {
-    sg_wbuf_uint(w, value, 8);
+    const uint64_t big = htobe64(value);
+    sg_wbuf_bytes(w, &big, sizeof big);
 }
 
 #endif

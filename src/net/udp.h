@@ -20,6 +20,10 @@
  * otherwise (-ftrivial-auto-var-init), costs as much as a datagram. */
 #define SG_UNCLEARED __attribute__((uninitialized))
 
+/* For what is called once in many datagrams by a function that each of them calls: what it needs of registers and stack
+ * is not paid for by all. */
+#define SG_RARE __attribute__((noinline))
+
 enum {
     SG_UDP_MESSAGES = 32, /* that one receive call brings; each may hold several datagrams of one sender */
     SG_UDP_BATCH = 64,    /* datagrams worked on at a time, and segments of one send */
@@ -28,12 +32,17 @@ enum {
     SG_UDP_CONTROL_BYTES = 128,
 };
 
-struct sg_udp_packet {
-    uint8_t *bytes; /* writable; what lies right before and after belongs to others */
-    size_t len;
+/* Where a datagram came from, and how. */
+struct sg_udp_from {
     struct sg_endpoint peer;
     struct sg_ip local; /* where it arrived, family 0 unless the socket tells (SG_UDP_PKTINFO) */
     uint8_t dscp;       /* 0 unless the socket tells (SG_UDP_DSCP) */
+};
+
+struct sg_udp_packet {
+    uint8_t *bytes; /* writable; what lies right before and after belongs to others */
+    size_t len;
+    const struct sg_udp_from *from; /* good until more is received; those that came as one piece have the same */
 };
 
 /* Receives for every socket of one worker; all of it is worked off before more is received. */
@@ -41,11 +50,11 @@ struct sg_udp_rx {
     struct sg_udp_packet packets[SG_UDP_BATCH]; /* filled by sg_udp_next */
     uint32_t overflow; /* of the last call: the socket's count of datagrams dropped in the kernel, if has_overflow */
     bool has_overflow;
-    unsigned received;         /* messages of the last call */
-    unsigned at;               /* the message that sg_udp_next is at */
-    size_t offset;             /* where in it */
-    size_t segment;            /* length of its datagrams but the last; 0: not looked at yet */
-    struct sg_udp_packet from; /* whose it is */
+    unsigned received;                        /* messages of the last call */
+    unsigned at;                              /* the message that sg_udp_next is at */
+    size_t offset;                            /* where in it */
+    size_t segment;                           /* length of its datagrams but the last; 0: not looked at yet */
+    struct sg_udp_from from[SG_UDP_MESSAGES]; /* whose the messages are */
     struct mmsghdr msgs[SG_UDP_MESSAGES];
     struct iovec iov[SG_UDP_MESSAGES];
     struct sockaddr_storage names[SG_UDP_MESSAGES];
@@ -65,35 +74,46 @@ int sg_udp_recv(struct sg_udp_rx *rx, int fd);
 /* The next datagrams of the last call, in rx->packets: how many, at most SG_UDP_BATCH. 0: there are no more. */
 unsigned sg_udp_next(struct sg_udp_rx *rx);
 
-/* A run of datagrams that one send carries as a super-packet: one socket, one address, one length (the last: less). */
-struct sg_udp_group {
+/* Where datagrams go. */
+struct sg_udp_to {
     int fd;
-    bool closed; /* takes no more */
-    bool sent;
-    bool has_to;
+    bool is_connected; /* the socket is: peer is not looked at */
+    uint8_t dscp;
+    struct sg_endpoint peer;
+    struct sg_ip local;       /* the source address; family 0: the kernel chooses */
+    struct sg_ledger *ledger; /* counts them; may be NULL */
+};
+
+/* A run of datagrams that one send carries as a super-packet: one way, one length (the last: less). */
+struct sg_udp_group {
+    struct sg_udp_to to;
+    bool closed;   /* takes no more */
+    bool is_first; /* of its socket */
     unsigned count;
     uint16_t first, last; /* of its datagrams, chained by next */
-    size_t segment, bytes;
-    struct sg_endpoint to;
-    struct sg_ip from;
-    uint8_t dscp;
+    uint16_t older;       /* a group of the same bucket that was made before */
+    uint16_t next;        /* the group of the same socket that was made after it */
+    size_t segment, bytes, data_bytes;
 };
 
 struct sg_udp_waiting {
     struct iovec data;
-    struct sg_ledger *ledger;
     size_t data_len;
     uint16_t next;
 };
+
+enum { SG_UDP_BUCKETS = 64 };
 
 /*
  * Collects datagrams for any number of sockets and sends them with as few calls as possible; for each socket and
  * address they leave in the order in which they were added.
  */
 struct sg_udp_tx {
-    uint8_t dscp; /* set by whoever adds: of the datagrams from then on */
     unsigned count, group_count;
-    bool segments_refused; /* the kernel cannot make segments for a device: one send a datagram from then on */
+    bool segments_refused;        /* the kernel cannot make segments for a device: one send a datagram from then on */
+    struct sg_udp_to to;          /* what sg_udp_tx_to said last */
+    struct sg_udp_group *current; /* the group that takes what is added, or NULL */
+    uint16_t newest[SG_UDP_BUCKETS]; /* group, by its socket */
     struct sg_udp_waiting waiting[SG_UDP_WAITING];
     struct sg_udp_group groups[SG_UDP_WAITING];
     struct mmsghdr msgs[SG_UDP_BATCH];
@@ -115,13 +135,14 @@ void sg_udp_tx_dispose(struct sg_udp_tx *tx);
 enum { SG_UDP_ROOM_MAX = 66 * 1024 };
 uint8_t *sg_udp_tx_room(struct sg_udp_tx *tx, size_t len);
 
+/* From now on what is added goes there (copied). */
+void sg_udp_tx_to(struct sg_udp_tx *tx, const struct sg_udp_to *to);
+
 /*
- * Adds one datagram. to NULL: the socket is connected. from NULL or family 0: the kernel chooses the source address.
- * bytes must stay valid until the flush. ledger (may be NULL) counts it as queued, and once the kernel has spoken as
- * forwarded with data_len bytes, or as dropped.
+ * Adds one datagram; its bytes must stay valid until the flush. The ledger counts it as queued, and once the kernel has
+ * spoken as forwarded with data_len bytes, or as dropped.
  */
-void sg_udp_tx_add(struct sg_udp_tx *tx, int fd, const struct sg_endpoint *to, const struct sg_ip *from, uint8_t *bytes,
-                   size_t len, struct sg_ledger *ledger, size_t data_len);
+void sg_udp_tx_add(struct sg_udp_tx *tx, uint8_t *bytes, size_t len, size_t data_len);
 void sg_udp_tx_flush(struct sg_udp_tx *tx);
 
 enum sg_udp_flags {

@@ -22,8 +22,12 @@ enum sg_err sg_udp_rx_init(struct sg_udp_rx *rx)
     rx->memory = memory;
     for (unsigned i = 0; i < SG_UDP_MESSAGES; i++) {
         rx->iov[i] = (struct iovec){.iov_base = rx->memory + (size_t)i * STRIDE, .iov_len = MESSAGE_BYTES};
-        rx->msgs[i].msg_hdr = (struct msghdr){
-            .msg_name = &rx->names[i], .msg_iov = &rx->iov[i], .msg_iovlen = 1, .msg_control = rx->control[i]};
+        rx->msgs[i].msg_hdr = (struct msghdr){.msg_name = &rx->names[i],
+                                              .msg_namelen = sizeof rx->names[i],
+                                              .msg_iov = &rx->iov[i],
+                                              .msg_iovlen = 1,
+                                              .msg_control = rx->control[i],
+                                              .msg_controllen = sizeof rx->control[i]};
     }
     return SG_OK;
 }
@@ -37,7 +41,7 @@ void sg_udp_rx_dispose(struct sg_udp_rx *rx)
 
 int sg_udp_recv(struct sg_udp_rx *rx, int fd)
 {
-    for (unsigned i = 0; i < SG_UDP_MESSAGES; i++) { /* the kernel wrote over these last time */
+    for (unsigned i = 0; i < rx->received; i++) { /* the kernel wrote over these last time */
         rx->msgs[i].msg_hdr.msg_namelen = sizeof rx->names[i];
         rx->msgs[i].msg_hdr.msg_controllen = sizeof rx->control[i];
     }
@@ -51,29 +55,29 @@ int sg_udp_recv(struct sg_udp_rx *rx, int fd)
     return got == 0 || errno == EAGAIN || errno == EINTR ? 0 : -1;
 }
 
-static void read_control(struct sg_udp_rx *rx, struct msghdr *msg)
+static void read_control(struct sg_udp_rx *rx, struct msghdr *msg, struct sg_udp_from *from)
 {
     for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
         if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
             struct in_pktinfo info;
             memcpy(&info, CMSG_DATA(c), sizeof info);
-            rx->from.local.family = 4;
-            memcpy(rx->from.local.bytes, &info.ipi_addr, 4);
+            from->local.family = 4;
+            memcpy(from->local.bytes, &info.ipi_addr, 4);
         } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
             struct in6_pktinfo info;
             memcpy(&info, CMSG_DATA(c), sizeof info);
-            rx->from.local.family = 6;
-            memcpy(rx->from.local.bytes, &info.ipi6_addr, 16);
+            from->local.family = 6;
+            memcpy(from->local.bytes, &info.ipi6_addr, 16);
         } else if (c->cmsg_level == SOL_UDP && c->cmsg_type == UDP_GRO) {
             int segment = 0;
             memcpy(&segment, CMSG_DATA(c), sizeof segment);
             rx->segment = segment > 0 ? (size_t)segment : rx->segment;
         } else if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS) {
-            rx->from.dscp = *CMSG_DATA(c) >> 2;
+            from->dscp = *CMSG_DATA(c) >> 2;
         } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_TCLASS) {
             int traffic_class = 0;
             memcpy(&traffic_class, CMSG_DATA(c), sizeof traffic_class);
-            rx->from.dscp = (uint8_t)(traffic_class & 0xff) >> 2;
+            from->dscp = (uint8_t)(traffic_class & 0xff) >> 2;
         } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL) {
             memcpy(&rx->overflow, CMSG_DATA(c), sizeof rx->overflow);
             rx->has_overflow = true;
@@ -83,10 +87,32 @@ static void read_control(struct sg_udp_rx *rx, struct msghdr *msg)
 
 static void start_message(struct sg_udp_rx *rx)
 {
+    struct sg_udp_from *from = &rx->from[rx->at];
     rx->offset = 0;
     rx->segment = MESSAGE_BYTES;
-    rx->from = (struct sg_udp_packet){.peer = sg_sockaddr_endpoint(&rx->names[rx->at])};
-    read_control(rx, &rx->msgs[rx->at].msg_hdr);
+    *from = (struct sg_udp_from){.peer = sg_sockaddr_endpoint(&rx->names[rx->at])};
+    read_control(rx, &rx->msgs[rx->at].msg_hdr, from);
+}
+
+/* Datagrams of the present message, at most so many. */
+static unsigned cut_message(struct sg_udp_rx *rx, struct sg_udp_packet *out, unsigned most)
+{
+    uint8_t *bytes = rx->memory + (size_t)rx->at * STRIDE + rx->offset;
+    size_t left = rx->msgs[rx->at].msg_len - rx->offset;
+    unsigned count = 0;
+    while (count < most) {
+        size_t len = left < rx->segment ? left : rx->segment;
+        out[count++] = (struct sg_udp_packet){.bytes = bytes, .len = len, .from = &rx->from[rx->at]};
+        bytes += len;
+        left -= len;
+        if (left == 0) {
+            rx->at++;
+            rx->segment = 0;
+            return count;
+        }
+    }
+    rx->offset = rx->msgs[rx->at].msg_len - left;
+    return count;
 }
 
 unsigned sg_udp_next(struct sg_udp_rx *rx)
@@ -95,16 +121,7 @@ unsigned sg_udp_next(struct sg_udp_rx *rx)
     while (count < SG_UDP_BATCH && rx->at < rx->received) {
         if (rx->segment == 0)
             start_message(rx);
-        size_t left = rx->msgs[rx->at].msg_len - rx->offset;
-        struct sg_udp_packet *packet = &rx->packets[count++];
-        *packet = rx->from;
-        packet->bytes = rx->memory + (size_t)rx->at * STRIDE + rx->offset;
-        packet->len = left < rx->segment ? left : rx->segment;
-        rx->offset += packet->len;
-        if (packet->len == left) {
-            rx->at++;
-            rx->segment = 0;
-        }
+        count += cut_message(rx, rx->packets + count, SG_UDP_BATCH - count);
     }
     return count;
 }

@@ -13,9 +13,17 @@
 
 enum { MEMORY_BYTES = SG_UDP_BATCH * SG_UDP_ROOM_MAX, GROUP_BYTES_MAX = 65000, NONE = 0xffff };
 
+static void forget_groups(struct sg_udp_tx *tx)
+{
+    tx->count = tx->group_count = 0;
+    tx->current = NULL;
+    memset(tx->newest, 0xff, sizeof tx->newest); /* NONE */
+}
+
 enum sg_err sg_udp_tx_init(struct sg_udp_tx *tx)
 {
     memset(tx, 0, sizeof *tx);
+    forget_groups(tx);
     void *memory = mmap(NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
         return SG_ERR_NOMEM;
@@ -32,17 +40,45 @@ void sg_udp_tx_dispose(struct sg_udp_tx *tx)
 
 /* --- collecting --- */
 
-/* The newest group for this socket and address, or NULL: an older one may not take more, or order would change. */
-static struct sg_udp_group *find_group(struct sg_udp_tx *tx, int fd, const struct sg_endpoint *to,
-                                       const struct sg_ip *from)
+static bool is_same_way(const struct sg_udp_to *a, const struct sg_udp_to *b)
 {
-    for (unsigned i = tx->group_count; i-- > 0;) {
-        struct sg_udp_group *g = &tx->groups[i];
-        if (g->fd == fd && g->dscp == tx->dscp && g->has_to == (to != NULL) && (!to || sg_endpoint_equal(&g->to, to)) &&
-            sg_ip_equal(&g->from, from))
-            return g;
-    }
+    return a->fd == b->fd && a->is_connected == b->is_connected &&
+           (a->is_connected || sg_endpoint_equal(&a->peer, &b->peer)) && sg_ip_equal(&a->local, &b->local);
+}
+
+static bool is_same(const struct sg_udp_to *a, const struct sg_udp_to *b)
+{
+    return a->dscp == b->dscp && a->ledger == b->ledger && is_same_way(a, b);
+}
+
+static uint16_t *bucket_of(struct sg_udp_tx *tx, int fd)
+{
+    return &tx->newest[(unsigned)fd % SG_UDP_BUCKETS];
+}
+
+/* The newest group that goes this way, if it takes its like: an older one may not, or order would change. Or NULL. */
+static struct sg_udp_group *find_group(struct sg_udp_tx *tx, const struct sg_udp_to *to)
+{
+    for (uint16_t i = *bucket_of(tx, to->fd); i != NONE; i = tx->groups[i].older)
+        if (is_same_way(&tx->groups[i].to, to))
+            return is_same(&tx->groups[i].to, to) ? &tx->groups[i] : NULL;
     return NULL;
+}
+
+static struct sg_udp_group *find_socket(struct sg_udp_tx *tx, int fd)
+{
+    for (uint16_t i = *bucket_of(tx, fd); i != NONE; i = tx->groups[i].older)
+        if (tx->groups[i].to.fd == fd)
+            return &tx->groups[i];
+    return NULL;
+}
+
+void sg_udp_tx_to(struct sg_udp_tx *tx, const struct sg_udp_to *to)
+{
+    if (tx->current && is_same(&tx->to, to))
+        return;
+    tx->to = *to;
+    tx->current = find_group(tx, to);
 }
 
 static bool takes(const struct sg_udp_tx *tx, const struct sg_udp_group *g, size_t len)
@@ -51,33 +87,39 @@ static bool takes(const struct sg_udp_tx *tx, const struct sg_udp_group *g, size
            g->bytes + len <= GROUP_BYTES_MAX;
 }
 
-static void send_all(struct sg_udp_tx *tx);
-
-void sg_udp_tx_add(struct sg_udp_tx *tx, int fd, const struct sg_endpoint *to, const struct sg_ip *from, uint8_t *bytes,
-                   size_t len, struct sg_ledger *ledger, size_t data_len)
+static SG_RARE struct sg_udp_group *start_group(struct sg_udp_tx *tx, uint16_t first, size_t segment)
 {
-    static const struct sg_ip any;
+    uint16_t index = (uint16_t)tx->group_count++;
+    uint16_t *newest = bucket_of(tx, tx->to.fd);
+    struct sg_udp_group *before = find_socket(tx, tx->to.fd), *g = &tx->groups[index];
+    *g = (struct sg_udp_group){
+        .to = tx->to, .is_first = !before, .first = first, .older = *newest, .next = NONE, .segment = segment};
+    *newest = index;
+    if (before)
+        before->next = index;
+    return g;
+}
+
+static SG_RARE void send_all(struct sg_udp_tx *tx);
+
+void sg_udp_tx_add(struct sg_udp_tx *tx, uint8_t *bytes, size_t len, size_t data_len)
+{
     if (tx->count == SG_UDP_WAITING)
         send_all(tx);
-    uint16_t index = (uint16_t)tx->count++;
-    tx->waiting[index] = (struct sg_udp_waiting){
-        .data = {.iov_base = bytes, .iov_len = len}, .ledger = ledger, .data_len = data_len, .next = NONE};
-    if (ledger)
-        ledger->queued++;
-    struct sg_udp_group *g = find_group(tx, fd, to, from ? from : &any);
-    if (g && takes(tx, g, len)) {
+    const uint16_t index = (uint16_t)tx->count++;
+    struct sg_udp_group *g = tx->current;
+    tx->waiting[index] =
+        (struct sg_udp_waiting){.data = {.iov_base = bytes, .iov_len = len}, .data_len = data_len, .next = NONE};
+    if (tx->to.ledger)
+        tx->to.ledger->queued++;
+    if (g && takes(tx, g, len))
         tx->waiting[g->last].next = index;
-    } else {
-        g = &tx->groups[tx->group_count++];
-        *g = (struct sg_udp_group){.fd = fd, .has_to = to != NULL, .first = index, .segment = len, .dscp = tx->dscp};
-        if (to)
-            g->to = *to;
-        if (from)
-            g->from = *from;
-    }
+    else
+        g = tx->current = start_group(tx, index, len);
     g->last = index;
     g->count++;
     g->bytes += len;
+    g->data_bytes += data_len;
     g->closed = len < g->segment || len == 0;
 }
 
@@ -107,20 +149,23 @@ static struct cmsghdr *add_control(struct msghdr *msg, struct cmsghdr *at, int l
 static void set_control(struct msghdr *msg, uint8_t *control, const struct sg_udp_group *g, bool segments)
 {
     struct cmsghdr *at = (struct cmsghdr *)(void *)control;
+    msg->msg_control = NULL;
+    msg->msg_controllen = 0;
+    if (!segments && g->to.local.family == 0 && g->to.dscp == 0)
+        return;
     memset(control, 0, SG_UDP_CONTROL_BYTES);
     msg->msg_control = control;
-    msg->msg_controllen = 0;
-    if (g->from.family == 6) {
+    if (g->to.local.family == 6) {
         struct in6_pktinfo info = {0};
-        memcpy(&info.ipi6_addr, g->from.bytes, 16);
+        memcpy(&info.ipi6_addr, g->to.local.bytes, 16);
         at = add_control(msg, at, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof info);
-    } else if (g->from.family == 4) {
+    } else if (g->to.local.family == 4) {
         struct in_pktinfo info = {0};
-        memcpy(&info.ipi_spec_dst, g->from.bytes, 4);
+        memcpy(&info.ipi_spec_dst, g->to.local.bytes, 4);
         at = add_control(msg, at, IPPROTO_IP, IP_PKTINFO, &info, sizeof info);
     }
-    if (g->dscp != 0) {           /* a socket looks at that of its own family */
-        int octet = g->dscp << 2; /* not ECN capable */
+    if (g->to.dscp != 0) {           /* a socket looks at that of its own family */
+        int octet = g->to.dscp << 2; /* not ECN capable */
         at = add_control(msg, at, IPPROTO_IP, IP_TOS, &octet, sizeof octet);
         at = add_control(msg, at, IPPROTO_IPV6, IPV6_TCLASS, &octet, sizeof octet);
     }
@@ -128,8 +173,6 @@ static void set_control(struct msghdr *msg, uint8_t *control, const struct sg_ud
         uint16_t segment = (uint16_t)g->segment;
         add_control(msg, at, SOL_UDP, UDP_SEGMENT, &segment, sizeof segment);
     }
-    if (msg->msg_controllen == 0)
-        msg->msg_control = NULL;
 }
 
 /* The group's datagrams as they lie in memory: those that follow one another without a gap are one piece. */
@@ -152,30 +195,30 @@ static void make_message(struct sg_udp_tx *tx, unsigned slot, struct sg_udp_grou
 {
     struct msghdr *msg = &tx->msgs[slot].msg_hdr;
     *msg = (struct msghdr){.msg_iov = iov, .msg_iovlen = gather(tx, g, iov)};
-    if (g->has_to) {
-        msg->msg_namelen = sg_sockaddr_from(&g->to, &tx->names[slot]);
+    if (!g->to.is_connected) {
+        msg->msg_namelen = sg_sockaddr_from(&g->to.peer, &tx->names[slot]);
         msg->msg_name = &tx->names[slot];
     }
     set_control(msg, tx->control[slot], g, g->count > 1);
 }
 
-static void count_one(struct sg_udp_waiting *w, int error)
+/* Counts datagrams that the kernel took, or refused. */
+static void count_datagrams(struct sg_ledger *ledger, unsigned count, size_t data_bytes, int error)
 {
-    if (!w->ledger)
+    if (!ledger)
         return;
-    w->ledger->queued--;
+    ledger->queued -= count;
     if (error == 0) {
-        w->ledger->forwarded++;
-        w->ledger->forwarded_bytes += w->data_len;
+        ledger->forwarded += count;
+        ledger->forwarded_bytes += data_bytes;
     } else {
-        sg_ledger_drop(w->ledger, error == EMSGSIZE ? SG_REASON_TOO_BIG : SG_REASON_SEND_FAILED);
+        ledger->drops[error == EMSGSIZE ? SG_REASON_TOO_BIG : SG_REASON_SEND_FAILED] += count;
     }
 }
 
-static void count_group(struct sg_udp_tx *tx, const struct sg_udp_group *g, int error)
+static void count_group(const struct sg_udp_group *g, int error)
 {
-    for (uint16_t i = g->first; i != NONE; i = tx->waiting[i].next)
-        count_one(&tx->waiting[i], error);
+    count_datagrams(g->to.ledger, g->count, g->data_bytes, error);
 }
 
 /*
@@ -230,8 +273,8 @@ static void send_singly(struct sg_udp_tx *tx, unsigned slot, const struct sg_udp
     for (uint16_t i = g->first; i != NONE; i = tx->waiting[i].next) {
         int error = 0;
         single.msg_hdr.msg_iov = &tx->waiting[i].data;
-        (void)send_messages(g->fd, &single, 1, &error);
-        count_one(&tx->waiting[i], error);
+        (void)send_messages(g->to.fd, &single, 1, &error);
+        count_datagrams(g->to.ledger, 1, tx->waiting[i].data_len, error);
     }
 }
 
@@ -242,7 +285,7 @@ static void send_made(struct sg_udp_tx *tx, int fd, unsigned count)
         int error = 0;
         unsigned went = send_messages(fd, tx->msgs + done, count - done, &error);
         for (unsigned i = 0; i < went; i++)
-            count_group(tx, tx->sending[done++], 0);
+            count_group(tx->sending[done++], 0);
         if (error == 0)
             continue;
         const struct sg_udp_group *g = tx->sending[done];
@@ -250,39 +293,34 @@ static void send_made(struct sg_udp_tx *tx, int fd, unsigned count)
             tx->segments_refused |= error == EIO; /* the device will not do it next time either */
             send_singly(tx, done, g);
         } else {
-            count_group(tx, g, error);
+            count_group(g, error);
         }
         done++;
     }
 }
 
-/* All groups of one socket, from the first on, in their order. */
-static void send_socket(struct sg_udp_tx *tx, unsigned first)
+/* All groups of one socket, in their order. */
+static void send_socket(struct sg_udp_tx *tx, struct sg_udp_group *first)
 {
-    int fd = tx->groups[first].fd;
     unsigned made = 0, used = 0;
-    for (unsigned i = first; i < tx->group_count; i++) {
-        struct sg_udp_group *g = &tx->groups[i];
-        if (g->fd != fd)
-            continue;
+    for (struct sg_udp_group *g = first; g; g = g->next == NONE ? NULL : &tx->groups[g->next]) {
         if (made == SG_UDP_BATCH) {
-            send_made(tx, fd, made);
+            send_made(tx, first->to.fd, made);
             made = used = 0;
         }
         tx->sending[made] = g;
         make_message(tx, made++, g, tx->iov + used);
         used += g->count;
-        g->sent = true;
     }
-    send_made(tx, fd, made);
+    send_made(tx, first->to.fd, made);
 }
 
-static void send_all(struct sg_udp_tx *tx)
+static SG_RARE void send_all(struct sg_udp_tx *tx)
 {
     for (unsigned i = 0; i < tx->group_count; i++)
-        if (!tx->groups[i].sent)
-            send_socket(tx, i);
-    tx->count = tx->group_count = 0;
+        if (tx->groups[i].is_first)
+            send_socket(tx, &tx->groups[i]);
+    forget_groups(tx);
 }
 
 void sg_udp_tx_flush(struct sg_udp_tx *tx)

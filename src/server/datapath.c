@@ -56,32 +56,29 @@ struct run {
     struct sg_server_channel *channel;
     struct sg_record records[SG_UDP_BATCH];
     size_t record_bytes[SG_UDP_BATCH];
+    const struct sg_udp_from *from;
     struct sg_path_addr addr;
     unsigned count;
 };
 
-/* Acts on one opened record. */
-static void act(struct run *run, unsigned i, uint64_t now_ms)
+/* Acts on one opened record; alike is of those before it in the run. */
+static void act(struct run *run, unsigned i, struct sg_plaintext_memo *alike, uint64_t now_ms)
 {
     struct sg_server_session *session = run->channel->session;
     struct sg_ledger *up = &session->datapath->up;
     const struct sg_record *record = &run->records[i];
     uint8_t *plaintext = record->bytes + SG_RECORD_HEADER_BYTES;
-    struct sg_arrival arrival = {.addr = &run->addr,
-                                 .record_bytes = run->record_bytes[i],
-                                 .newest = record->newest && run->channel == session->current};
 
     if (sg_plaintext_association(plaintext, record->len) != 0) {
-        sg_server_session_up(session, plaintext, record->len, now_ms);
-    } else {
-        enum sg_reason reason = sg_session_on_message(&session->core, plaintext, record->len, &arrival, now_ms);
-        if (reason == SG_REASON_NONE)
-            up->session++;
-        else
-            sg_ledger_drop(up, reason);
+        sg_server_session_up(session, plaintext, record->len, alike, now_ms);
+        return;
     }
-    /* last, so that a RESPONSE makes its address the path before it could count as a new candidate */
-    sg_session_on_record(&session->core, &arrival, now_ms);
+    const struct sg_arrival arrival = {.addr = &run->addr, .record_bytes = run->record_bytes[i]};
+    enum sg_reason reason = sg_session_on_message(&session->core, plaintext, record->len, &arrival, now_ms);
+    if (reason == SG_REASON_NONE)
+        up->session++;
+    else
+        sg_ledger_drop(up, reason);
 }
 
 static void finish_run(struct sg_datapath *datapath, struct run *run, uint64_t now_ms)
@@ -89,18 +86,29 @@ static void finish_run(struct sg_datapath *datapath, struct run *run, uint64_t n
     if (run->count == 0)
         return;
     struct sg_server_session *session = run->channel->session;
+    struct sg_plaintext_memo alike = {0};
     if (sg_open_batch(&run->channel->receiver, run->records, run->count) > 0)
         sg_server_session_confirm(session, run->channel, now_ms);
+    struct sg_arrival arrival = {.addr = &run->addr};
     for (unsigned i = 0; i < run->count; i++) {
-        if (run->records[i].err == SG_OK)
-            act(run, i, now_ms);
-        else
-            sg_ledger_drop(&datapath->up, sg_reason_of_open(run->records[i].err));
-        session->counts.dropped += run->records[i].err != SG_OK;
+        const struct sg_record *record = &run->records[i];
+        if (record->err == SG_OK) {
+            act(run, i, &alike, now_ms);
+            arrival.newest |= record->newest && run->channel == session->current;
+        } else {
+            sg_ledger_drop(&datapath->up, sg_reason_of_open(record->err));
+            session->counts.dropped++;
+        }
     }
-    sg_udp_tx_flush(&datapath->out);
+    /* last, so that a RESPONSE makes its address the path before it could count as a new candidate */
+    sg_session_on_record(&session->core, &arrival, now_ms);
     sg_server_session_arm(session, now_ms);
     run->count = 0;
+}
+
+static bool came_alike(const struct sg_udp_from *a, const struct sg_udp_from *b)
+{
+    return a == b || (sg_endpoint_equal(&a->peer, &b->peer) && sg_ip_equal(&a->local, &b->local));
 }
 
 static void add_record(struct sg_port *port, struct run *run, struct sg_udp_packet *packet, uint64_t now_ms)
@@ -115,11 +123,14 @@ static void add_record(struct sg_port *port, struct run *run, struct sg_udp_pack
         sg_ledger_drop(&datapath->up, SG_REASON_UNKNOWN_CHANNEL);
         return;
     }
-    struct sg_path_addr addr = {.remote = packet->peer, .local = packet->local, .port_index = port->index};
-    if (run->count > 0 && (run->channel != channel || !sg_path_addr_equal(&run->addr, &addr)))
+    if (run->count > 0 && (run->channel != channel || !came_alike(run->from, packet->from)))
         finish_run(datapath, run, now_ms);
-    run->channel = channel;
-    run->addr = addr;
+    if (run->count == 0) {
+        const struct sg_udp_from *from = packet->from;
+        run->channel = channel;
+        run->from = from;
+        run->addr = (struct sg_path_addr){.remote = from->peer, .local = from->local, .port_index = port->index};
+    }
     run->record_bytes[run->count] = packet->len;
     run->records[run->count++] = (struct sg_record){.bytes = packet->bytes, .len = packet->len};
 }

@@ -85,13 +85,18 @@ static bool may_answer(const struct sg_outbound *outbound, const struct sg_endpo
 static void filter(const struct sg_outbound *outbound, unsigned count)
 {
     struct sg_datapath *datapath = outbound->datapath;
+    const struct sg_udp_from *passed = NULL; /* those that came as one piece are looked at once */
     for (unsigned i = 0; i < count; i++) {
         struct sg_udp_packet *packet = &datapath->rx.packets[i];
         datapath->down.received++;
         datapath->down.received_bytes += packet->len;
-        bool asked_for = sg_contacts_has(&outbound->contacts, &packet->peer);
-        if (asked_for && may_answer(outbound, &packet->peer))
+        if (packet->from == passed)
             continue;
+        bool asked_for = sg_contacts_has(&outbound->contacts, &packet->from->peer);
+        if (asked_for && may_answer(outbound, &packet->from->peer)) {
+            passed = packet->from;
+            continue;
+        }
         drop_packet(datapath, packet, asked_for ? SG_REASON_POLICY : SG_REASON_FILTERED);
     }
 }
@@ -165,7 +170,9 @@ enum sg_reason sg_outbound_send(struct sg_outbound *outbound, const struct sg_en
     }
     if (sg_contacts_add(&outbound->contacts, target) != SG_OK)
         return SG_REASON_NO_SOCKET;
-    sg_udp_tx_add(&outbound->datapath->out, leg->fd, target, NULL, data, len, &outbound->datapath->up, len);
+    const struct sg_udp_to to = {.fd = leg->fd, .peer = *target, .ledger = &outbound->datapath->up};
+    sg_udp_tx_to(&outbound->datapath->out, &to);
+    sg_udp_tx_add(&outbound->datapath->out, data, len, len);
     return SG_REASON_NONE;
 }
 

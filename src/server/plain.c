@@ -140,6 +140,8 @@ static void on_packets(struct sg_outbound *outbound, struct sg_udp_packet *packe
 {
     struct sg_plain *plain = (struct sg_plain *)((char *)outbound - offsetof(struct sg_plain, outbound));
     struct sg_datapath *datapath = plain->datapath;
+    const struct sg_udp_to to = {
+        .fd = plain->port->fd, .peer = plain->client, .local = plain->local, .ledger = &datapath->down};
     for (unsigned i = 0; i < count; i++) {
         if (!packets[i].bytes)
             continue;
@@ -149,12 +151,12 @@ static void on_packets(struct sg_outbound *outbound, struct sg_udp_packet *packe
         }
         size_t room_len = SG_SOCKS5_UDP_HEADER_MAX + packets[i].len;
         uint8_t *room = sg_udp_tx_room(&datapath->back, room_len);
-        struct sg_target source = sg_endpoint_target(&packets[i].peer);
+        struct sg_target source = sg_endpoint_target(&packets[i].from->peer);
         struct sg_wbuf w = sg_wbuf_init(room, room_len);
         sg_socks5_udp_encode_header(&w, &source);
         sg_wbuf_bytes(&w, packets[i].bytes, packets[i].len);
-        sg_udp_tx_add(&datapath->back, plain->port->fd, &plain->client, &plain->local, room, sg_wbuf_len(&w),
-                      &datapath->down, packets[i].len);
+        sg_udp_tx_to(&datapath->back, &to);
+        sg_udp_tx_add(&datapath->back, room, sg_wbuf_len(&w), packets[i].len);
     }
     sg_datapath_send_back(datapath);
 }
@@ -243,8 +245,8 @@ static void receive_for(struct sg_plain *plain, struct sg_udp_packet *packet, ui
         return;
     }
     bool latches = plain->client.port == 0;
-    plain->client = packet->peer;
-    plain->local = packet->local;
+    plain->client = packet->from->peer;
+    plain->local = packet->from->local;
     plain->active_ms = now_ms;
     if (latches)
         arm_timer(plain, now_ms);
@@ -295,7 +297,7 @@ static struct sg_plain *find_plain(const struct sg_port *port, const struct sg_e
 
 void sg_plain_receive(struct sg_port *port, struct sg_udp_packet *packet, uint64_t now_ms)
 {
-    struct sg_plain *plain = find_plain(port, &packet->peer);
+    struct sg_plain *plain = find_plain(port, &packet->from->peer);
     if (plain)
         receive_for(plain, packet, now_ms);
     else
@@ -311,8 +313,8 @@ static void work_on_batch(struct sg_plain *plain, unsigned count, uint64_t now_m
         struct sg_udp_packet *packet = &datapath->rx.packets[i];
         datapath->up.received++;
         datapath->up.received_bytes += packet->len;
-        if (sg_ip_equal(&packet->peer.ip, &plain->client.ip) &&
-            (plain->client.port == 0 || plain->client.port == packet->peer.port))
+        const struct sg_endpoint *peer = &packet->from->peer;
+        if (sg_ip_equal(&peer->ip, &plain->client.ip) && (plain->client.port == 0 || plain->client.port == peer->port))
             receive_for(plain, packet, now_ms);
         else
             sg_ledger_drop(&datapath->up, SG_REASON_PLAIN_SOURCE);

@@ -1,6 +1,6 @@
 /*
- * Sessions: opening and closing, what a datagram up goes through, what comes back down, and the control messages about
- * associations. The path itself (challenges, sizes, pulse) is core/session.c.
+ * Sessions: opening and closing, and the control messages about associations, which are in association.c. The path
+ * itself (challenges, sizes, pulse) is core/session.c.
  */
 #include "server/session.h"
 
@@ -53,8 +53,10 @@ static void op_send_udp(void *ctx, const struct sg_path_addr *addr, const struct
     struct sg_record record = {.bytes = room, .len = len};
     if (sg_seal_batch(&session->current->sender, &record, 1) != 1)
         return;
-    sg_udp_tx_add(&datapath->back, datapath->ports[addr->port_index].fd, &addr->remote, &addr->local, record.bytes,
-                  record.len, NULL, 0);
+    const struct sg_udp_to to = {
+        .fd = datapath->ports[addr->port_index].fd, .peer = addr->remote, .local = addr->local};
+    sg_udp_tx_to(&datapath->back, &to);
+    sg_udp_tx_add(&datapath->back, record.bytes, record.len, 0);
     sg_datapath_send_back(datapath);
 }
 
@@ -81,27 +83,17 @@ static const struct sg_session_ops session_ops = {
 
 /* --- associations --- */
 
-static void close_assoc(struct sg_server_assoc *assoc)
-{
-    struct sg_server_session *session = assoc->session;
-    sg_assoc_close(&session->assocs, &assoc->node);
-    sg_outbound_dispose(&assoc->outbound);
-    sg_usage_give(session->who.usage, SG_USAGE_ASSOCIATION);
-    session->datapath->association_count--;
-    free(assoc);
-}
-
 static void close_node(void *ctx, struct sg_assoc_node *node)
 {
     (void)ctx;
-    close_assoc((struct sg_server_assoc *)node);
+    sg_server_assoc_close((struct sg_server_assoc *)node);
 }
 
 /*
  * A number that the client holds for open is not: tell it, in one message per 100 ms. Each number has one place, so
  * that a flood of them costs no search; of two that share it the first is told, the other when it comes again.
  */
-static void note_closed(struct sg_server_session *session, uint32_t number)
+void sg_server_session_note_closed(struct sg_server_session *session, uint32_t number)
 {
     uint32_t *place = &session->closed[number % SG_CONTROL_NUMBERS_MAX];
     if (*place != 0 || number == 0)
@@ -145,7 +137,7 @@ static void expire_assocs(struct sg_server_session *session, uint64_t now_ms)
     struct sg_assoc_node *node = NULL;
     while (count < SG_CONTROL_NUMBERS_MAX && (node = sg_assoc_expired(&session->assocs, now_ms))) {
         numbers[count++] = node->number;
-        close_assoc((struct sg_server_assoc *)node);
+        sg_server_assoc_close((struct sg_server_assoc *)node);
     }
     if (count > 0)
         write_closed(session, SG_REASON_IDLE, numbers, count);
@@ -165,223 +157,7 @@ void sg_server_session_refuse(struct sg_server_session *session, uint32_t number
     write_message(session, &msg);
 }
 
-/* Drops a datagram up. */
-static void drop_up(struct sg_server_session *session, enum sg_reason reason)
-{
-    sg_ledger_drop(&session->datapath->up, reason);
-    session->counts.dropped++;
-}
-
-/* Into the queue for the stream, where it may displace others. */
-static void queue_down(struct sg_server_session *session, const uint8_t *plaintext, size_t len, uint64_t now_ms)
-{
-    struct sg_ledger *down = &session->datapath->down;
-    uint64_t before = down->drops[SG_REASON_STREAM_FULL];
-    sg_control_stream_queue(&session->waiting, down, plaintext, len, now_ms);
-    session->counts.dropped += down->drops[SG_REASON_STREAM_FULL] - before;
-}
-
-/* Seals a run of records of one association and hands it to the batch; what cannot be sealed goes by the stream. */
-static void send_records(struct sg_server_session *session, struct sg_record *records, const size_t *data_len,
-                         const uint8_t *dscp, unsigned count, uint64_t now_ms)
-{
-    struct sg_datapath *datapath = session->datapath;
-    const struct sg_path_addr *to = &session->core.server_path.current;
-    size_t sealed = sg_seal_batch(&session->current->sender, records, count);
-    for (size_t i = 0; i < sealed; i++) {
-        datapath->back.dscp = dscp[i];
-        sg_udp_tx_add(&datapath->back, datapath->ports[to->port_index].fd, &to->remote, &to->local, records[i].bytes,
-                      records[i].len, &datapath->down, data_len[i]);
-    }
-    datapath->back.dscp = 0;
-    for (size_t i = sealed; i < count; i++)
-        queue_down(session, records[i].bytes + SG_RECORD_HEADER_BYTES, records[i].len, now_ms);
-    sg_datapath_send_back(datapath);
-}
-
-/* Room for records around these packets. */
-static uint8_t *make_room(struct sg_datapath *datapath, const struct sg_udp_packet *packets, unsigned count)
-{
-    size_t len = 0;
-    for (unsigned i = 0; i < count; i++)
-        len += packets[i].len + SG_RECORD_OVERHEAD + SG_PLAINTEXT_HEADER_IP_MAX;
-    return sg_udp_tx_room(&datapath->back, len);
-}
-
-static void on_packets(struct sg_outbound *outbound, struct sg_udp_packet *packets, unsigned count)
-{
-    struct sg_server_assoc *assoc =
-        (struct sg_server_assoc *)((char *)outbound - offsetof(struct sg_server_assoc, outbound));
-    struct sg_server_session *session = assoc->session;
-    SG_UNCLEARED struct sg_record records[SG_UDP_BATCH];
-    size_t data_len[SG_UDP_BATCH] = {0};
-    uint8_t dscp[SG_UDP_BATCH] = {0};
-    uint64_t copied = session->datapath->worker->policy->config->dscp;
-    unsigned run = 0, passed = 0;
-    size_t passed_bytes = 0;
-    uint64_t now_ms = sg_now_ms();
-    uint8_t *room = make_room(session->datapath, packets, count);
-
-    for (unsigned i = 0; i < count; i++) {
-        if (!packets[i].bytes)
-            continue;
-        passed++;
-        passed_bytes += packets[i].len;
-        uint8_t *data = room + SG_RECORD_HEADER_BYTES + SG_PLAINTEXT_HEADER_IP_MAX;
-        memcpy(data, packets[i].bytes, packets[i].len);
-        room = data + packets[i].len + SG_RECORD_TAG_BYTES;
-        uint8_t *plaintext = sg_plaintext_prepend(data, assoc->node.number, &packets[i].peer);
-        size_t len = (size_t)(data - plaintext) + packets[i].len;
-        if (sg_session_route(&session->core, len + SG_RECORD_OVERHEAD, now_ms) == SG_ROUTE_STREAM) {
-            queue_down(session, plaintext, len, now_ms);
-            continue;
-        }
-        records[run] = (struct sg_record){.bytes = plaintext - SG_RECORD_HEADER_BYTES, .len = len};
-        dscp[run] = sg_dscp_copied(copied, packets[i].dscp);
-        data_len[run++] = packets[i].len;
-    }
-    session->counts.down += passed;
-    session->counts.down_bytes += passed_bytes;
-    send_records(session, records, data_len, dscp, run, now_ms);
-    sg_assoc_touch_down(&session->assocs, &assoc->node, now_ms);
-    sg_server_session_pump(session, now_ms);
-}
-
-static void on_target_error(struct sg_outbound *outbound, const struct sg_endpoint *endpoint, enum sg_reason reason)
-{
-    struct sg_server_assoc *assoc =
-        (struct sg_server_assoc *)((char *)outbound - offsetof(struct sg_server_assoc, outbound));
-    struct sg_target target = sg_endpoint_target(endpoint);
-    sg_server_session_refuse(assoc->session, assoc->node.number, SG_REFUSED_TARGET, reason, &target, sg_now_ms());
-}
-
-static const struct sg_outbound_owner outbound_owner = {.on_packets = on_packets, .on_error = on_target_error};
-
-/*
- * Creates an association under the user's and the server's limits. NULL, and the number is used up: the client must
- * back off.
- */
-static struct sg_server_assoc *create_assoc(struct sg_server_session *session, uint32_t number, enum sg_reason *reason,
-                                            uint64_t now_ms)
-{
-    struct sg_datapath *datapath = session->datapath;
-    *reason = SG_REASON_LIMIT;
-    struct sg_server_assoc *assoc = NULL;
-    if (!sg_usage_take(session->who.usage, SG_USAGE_ASSOCIATION))
-        goto refused;
-    assoc = calloc(1, sizeof *assoc);
-    if (!assoc || sg_assoc_open(&session->assocs, &assoc->node, number, now_ms) != SG_OK) {
-        free(assoc);
-        sg_usage_give(session->who.usage, SG_USAGE_ASSOCIATION);
-        goto refused;
-    }
-    assoc->session = session;
-    sg_outbound_init(&assoc->outbound, datapath, &session->permits, &outbound_owner);
-    datapath->association_count++;
-    return assoc;
-refused:
-    sg_assoc_use_up(&session->assocs, number);
-    return NULL;
-}
-
-/* Drops a datagram up for a reason and tells the client. */
-static void refuse_datagram(struct sg_server_session *session, uint32_t number, enum sg_refused_scope scope,
-                            enum sg_reason reason, const struct sg_target *target, uint64_t now_ms)
-{
-    drop_up(session, reason);
-    sg_server_session_refuse(session, number, scope, reason, target, now_ms);
-}
-
-void sg_server_session_forward(struct sg_server_session *session, uint32_t number, const struct sg_target *name,
-                               const struct sg_endpoint *target, uint8_t *data, size_t len, uint64_t now_ms)
-{
-    struct sg_target shown = name ? *name : sg_endpoint_target(target);
-    enum sg_reason reason = SG_REASON_NONE;
-    struct sg_server_assoc *assoc = (struct sg_server_assoc *)sg_assoc_find(&session->assocs, number);
-    struct sg_outbound_name *known =
-        name && assoc ? sg_outbound_name_find(&assoc->outbound, name->name, name->name_len) : NULL;
-    struct sg_permit_answer fresh = {0};
-    if (!sg_permits_target(&session->permits, name, target, known ? &known->answer : &fresh)) {
-        refuse_datagram(session, number, SG_REFUSED_TARGET, SG_REASON_POLICY, &shown, now_ms);
-        return;
-    }
-    if (len > SG_UDP_PAYLOAD_MAX) {
-        refuse_datagram(session, number, SG_REFUSED_TARGET, SG_REASON_TOO_BIG, &shown, now_ms);
-        return;
-    }
-    if (!assoc && sg_assoc_state(&session->assocs, number) == SG_ASSOC_IS_USED) {
-        drop_up(session, SG_REASON_ASSOC_CLOSED);
-        note_closed(session, number);
-        return;
-    }
-    bool created = !assoc;
-    if (!assoc)
-        assoc = create_assoc(session, number, &reason, now_ms);
-    if (assoc)
-        reason = sg_outbound_send(&assoc->outbound, target, data, len);
-    if (reason != SG_REASON_NONE) {
-        if (created && assoc)
-            close_assoc(assoc);
-        refuse_datagram(session, number, created ? SG_REFUSED_ASSOCIATION : SG_REFUSED_TARGET, reason, &shown, now_ms);
-        return;
-    }
-    sg_assoc_touch_up(&session->assocs, &assoc->node, target->port, now_ms);
-    if (name && !known)
-        sg_outbound_name_add(&assoc->outbound, name->name, name->name_len, &target->ip, &fresh);
-}
-
-void sg_server_session_up(struct sg_server_session *session, uint8_t *plaintext, size_t len, uint64_t now_ms)
-{
-    struct sg_datagram d;
-    if (sg_plaintext_decode(plaintext, len, &d) != SG_OK) {
-        drop_up(session, SG_REASON_MALFORMED);
-        return;
-    }
-    session->counts.up++;
-    session->counts.up_bytes += d.data_len;
-    enum sg_reason reason = sg_usage_police(session->who.usage, SG_QUOTA_UP, d.data_len, now_ms);
-    if (reason != SG_REASON_NONE) {
-        refuse_datagram(session, d.association, SG_REFUSED_TARGET, reason, &d.address, now_ms);
-        return;
-    }
-    struct sg_endpoint target = sg_target_endpoint(&d.address);
-    if (d.address.atyp != SG_ATYP_NAME) {
-        sg_server_session_forward(session, d.association, NULL, &target, d.data, d.data_len, now_ms);
-        return;
-    }
-    struct sg_server_assoc *assoc = (struct sg_server_assoc *)sg_assoc_find(&session->assocs, d.association);
-    const struct sg_outbound_name *known =
-        assoc ? sg_outbound_name_find(&assoc->outbound, d.address.name, d.address.name_len) : NULL;
-    if (known) {
-        target.ip = known->ip;
-        sg_server_session_forward(session, d.association, &d.address, &target, d.data, d.data_len, now_ms);
-    } else if (!assoc && sg_assoc_state(&session->assocs, d.association) == SG_ASSOC_IS_USED) {
-        drop_up(session, SG_REASON_ASSOC_CLOSED);
-        note_closed(session, d.association);
-    } else if (!sg_permits_lookup(&session->permits, &d.address)) {
-        refuse_datagram(session, d.association, SG_REFUSED_TARGET, SG_REASON_POLICY, &d.address, now_ms);
-    } else {
-        sg_names_wait(session, d.association, &d.address, d.data, d.data_len);
-    }
-}
-
 /* --- the control stream --- */
-
-static void take_datagram(struct sg_server_session *session, const struct sg_msg *msg, uint64_t now_ms)
-{
-    struct sg_datapath *datapath = session->datapath;
-    datapath->up.received++;
-    datapath->up.streamed++;
-    datapath->up.received_bytes += msg->datagram.len;
-    if (msg->datagram.len > SG_UDP_PAYLOAD_MAX + SG_PLAINTEXT_HEADER_MAX) {
-        drop_up(session, SG_REASON_TOO_BIG);
-        return;
-    }
-    uint8_t *room = sg_udp_tx_room(&datapath->out, msg->datagram.len);
-    memcpy(room, msg->datagram.bytes, msg->datagram.len);
-    sg_server_session_up(session, room, msg->datagram.len, now_ms);
-    sg_udp_tx_flush(&datapath->out);
-}
 
 enum sg_reason sg_server_session_message(struct sg_server_session *session, const struct sg_msg *msg, uint64_t now_ms)
 {
@@ -389,7 +165,7 @@ enum sg_reason sg_server_session_message(struct sg_server_session *session, cons
         return SG_REASON_NONE;
     switch (msg->type) {
     case SG_MSG_DATAGRAM:
-        take_datagram(session, msg, now_ms);
+        sg_server_session_up_by_stream(session, msg, now_ms);
         return SG_REASON_NONE;
     case SG_MSG_CLOSE:
         return SG_REASON_NORMAL;
@@ -397,7 +173,7 @@ enum sg_reason sg_server_session_message(struct sg_server_session *session, cons
         for (unsigned i = 0; i < msg->numbers.count; i++) {
             struct sg_assoc_node *node = sg_assoc_find(&session->assocs, sg_msg_number(msg, i));
             if (node)
-                close_assoc((struct sg_server_assoc *)node);
+                sg_server_assoc_close((struct sg_server_assoc *)node);
         }
         return SG_REASON_NONE;
     case SG_MSG_ALIVE:
@@ -407,7 +183,7 @@ enum sg_reason sg_server_session_message(struct sg_server_session *session, cons
             if (node)
                 sg_assoc_touch_alive(&session->assocs, node, now_ms);
             else
-                note_closed(session, number);
+                sg_server_session_note_closed(session, number);
         }
         return SG_REASON_NONE;
     case SG_MSG_CONFIRM: /* a record said so before */

@@ -10,6 +10,7 @@
 #include <event2/event_struct.h>
 
 #include "core/assoc.h"
+#include "core/plaintext.h"
 #include "core/session.h"
 #include "core/squeue.h"
 #include "core/block.h"
@@ -76,12 +77,6 @@ enum sg_reason sg_server_session_open(struct sg_datapath *datapath, const struct
  */
 void sg_server_session_close(struct sg_server_session *session, enum sg_reason reason);
 
-/*
- * Works off the plaintext of one record or DATAGRAM message (association not 0), in place. Flush the datapath's out
- * afterwards.
- */
-void sg_server_session_up(struct sg_server_session *session, uint8_t *plaintext, size_t len, uint64_t now_ms);
-
 /* A control message. NONE, or why the channel that brought it must end: NORMAL if the client said CLOSE. */
 enum sg_reason sg_server_session_message(struct sg_server_session *session, const struct sg_msg *msg, uint64_t now_ms);
 
@@ -91,13 +86,32 @@ void sg_server_session_pump(struct sg_server_session *session, uint64_t now_ms);
 /* Sets the timer to the earliest of what is due; call after anything that may have made that earlier. */
 void sg_server_session_arm(struct sg_server_session *session, uint64_t now_ms);
 
-/* A datagram whose target has an address now (from names.c). */
-void sg_server_session_forward(struct sg_server_session *session, uint32_t number, const struct sg_target *name,
-                               const struct sg_endpoint *target, uint8_t *data, size_t len, uint64_t now_ms);
-
 /* REFUSED to the client, at most one per 100 ms. */
 void sg_server_session_refuse(struct sg_server_session *session, uint32_t number, enum sg_refused_scope scope,
                               enum sg_reason reason, const struct sg_target *target, uint64_t now_ms);
+
+/* A number that the client holds for open is not: it will be told. */
+void sg_server_session_note_closed(struct sg_server_session *session, uint32_t number);
+
+/* --- association.c --- */
+
+/*
+ * Works off the plaintext of one record (association not 0), in place. Flush the datapath's out
+ * afterwards. before: zeroed for the first of those that are worked off at a time, then the same for all of them; so
+ * what is decided about one holds for those that follow it on the same way.
+ */
+void sg_server_session_up(struct sg_server_session *session, uint8_t *plaintext, size_t len,
+                          struct sg_plaintext_memo *before, uint64_t now_ms);
+
+/* The same with a DATAGRAM message, flushed. */
+void sg_server_session_up_by_stream(struct sg_server_session *session, const struct sg_msg *msg, uint64_t now_ms);
+
+/* A datagram whose target has an address now (from names.c). True if it goes there. */
+bool sg_server_session_forward(struct sg_server_session *session, uint32_t number, const struct sg_target *name,
+                               const struct sg_endpoint *target, uint8_t *data, size_t len, uint64_t now_ms);
+
+/* Ends an association and frees it: its sockets, its number and its part of what the user may have. */
+void sg_server_assoc_close(struct sg_server_assoc *assoc);
 
 /* --- renewal.c --- */
 

@@ -78,12 +78,19 @@ static uint8_t byte_of(unsigned i, size_t j)
     return (uint8_t)(i * 31 + j * 7 + (j >> 8));
 }
 
+static void add_from(struct world *w, int fd, const struct sg_endpoint *peer, uint8_t *bytes, size_t len)
+{
+    const struct sg_udp_to to = {.fd = fd, .peer = *peer, .ledger = &w->ledger};
+    sg_udp_tx_to(&w->tx, &to);
+    sg_udp_tx_add(&w->tx, bytes, len, len);
+}
+
 static void add(struct world *w, unsigned target, unsigned number, size_t len)
 {
     uint8_t *room = sg_udp_tx_room(&w->tx, len + 1);
     for (size_t j = 0; j < len; j++)
         room[j] = byte_of(number, j);
-    sg_udp_tx_add(&w->tx, w->from, &w->at[target], NULL, room, len, &w->ledger, len);
+    add_from(w, w->from, &w->at[target], room, len);
 }
 
 struct item {
@@ -103,8 +110,8 @@ static void expect_packet(const struct world *w, const struct sg_udp_packet *p, 
                           size_t len)
 {
     assert_int_equal(p->len, len);
-    assert_int_equal(p->peer.port, sg_socket_local(w->from).port);
-    assert_true(sg_ip_equal(&p->local, &w->at[target].ip));
+    assert_int_equal(p->from->peer.port, sg_socket_local(w->from).port);
+    assert_true(sg_ip_equal(&p->from->local, &w->at[target].ip));
     for (size_t j = 0; j < p->len; j++)
         if (p->bytes[j] != byte_of(number, j))
             fail_msg("datagram %u differs at %zu", number, j);
@@ -227,8 +234,8 @@ static void test_udp_failures_are_counted_each(void **state)
     open_world(w, 4, 0);
     struct sg_endpoint broadcast = {.ip = {.family = 4, .bytes = {255, 255, 255, 255}}, .port = 9};
     for (unsigned i = 0; i < 10; i++) {
-        sg_udp_tx_add(&w->tx, w->from, &broadcast, NULL, bytes, 100, &w->ledger, 100);
-        sg_udp_tx_add(&w->tx, w->from, &w->at[0], NULL, bytes, 65508, &w->ledger, 65508);
+        add_from(w, w->from, &broadcast, bytes, 100);
+        add_from(w, w->from, &w->at[0], bytes, 65508);
         assert_int_equal(w->ledger.queued, 2 * i + 2);
     }
     struct item good = {.target = 1, .len = 10};
@@ -261,7 +268,7 @@ static void test_udp_errors_eat_nothing(void **state)
         struct sg_udp_error error;
         unsigned errors = 0, got = 0;
         for (unsigned i = 0; i < 200; i++) {
-            sg_udp_tx_add(&w->tx, w->from, i % 2 ? &w->at[0] : &closed, NULL, bytes, i % 5 ? 200 : 100, &w->ledger, 1);
+            add_from(w, w->from, i % 2 ? &w->at[0] : &closed, bytes, i % 5 ? 200 : 100);
             if (i % 20 == 19)
                 sg_udp_tx_flush(&w->tx);
         }
@@ -342,14 +349,84 @@ static void test_udp_source_address(void **state)
     open_world(w, 4, SG_UDP_GRO);
     int fd = sg_udp_open(&any, 0);
     assert_true(fd >= 0);
-    for (unsigned i = 0; i < 4; i++)
-        sg_udp_tx_add(&w->tx, fd, &w->at[0], i < 2 ? &source : NULL, bytes, sizeof bytes, &w->ledger, sizeof bytes);
+    for (unsigned i = 0; i < 4; i++) {
+        const struct sg_udp_to to = {.fd = fd, .peer = w->at[0], .local = i < 2 ? source : (struct sg_ip){0}};
+        sg_udp_tx_to(&w->tx, &to);
+        sg_udp_tx_add(&w->tx, bytes, sizeof bytes, sizeof bytes);
+    }
     sg_udp_tx_flush(&w->tx);
     assert_true(sg_udp_recv(&w->rx, w->to[0]) > 0);
     assert_int_equal(sg_udp_next(&w->rx), 4);
     for (unsigned i = 0; i < 4; i++)
-        assert_int_equal(w->rx.packets[i].peer.ip.bytes[3], i < 2 ? 9 : 1);
+        assert_int_equal(w->rx.packets[i].from->peer.ip.bytes[3], i < 2 ? 9 : 1);
     close(fd);
+    close_world(w);
+}
+
+/* Which of several sockets a datagram came from, by its port; the first one's number is 0. */
+static unsigned sender_of(const struct sg_udp_packet *p, const uint16_t *ports, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (p->from->peer.port == ports[i])
+            return i;
+    fail_msg("from port %u", p->from->peer.port);
+    return count;
+}
+
+/* Sockets in one batch do not mix, also those whose numbers meet in one bucket: each one's datagrams arrive in order. */
+static void test_udp_several_sockets(void **state)
+{
+    enum { SOCKETS = 5, EACH = 20 };
+    struct world *w = *state;
+    int fds[SOCKETS];
+    uint16_t ports[SOCKETS];
+    unsigned next[SOCKETS] = {0}, got = 0;
+    open_world(w, 4, SG_UDP_GRO);
+    for (unsigned i = 0; i < SOCKETS; i++) {
+        int fd = open_loopback(4, 0);
+        fds[i] = i % 2 ? fd : dup2(fd, 200 + (int)i * SG_UDP_BUCKETS);
+        ports[i] = sg_socket_local(fds[i]).port;
+        if (fds[i] != fd)
+            close(fd);
+    }
+    for (unsigned i = 0; i < SOCKETS * EACH; i++) {
+        uint8_t *room = sg_udp_tx_room(&w->tx, 2);
+        room[0] = (uint8_t)(i / SOCKETS);
+        add_from(w, fds[i % SOCKETS], &w->at[0], room, 1 + i / SOCKETS % 2);
+    }
+    sg_udp_tx_flush(&w->tx);
+    while (sg_udp_recv(&w->rx, w->to[0]) > 0)
+        for (unsigned count; (count = sg_udp_next(&w->rx)) > 0; got += count)
+            for (unsigned i = 0; i < count; i++)
+                assert_int_equal(w->rx.packets[i].bytes[0], next[sender_of(&w->rx.packets[i], ports, SOCKETS)]++);
+    assert_int_equal(got, SOCKETS * EACH);
+    assert_int_equal(w->ledger.forwarded, SOCKETS * EACH);
+    assert_int_equal(w->ledger.queued, 0);
+    for (unsigned i = 0; i < SOCKETS; i++)
+        close(fds[i]);
+    close_world(w);
+}
+
+/* Datagrams for a counted and an uncounted owner go the same way, in order, and count for whom they belong to. */
+static void test_udp_ledgers_are_kept_apart(void **state)
+{
+    struct world *w = *state;
+    static const struct item items[6] = {{0, 40}, {0, 40}, {0, 40}, {0, 40}, {0, 40}, {0, 40}};
+    open_world(w, 4, SG_UDP_GRO);
+    for (unsigned i = 0; i < 6; i++) {
+        struct sg_udp_to to = {.fd = w->from, .peer = w->at[0], .ledger = i % 3 ? &w->ledger : NULL};
+        uint8_t *room = sg_udp_tx_room(&w->tx, 40);
+        for (size_t j = 0; j < 40; j++)
+            room[j] = byte_of(i, j);
+        sg_udp_tx_to(&w->tx, &to);
+        sg_udp_tx_add(&w->tx, room, 40, 10);
+    }
+    assert_int_equal(w->ledger.queued, 4);
+    sg_udp_tx_flush(&w->tx);
+    (void)expect_items(w, 0, items, 6);
+    assert_int_equal(w->ledger.forwarded, 4);
+    assert_int_equal(w->ledger.forwarded_bytes, 40);
+    assert_int_equal(w->ledger.queued, 0);
     close_world(w);
 }
 
@@ -378,6 +455,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_udp_errors_that_keep_coming_eat_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_udp_more_than_may_wait, setup, teardown),
         cmocka_unit_test_setup_teardown(test_udp_source_address, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_udp_several_sockets, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_udp_ledgers_are_kept_apart, setup, teardown),
         cmocka_unit_test_setup_teardown(test_udp_nothing_waits, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
