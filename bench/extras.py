@@ -110,9 +110,9 @@ class ManyClients(runners.Sealgram):
     settings = 'workers: {}\nplain_udp:\n  from: []\n'
     limits = {'sessions_per_user': 1000}
 
-    def __init__(self, bench, workers, gso):
+    def __init__(self, bench, workers, target_gso):
         super().__init__(bench)
-        self.settings, self.gso = self.settings.format(workers), gso
+        self.settings, self.target_gso = self.settings.format(workers), target_gso
 
     def start(self):
         self.start_server()
@@ -120,7 +120,7 @@ class ManyClients(runners.Sealgram):
         for number in range(SESSIONS):
             host = f'127.2.0.{number + 1}'
             self.launch([self.program(), 'client', '--socks', f'{host}:{self.port}', '--forward',
-                         f'udp:{host}:{self.forward}={self.bench.echo[self.gso]}', f'@{self.invite}'], 'client',
+                         f'udp:{host}:{self.forward}={self.bench.echo[self.target_gso]}', f'@{self.invite}'], 'client',
                         ready=True)
 
     def received(self):
@@ -131,9 +131,13 @@ class ManyClients(runners.Sealgram):
         return [worker['datagrams_received'] for worker in json.loads(done.stdout)['workers']]
 
 
-def run_workers(bench, arguments, count, gso):
+# Who has GSO: application and target, the application alone, neither. A server sees only whether the target has.
+WORKER_KINDS = {'gso': (True, True), 'single': (True, False), 'plain': (False, False)}
+
+
+def run_workers(bench, arguments, count, gso, target_gso):
     """The server's CPU time for each datagram, and each worker's share of the datagrams."""
-    runner = ManyClients(bench, count, gso)
+    runner = ManyClients(bench, count, target_gso)
     try:
         runner.start()
         with Load(bench, ['forward', '--peer', f'127.2.0.1:{runner.forward}', '--spread', '--associations', SESSIONS,
@@ -149,22 +153,23 @@ def run_workers(bench, arguments, count, gso):
     return used / result['echoed'], [part / sum(received) for part in received]
 
 
-def compare_workers(bench, arguments, gso):
+def compare_workers(bench, arguments, kind):
     rounds = []
     for _ in range(arguments.rounds):
-        one, _ = run_workers(bench, arguments, 1, gso)
-        two, shares = run_workers(bench, arguments, 2, gso)
+        one, _ = run_workers(bench, arguments, 1, *kind)
+        two, shares = run_workers(bench, arguments, 2, *kind)
         rounds.append({'one_cpu_ns': one, 'two_cpu_ns': two, 'shares': shares})
     return rounds
 
 
 def workers(bench, arguments):
-    """One worker against two, in turn, with a hundred sessions: with GSO the server is what is busy; without it load
-    and clients are, and workers that share the work sleep, and are woken, more often."""
-    kinds = {'gso': compare_workers(bench, arguments, True), 'plain': compare_workers(bench, arguments, False)}
-    ratios = {kind: [it['two_cpu_ns'] / it['one_cpu_ns'] for it in rounds] for kind, rounds in kinds.items()}
-    return {'rounds': kinds, 'cpu_ratio': statistics.median(ratios['gso']),
-            'cpu_ratio_plain': statistics.median(ratios['plain']),
+    """One worker against two, in turn, with a hundred sessions. Where the application has GSO the server is what is
+    busy; without it load and clients are, and workers that share the work sleep, and are woken, more often."""
+    kinds = {name: compare_workers(bench, arguments, kind) for name, kind in WORKER_KINDS.items()}
+    ratios = {name: statistics.median(it['two_cpu_ns'] / it['one_cpu_ns'] for it in rounds)
+              for name, rounds in kinds.items()}
+    return {'rounds': kinds, 'cpu_ratio': ratios['gso'], 'cpu_ratio_single': ratios['single'],
+            'cpu_ratio_plain': ratios['plain'],
             'smallest_share': min(min(it['shares']) for rounds in kinds.values() for it in rounds)}
 
 

@@ -122,7 +122,8 @@ def extra_lines(extra):
 
 def worker_line(it):
     return (f"two workers, a hundred sessions: server CPU per datagram {it['cpu_ratio']:.2f} of one worker's with GSO, "
-            f"{it['cpu_ratio_plain']:.2f} without; the smaller share of the datagrams {it['smallest_share']:.2f}")
+            f"{it['cpu_ratio_single']:.2f} if the target has none, {it['cpu_ratio_plain']:.2f} if neither has; "
+            f"the smaller share of the datagrams {it['smallest_share']:.2f}")
 
 
 def tables(result):
