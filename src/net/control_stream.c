@@ -51,32 +51,34 @@ void sg_control_stream_queue(struct sg_squeue *queue, struct sg_ledger *ledger, 
     ledger->drops[SG_REASON_STREAM_FULL] += dropped;
 }
 
-/* Apart from sg_control_stream_pump, which is called for each batch: the compiler clears the array at every call
- * (-ftrivial-auto-var-init), and most have nothing that waits. */
-static void pump_waiting(struct bufferevent *bev, struct sg_squeue *queue, struct sg_ledger *ledger)
+/* The oldest datagram that waits, into the stream. False: memory is short, and it waits on. */
+static bool pump_one(struct evbuffer *output, struct sg_squeue *queue, struct sg_ledger *ledger)
 {
-    uint8_t bytes[SG_CONTROL_HEADER_BYTES + SG_CONTROL_BODY_MAX];
-    size_t len = 0;
-    while (evbuffer_get_length(bufferevent_get_output(bev)) < SG_STREAM_LOW_BYTES && (len = sg_squeue_peek(queue)) > 0) {
-        sg_control_header(bytes, SG_MSG_DATAGRAM, len);
-        sg_squeue_pop(queue, bytes + SG_CONTROL_HEADER_BYTES);
-        bufferevent_write(bev, bytes, SG_CONTROL_HEADER_BYTES + len);
-        ledger->queued--;
-        ledger->forwarded++;
-        ledger->streamed++;
-        ledger->forwarded_bytes += len;
-    }
+    struct evbuffer_iovec room;
+    size_t len = sg_squeue_peek(queue);
+    if (evbuffer_reserve_space(output, (ev_ssize_t)(SG_CONTROL_HEADER_BYTES + len), &room, 1) != 1)
+        return false;
+    sg_control_header(room.iov_base, SG_MSG_DATAGRAM, len);
+    sg_squeue_pop(queue, (uint8_t *)room.iov_base + SG_CONTROL_HEADER_BYTES);
+    room.iov_len = SG_CONTROL_HEADER_BYTES + len;
+    evbuffer_commit_space(output, &room, 1);
+    ledger->queued--;
+    ledger->forwarded++;
+    ledger->streamed++;
+    ledger->forwarded_bytes += len;
+    return true;
 }
 
 void sg_control_stream_pump(struct bufferevent *bev, struct sg_squeue *queue, struct sg_ledger *ledger, uint64_t now_ms)
 {
-    if (queue->count == 0)
-        return;
     size_t late = sg_squeue_expire(queue, now_ms);
     ledger->queued -= late;
     ledger->drops[SG_REASON_STREAM_FULL] += late;
-    if (bev)
-        pump_waiting(bev, queue, ledger);
+    if (!bev || queue->count == 0)
+        return;
+    struct evbuffer *output = bufferevent_get_output(bev);
+    while (queue->count > 0 && evbuffer_get_length(output) < SG_STREAM_LOW_BYTES && pump_one(output, queue, ledger))
+        continue;
 }
 
 void sg_control_stream_discard(struct sg_squeue *queue, struct sg_ledger *ledger)
