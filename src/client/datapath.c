@@ -255,6 +255,7 @@ static void on_udp_readable(evutil_socket_t fd, short what, void *ctx)
     (void)sg_udp_recv(&uplink->rx, fd); /* an error is an ICMP message: the probes find out what it means */
     while ((got = sg_udp_next(&uplink->rx)) > 0)
         work_on_batch(uplink, got, now_ms);
+    sg_ledger_lost(&uplink->down, sg_udp_lost(&uplink->rx, &uplink->udp_lost));
     sg_uplink_arm(uplink, now_ms);
 }
 
@@ -279,6 +280,7 @@ bool sg_uplink_open_udp(struct sg_uplink *uplink)
         return false;
     }
     any.ip.family = server.ip.family;
+    uplink->udp_lost = 0;
     uplink->udp_fd = sg_udp_open(&any, SG_UDP_DONTFRAG | SG_UDP_BIG | SG_UDP_GRO);
     socklen_t len = sg_sockaddr_from(&server, &ss);
     if (uplink->udp_fd >= 0 && connect(uplink->udp_fd, (struct sockaddr *)&ss, len) == 0) {

@@ -154,6 +154,7 @@ static void on_socks_readable(evutil_socket_t fd, short what, void *ctx)
         }
         sg_uplink_send(uplink, &out, now_ms);
     }
+    sg_ledger_lost(&uplink->up, sg_udp_lost(&uplink->rx, &flow->lost));
 }
 
 static struct sg_flow **source_bucket(struct sg_forward *forward, const struct sg_endpoint *source)
@@ -249,6 +250,7 @@ static void on_forward_readable(evutil_socket_t fd, short what, void *ctx)
         }
         sg_uplink_send(uplink, &out, now_ms);
     }
+    sg_ledger_lost(&uplink->up, sg_udp_lost(&uplink->rx, &forward->lost));
 }
 
 /* --- down: to the application --- */

@@ -57,6 +57,7 @@ struct sg_flow {
     struct sg_forward *forward;
     struct sg_flow *next, **link; /* in the uplink's list (ASSOCIATE) or the forward's bucket */
     int fd;                       /* own socket (ASSOCIATE), else -1 */
+    uint32_t lost;                /* of its datagrams, by the kernel */
     struct event readable;
 };
 
@@ -64,6 +65,7 @@ struct sg_forward {
     struct sg_forward *next;
     struct sg_uplink *uplink;
     int fd;
+    uint32_t lost; /* by the kernel */
     struct event readable;
     uint8_t target[SG_ADDR_MAX_BYTES]; /* encoded */
     size_t target_len;
@@ -110,6 +112,7 @@ struct sg_uplink {
     uint32_t next_number;
     struct sg_squeue waiting;
     int udp_fd;
+    uint32_t udp_lost; /* by the kernel */
     struct event udp_readable;
     uint64_t up_since_ms, channel_since_ms;
     uint64_t alive_ms; /* next ALIVE */

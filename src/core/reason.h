@@ -85,6 +85,13 @@ struct sg_ledger {
     uint64_t drops[SG_REASON_COUNT];
 };
 
+/* Datagrams that the kernel dropped: they never reached us, so they stand beside the sum, received included. */
+static inline void sg_ledger_lost(struct sg_ledger *ledger, uint32_t count)
+{
+    ledger->received += count;
+    ledger->drops[SG_REASON_KERNEL] += count;
+}
+
 static inline void sg_ledger_drop(struct sg_ledger *ledger, enum sg_reason reason)
 {
     ledger->drops[reason]++;

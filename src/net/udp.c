@@ -23,10 +23,9 @@ static int set_options(int fd, uint8_t family, unsigned flags)
 {
     int rc = 0;
     bool v6 = family == 6;
-    if (flags & SG_UDP_PKTINFO) {
+    rc |= set_option(fd, SOL_SOCKET, SO_RXQ_OVFL, 1); /* costs nothing while nothing is lost */
+    if (flags & SG_UDP_PKTINFO)
         rc |= v6 ? set_option(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1) : set_option(fd, IPPROTO_IP, IP_PKTINFO, 1);
-        rc |= set_option(fd, SOL_SOCKET, SO_RXQ_OVFL, 1);
-    }
     if (flags & SG_UDP_RECVERR)
         rc |= v6 ? set_option(fd, IPPROTO_IPV6, IPV6_RECVERR, 1) : set_option(fd, IPPROTO_IP, IP_RECVERR, 1);
     if (flags & SG_UDP_DONTFRAG)

@@ -74,6 +74,13 @@ int sg_udp_recv(struct sg_udp_rx *rx, int fd);
 /* The next datagrams of the last call, in rx->packets: how many, at most SG_UDP_BATCH. 0: there are no more. */
 unsigned sg_udp_next(struct sg_udp_rx *rx);
 
+/*
+ * How many the kernel dropped for want of room since the socket was last asked about, as far as the last call's datagrams
+ * tell (one that came after the loss does): call it when sg_udp_next has given them all. A super-packet counts once.
+ * seen: the socket's own, 0 at first.
+ */
+uint32_t sg_udp_lost(const struct sg_udp_rx *rx, uint32_t *seen);
+
 /* Where datagrams go. */
 struct sg_udp_to {
     int fd;

@@ -115,6 +115,15 @@ static unsigned cut_message(struct sg_udp_rx *rx, struct sg_udp_packet *out, uns
     return count;
 }
 
+uint32_t sg_udp_lost(const struct sg_udp_rx *rx, uint32_t *seen)
+{
+    if (!rx->has_overflow)
+        return 0;
+    uint32_t lost = rx->overflow - *seen;
+    *seen = rx->overflow;
+    return lost;
+}
+
 unsigned sg_udp_next(struct sg_udp_rx *rx)
 {
     unsigned count = 0;

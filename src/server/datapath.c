@@ -135,18 +135,6 @@ static void add_record(struct sg_port *port, struct run *run, struct sg_udp_pack
     run->records[run->count++] = (struct sg_record){.bytes = packet->bytes, .len = packet->len};
 }
 
-static void count_overflow(struct sg_port *port)
-{
-    const struct sg_udp_rx *rx = &port->datapath->rx;
-    if (!rx->has_overflow)
-        return;
-    /* the kernel's count: these never reached us, so they stand beside the ledger's sum, received included */
-    uint32_t lost = rx->overflow - port->overflow;
-    port->overflow = rx->overflow;
-    port->datapath->up.received += lost;
-    port->datapath->up.drops[SG_REASON_KERNEL] += lost;
-}
-
 static void work_on_batch(struct sg_port *port, unsigned count, uint64_t now_ms)
 {
     struct sg_datapath *datapath = port->datapath;
@@ -180,11 +168,11 @@ static void on_port_readable(evutil_socket_t fd, short what, void *ctx)
     unsigned count = 0, brought = 0;
     (void)what;
     (void)sg_udp_recv(&datapath->rx, fd); /* an error was an ICMP message about a client */
-    count_overflow(port);
     while ((count = sg_udp_next(&datapath->rx)) > 0) {
         brought += count;
         work_on_batch(port, count, now_ms);
     }
+    sg_ledger_lost(&datapath->up, sg_udp_lost(&datapath->rx, &port->lost));
     if (brought > 0)
         sg_histogram_add(&datapath->up_batches, brought);
 }

@@ -29,7 +29,7 @@ struct sg_port {
     int fd;
     uint16_t index;
     struct sg_endpoint bound;
-    uint32_t overflow;
+    uint32_t lost; /* by the kernel */
     struct event readable;
 };
 

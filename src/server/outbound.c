@@ -135,6 +135,8 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
         outbound->owner->on_packets(outbound, datapath->rx.packets, count);
         brought += count;
     }
+    struct sg_outbound_leg *leg = &outbound->legs[fd == outbound->legs[1].fd];
+    sg_ledger_lost(&datapath->down, sg_udp_lost(&datapath->rx, &leg->lost));
     if (brought > 0)
         sg_histogram_add(&datapath->down_batches, brought);
 }

@@ -27,6 +27,7 @@ struct sg_outbound_owner {
 struct sg_outbound_leg {
     int fd; /* -1: not in use */
     uint16_t port;
+    uint32_t lost; /* by the kernel */
     struct event readable;
 };
 

@@ -332,6 +332,7 @@ static void on_own_port(evutil_socket_t fd, short what, void *ctx)
     (void)sg_udp_recv(&datapath->rx, fd);
     while ((count = sg_udp_next(&datapath->rx)) > 0)
         work_on_batch(plain, count, now_ms);
+    sg_ledger_lost(&datapath->up, sg_udp_lost(&datapath->rx, &plain->own_port.lost));
 }
 
 static void on_tcp_end(struct bufferevent *bev, short what, void *ctx)
