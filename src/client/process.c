@@ -254,11 +254,21 @@ static bool confine(struct sg_process *process, sandbox_fn *step)
         return true;
     sg_sandbox_add_system(&sandbox);
     sg_sandbox_add_dir_of(&sandbox, SG_SANDBOX_REMOVE, process->options->status_socket);
-    bool good = (step != sg_sandbox_confine || sg_sandbox_drop(NULL, error)) && step(&sandbox, error);
+    bool good = step(&sandbox, error);
     sg_sandbox_dispose(&sandbox);
     if (!good)
         sg_log(SG_LOG_ERROR, "%s", error);
     return good;
+}
+
+/* With or without a sandbox: no debugger needs what root may do. */
+static bool drop_privileges(void)
+{
+    char error[SG_SANDBOX_ERROR_MAX];
+    if (sg_sandbox_drop(NULL, error))
+        return true;
+    sg_log(SG_LOG_ERROR, "%s", error);
+    return false;
 }
 
 static bool start_watchdog(struct sg_process *process)
@@ -276,8 +286,9 @@ static bool start(struct sg_process *process)
         sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "cannot set up the event loops");
         return false;
     }
-    return open_clients(process) && open_control(process) && confine(process, sg_sandbox_confine) &&
-           start_watchdog(process) && start_threads(process) && confine(process, sg_sandbox_filter);
+    return open_clients(process) && open_control(process) && drop_privileges() &&
+           confine(process, sg_sandbox_confine) && start_watchdog(process) && start_threads(process) &&
+           confine(process, sg_sandbox_filter);
 }
 
 /* --- end --- */

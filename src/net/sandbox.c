@@ -15,21 +15,21 @@
 
 /* --- directories --- */
 
-/* Takes over dir. What does not fit, or could not be allocated, stays closed. */
-static void add(struct sg_sandbox *sandbox, enum sg_sandbox_use use, char *dir)
+/* Takes over path. What does not fit, or could not be allocated, stays closed. */
+static void add(struct sg_sandbox *sandbox, enum sg_sandbox_use use, char *path)
 {
-    if (!dir || sandbox->count == SG_SANDBOX_PATHS_MAX) {
-        free(dir);
+    if (!path || sandbox->count == SG_SANDBOX_PATHS_MAX) {
+        free(path);
         return;
     }
-    sandbox->paths[sandbox->count].dir = dir;
+    sandbox->paths[sandbox->count].path = path;
     sandbox->paths[sandbox->count++].use = use;
 }
 
-void sg_sandbox_add_dir(struct sg_sandbox *sandbox, enum sg_sandbox_use use, const char *dir)
+void sg_sandbox_add(struct sg_sandbox *sandbox, enum sg_sandbox_use use, const char *path)
 {
-    if (dir)
-        add(sandbox, use, strdup(dir));
+    if (path)
+        add(sandbox, use, strdup(path));
 }
 
 void sg_sandbox_add_dir_of(struct sg_sandbox *sandbox, enum sg_sandbox_use use, const char *file)
@@ -40,22 +40,41 @@ void sg_sandbox_add_dir_of(struct sg_sandbox *sandbox, enum sg_sandbox_use use, 
     free(copy);
 }
 
+/*
+ * All of /etc, where files may be replaced, since permissions keep an ordinary user from its secrets. They do not keep
+ * root from them, without capabilities either (/etc/shadow): for root it is the files that libraries read, as they
+ * are.
+ */
+static void add_etc(struct sg_sandbox *sandbox)
+{
+    static const char *const files[] = {"/etc/hosts",    "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/host.conf",
+                                        "/etc/gai.conf", "/etc/services",    "/etc/localtime"};
+    if (geteuid() != 0) {
+        sg_sandbox_add(sandbox, SG_SANDBOX_READ, "/etc");
+        return;
+    }
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        sg_sandbox_add(sandbox, SG_SANDBOX_READ_FILE, files[i]);
+    sg_sandbox_add(sandbox, SG_SANDBOX_READ, "/etc/ssl/certs");
+}
+
 void sg_sandbox_add_system(struct sg_sandbox *sandbox)
 {
     /* links lead out of /etc: a resolver's own resolv.conf, certificates of packages */
     char *resolver = realpath("/etc/resolv.conf", NULL);
-    sg_sandbox_add_dir(sandbox, SG_SANDBOX_READ, "/etc");
-    sg_sandbox_add_dir_of(sandbox, SG_SANDBOX_READ, resolver);
-    sg_sandbox_add_dir(sandbox, SG_SANDBOX_READ, "/usr/share/ca-certificates");
-    sg_sandbox_add_dir(sandbox, SG_SANDBOX_READ, "/usr/local/share/ca-certificates");
-    sg_sandbox_add_dir(sandbox, SG_SANDBOX_READ, X509_get_default_cert_dir());
+    add_etc(sandbox);
+    if (resolver && strncmp(resolver, "/etc/", strlen("/etc/")) != 0)
+        sg_sandbox_add_dir_of(sandbox, SG_SANDBOX_READ, resolver);
+    sg_sandbox_add(sandbox, SG_SANDBOX_READ, "/usr/share/ca-certificates");
+    sg_sandbox_add(sandbox, SG_SANDBOX_READ, "/usr/local/share/ca-certificates");
+    sg_sandbox_add(sandbox, SG_SANDBOX_READ, X509_get_default_cert_dir());
     free(resolver);
 }
 
 void sg_sandbox_dispose(struct sg_sandbox *sandbox)
 {
     for (unsigned i = 0; i < sandbox->count; i++)
-        free(sandbox->paths[i].dir);
+        free(sandbox->paths[i].path);
     sandbox->count = 0;
 }
 
@@ -81,10 +100,25 @@ static bool become(const char *user, char error[static SG_SANDBOX_ERROR_MAX])
     return false;
 }
 
-/* Only who may set capabilities can empty the bounding set; for others it is worth nothing. */
+static bool has_capability(capng_type_t set)
+{
+    for (unsigned i = 0; i <= CAP_LAST_CAP; i++)
+        if (capng_have_capability(set, i) == 1)
+            return true;
+    return false;
+}
+
+/*
+ * Only who may set capabilities can empty the bounding set; for others it is worth nothing. Where there are none nothing
+ * is asked of the kernel: a service manager that took them away may also have forbidden the call (@privileged).
+ */
 static bool drop_capabilities(void)
 {
-    capng_get_caps_process();
+    if (capng_get_caps_process() != 0)
+        return false;
+    if (!has_capability(CAPNG_EFFECTIVE) && !has_capability(CAPNG_PERMITTED) && !has_capability(CAPNG_INHERITABLE) &&
+        !has_capability(CAPNG_AMBIENT))
+        return true;
     bool bounds = capng_have_capability(CAPNG_EFFECTIVE, CAP_SETPCAP) == 1;
     capng_clear(CAPNG_SELECT_ALL);
     return (!bounds || capng_apply(CAPNG_SELECT_BOUNDS) == 0) && capng_apply(CAPNG_SELECT_AMBIENT) == 0 &&

@@ -10,24 +10,25 @@
 
 enum { SG_SANDBOX_PATHS_MAX = 24, SG_SANDBOX_ERROR_MAX = 256 };
 
-/* What is done with what lies below a directory. */
+/* What is done with a path: a directory and what lies below it, but where said otherwise. */
 enum sg_sandbox_use {
     SG_SANDBOX_READ,
-    SG_SANDBOX_REMOVE,  /* sockets are taken away */
-    SG_SANDBOX_REPLACE, /* files are read, written, made and replaced */
+    SG_SANDBOX_READ_FILE, /* one file, as it is now: another that takes its name stays closed */
+    SG_SANDBOX_REMOVE,    /* sockets are taken away */
+    SG_SANDBOX_REPLACE,   /* files are read, written, made and replaced */
 };
 
-/* The directories that stay open to the process. All 0: none. */
+/* What stays open to the process. All 0: nothing. */
 struct sg_sandbox {
     struct {
-        char *dir;
+        char *path;
         enum sg_sandbox_use use;
     } paths[SG_SANDBOX_PATHS_MAX];
     unsigned count;
 };
 
-/* A directory; the directory of a file, which may be replaced by another of its name. NULL is nothing. */
-void sg_sandbox_add_dir(struct sg_sandbox *sandbox, enum sg_sandbox_use use, const char *dir);
+/* A path; the directory of a file, which may be replaced by another of its name. NULL is nothing. */
+void sg_sandbox_add(struct sg_sandbox *sandbox, enum sg_sandbox_use use, const char *path);
 void sg_sandbox_add_dir_of(struct sg_sandbox *sandbox, enum sg_sandbox_use use, const char *file);
 /* What libraries read while names are resolved and certificates checked. */
 void sg_sandbox_add_system(struct sg_sandbox *sandbox);

@@ -110,6 +110,8 @@ bool sg_sandbox_filter(const struct sg_sandbox *sandbox, char error[static SG_SA
     int rc = filter ? 0 : -ENOMEM;
     if (rc == 0)
         rc = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
+    if (rc == 0) /* calls of other architectures, x32's too: the default would end the one thread */
+        rc = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
     if (rc == 0)
         rc = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2); /* a search by halves: the list is long */
     if (rc == 0)

@@ -47,6 +47,8 @@ static uint64_t rights_of(enum sg_sandbox_use use)
     switch (use) {
     case SG_SANDBOX_READ:
         return LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
+    case SG_SANDBOX_READ_FILE:
+        return LANDLOCK_ACCESS_FS_READ_FILE;
     case SG_SANDBOX_REMOVE:
         return LANDLOCK_ACCESS_FS_REMOVE_FILE;
     case SG_SANDBOX_REPLACE:
@@ -57,14 +59,14 @@ static uint64_t rights_of(enum sg_sandbox_use use)
 }
 
 /* What is not there, or may not be entered, stays closed. */
-static void open_dir(int ruleset, const char *dir, uint64_t rights)
+static void open_path(int ruleset, const char *path, int flags, uint64_t rights)
 {
     struct landlock_path_beneath_attr beneath = {.allowed_access = rights};
-    beneath.parent_fd = open(dir, O_PATH | O_CLOEXEC | O_DIRECTORY);
+    beneath.parent_fd = open(path, O_PATH | O_CLOEXEC | flags);
     if (beneath.parent_fd < 0)
         return;
     if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &beneath, 0) != 0)
-        sg_log(SG_LOG_WARN, "sandbox: %s stays closed: %s", dir, strerror(errno));
+        sg_log(SG_LOG_WARN, "sandbox: %s stays closed: %s", path, strerror(errno));
     close(beneath.parent_fd);
 }
 
@@ -84,8 +86,11 @@ static bool restrict_files(const struct sg_sandbox *sandbox)
     int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, size, 0);
     if (ruleset < 0)
         return false;
-    for (unsigned i = 0; i < sandbox->count; i++)
-        open_dir(ruleset, sandbox->paths[i].dir, rights_of(sandbox->paths[i].use) & attr.handled_access_fs);
+    for (unsigned i = 0; i < sandbox->count; i++) {
+        enum sg_sandbox_use use = sandbox->paths[i].use;
+        int flags = use == SG_SANDBOX_READ_FILE ? 0 : O_DIRECTORY;
+        open_path(ruleset, sandbox->paths[i].path, flags, rights_of(use) & attr.handled_access_fs);
+    }
     bool good = syscall(SYS_landlock_restrict_self, ruleset, 0) == 0;
     close(ruleset);
     return good;

@@ -68,7 +68,7 @@ static void list_directories(const struct sg_config *config, struct sg_sandbox *
     if (config->status_socket)
         sg_sandbox_add_dir_of(out, SG_SANDBOX_REMOVE, config->status_socket);
     else
-        sg_sandbox_add_dir(out, SG_SANDBOX_REMOVE, path);
+        sg_sandbox_add(out, SG_SANDBOX_REMOVE, path);
 }
 
 typedef bool step_fn(const struct sg_sandbox *sandbox, char error[static SG_SANDBOX_ERROR_MAX]);

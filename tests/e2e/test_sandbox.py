@@ -91,8 +91,9 @@ def test_without_a_sandbox(lab, echo):
     assert f'sealgram: warning: sandbox: off in {folder}/server.yaml: system calls and files are not restricted\n' in server.err
     for program in server, client:
         assert {status['Seccomp'] for status in threads_of(program)} == {'0'}
-    for status in threads_of(server):
-        assert (status['CapEff'], status['NoNewPrivs']) == ('0' * 16, '1')
+        for status in threads_of(program):
+            assert {status[key] for key in ('CapPrm', 'CapEff', 'CapAmb')} == {'0' * 16}, 'not even for a debugger'
+            assert status['NoNewPrivs'] == '1'
     assert lab.open(SocksUdp(client.socks)).ask(b'x', echo.address)[0] == b'x'
 
 

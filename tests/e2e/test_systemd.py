@@ -1,4 +1,5 @@
 """What a service manager does, done by the test: it is told, passes sockets, watches, and has credentials; and the units."""
+import errno
 import os
 import pathlib
 import re
@@ -11,7 +12,7 @@ import time
 
 import pytest
 
-from harness import ROOT, SocksUdp, free_port, run, wait_for
+from harness import ROOT, SEALGRAM, SocksUdp, free_port, run, wait_for
 
 UNITS = ROOT / 'dist' / 'systemd'
 
@@ -217,6 +218,95 @@ def test_credentials(lab, echo):
         config.write_text(re.sub(r'^certificate: .*$', f'certificate: "credential:{name}"', text, flags=re.M))
         done = run('server', '--check', '-c', config, env={'CREDENTIALS_DIRECTORY': str(credentials)})
         assert done.stderr == f'sealgram: error: {config}:{line}: certificate: not the name of a credential\n'
+
+
+# Becomes nobody, lets itself make only the system calls that are named (the others fail with an error), and becomes the
+# program: what systemd does by User= and SystemCallFilter=.
+FILTER = '''
+import ctypes, os, sys
+lib, error, names = ctypes.CDLL('libseccomp.so.2'), int(sys.argv[1]), sys.argv[2].split(',')
+lib.seccomp_init.restype = ctypes.c_void_p
+filter = ctypes.c_void_p(lib.seccomp_init(ctypes.c_uint32(0x00050000 | error)))
+for name in names:
+    number = lib.seccomp_syscall_resolve_name(name.encode())
+    if number >= 0:
+        assert lib.seccomp_rule_add(filter, ctypes.c_uint32(0x7fff0000), number, 0) == 0, name
+assert lib.seccomp_load(filter) == 0
+os.execv(sys.argv[3], sys.argv[3:])
+'''
+NOBODY = 65534
+
+
+def calls_of(analyze, word):
+    """The system calls of a set of systemd's, or of one name."""
+    if not word.startswith('@'):
+        return {word}
+    done = subprocess.run([analyze, 'syscall-filter', word], capture_output=True, text=True, check=True)
+    words = [line.strip() for line in done.stdout.splitlines()[1:]]
+    return set().union(*(calls_of(analyze, inner) for inner in words if inner and not inner.startswith('#')))
+
+
+def allowed_by(analyze, text):
+    """The system calls that a unit allows: the first line is a list of those, the next ones take away (~) or add."""
+    allowed = set()
+    for line in re.findall(r'^SystemCallFilter=(.*)$', text, re.M):
+        words = line.removeprefix('~').split()
+        calls = set().union(*(calls_of(analyze, word) for word in words))
+        allowed = allowed - calls if line.startswith('~') else allowed | calls
+    return sorted(allowed)
+
+
+def as_unit(analyze, unit):
+    """What runs a program as systemd would run it by a unit, as far as user, capabilities and system calls go."""
+    text = (UNITS / f'{unit}.in').read_text()
+    assert 'SystemCallErrorNumber=EPERM\n' in text and 'CapabilityBoundingSet=\n' in text
+    calls = allowed_by(analyze, text)
+    assert 'capset' not in calls and 'recvmmsg' in calls, 'what else would be shown'
+    return ['setpriv', f'--reuid={NOBODY}', f'--regid={NOBODY}', '--clear-groups', '--inh-caps=-all', '--bounding-set=-all',
+            '--no-new-privs', sys.executable, '-c', FILTER, str(errno.EPERM), ','.join(calls)]
+
+
+@pytest.mark.no_sanitize
+@pytest.mark.skipif(os.geteuid() != 0, reason='only root can become another user')
+def test_programs_run_as_the_units_say(lab, echo, program):
+    analyze = program('systemd-analyze')
+    folder, port, _ = lab.init()
+    invite = lab.invite(folder, 'bob', '--uses', '1')  # for one device: both sides write a file
+    lab.folder.chmod(0o755)
+    state, run_dir, invite_path = lab.folder / 'state', folder / 'run', lab.folder / 'bob.invite'
+    state.mkdir()
+    run_dir.mkdir()
+    lab.edit_config(folder, 'status_socket: run/control.sock')
+    invite_path.write_text(invite + '\n')
+    invite_path.chmod(0o600)
+    for path in folder, *folder.iterdir(), state, invite_path:
+        os.chown(path, NOBODY, NOBODY)
+    server = lab.start('server', 'server', '-c', folder / 'server.yaml', '-v', prefix=as_unit(analyze, 'sealgram-server.service'))
+    wait_for(lambda: server.out or server.process.poll() is not None, 20, 'the server')
+    if 'Permission denied' in server.err and not server.out and str(SEALGRAM) in server.err:
+        pytest.skip('the program lies where only root can reach it')
+    server.ready()
+    client = lab.start('client', 'client', '--socks', '127.0.0.1:0', '--status-socket', run_dir / 'client.sock', f'@{invite_path}',
+                       prefix=as_unit(analyze, 'sealgram-client@.service'), env={'STATE_DIRECTORY': str(state)})
+    host, _, socks_port = client.ready()['socks'].rpartition(':')
+    assert lab.open(SocksUdp((host, int(socks_port)))).ask(b'x', echo.address)[0] == b'x'
+    assert (state / 'device.key').stat().st_uid == NOBODY
+    assert run('reload', '--socket', run_dir / 'control.sock').stdout == 'reloaded\n'
+    assert run('users', folder).stdout.count('bob') == 1 and port
+
+
+def test_units_name_what_is_there(lab):
+    """The directories and the control socket of the units are those of the programs."""
+    server, client = ((UNITS / f'{unit}.in').read_text() for unit in ('sealgram-server.service', 'sealgram-client@.service'))
+    for text in server, client:
+        for line in re.findall(r'^Exec\w*=(.*)$', text, re.M):
+            # systemd replaces $NAME only where it is a word of its own, ${NAME} anywhere
+            assert all(word == found for word in line.split() for found in re.findall(r'\$\w+', word)), line
+    assert re.search(r'^ExecReload=\S+ reload --socket /run/sealgram/server-\$\{MAINPID\}\.sock$', server, re.M)
+    assert '\nRuntimeDirectory=sealgram\n' in server and '\nStateDirectory=sealgram-%i\n' in client
+    folder, _, _ = lab.init()
+    running = lab.server(folder)
+    assert (lab.folder / 'sealgram' / f'server-{running.process.pid}.sock').is_socket(), 'as below /run'
 
 
 @pytest.mark.parametrize('unit', ['sealgram-server.service', 'sealgram-client@.service'])
