@@ -26,9 +26,14 @@ def one_line(figures):
     return ', '.join(f'{heading} {form.format(figures[key])}' for key, heading, form in columns)
 
 
+def has(figures, figure):
+    """CPU time can seem to run backwards if a process of a relay ends while others are read: that is no figure."""
+    return figure in figures and (not figure.startswith('cpu_') or figures[figure] > 0)
+
+
 def values(result, case, runner, figure):
     """The figure in each round that has it."""
-    return [figures[figure] for figures in result['cases'].get(case, {}).get(runner, []) if figure in figures]
+    return [figures[figure] for figures in result['cases'].get(case, {}).get(runner, []) if has(figures, figure)]
 
 
 def median(result, case, runner, figure):
@@ -39,7 +44,7 @@ def median(result, case, runner, figure):
 def ratios(result, case, over, under, figure):
     """over's figure divided by under's, in each round in which both have it."""
     rounds = zip(result['cases'].get(case, {}).get(over, []), result['cases'].get(case, {}).get(under, []))
-    return [a[figure] / b[figure] for a, b in rounds if a.get(figure) and b.get(figure)]
+    return [a[figure] / b[figure] for a, b in rounds if has(a, figure) and has(b, figure) and b[figure]]
 
 
 def cipher_share(result, case):
@@ -49,7 +54,7 @@ def cipher_share(result, case):
     rows = [row for row in result['extra'].get('cipher', []) if row['default'] and str(row['size']) == size]
     rounds = zip(result['cases'].get(case, {}).get(OURS, []), result['cases'].get(case, {}).get(OURS + '-null', []))
     alone = 2 * (rows[0]['seal_ns'] + rows[0]['open_ns']) if rows else None
-    return [(a['cpu_ns'] - b['cpu_ns']) / alone for a, b in rounds if alone and 'cpu_ns' in a and 'cpu_ns' in b]
+    return [(a['cpu_ns'] - b['cpu_ns']) / alone for a, b in rounds if alone and has(a, 'cpu_ns') and has(b, 'cpu_ns')]
 
 
 def spread(found):
