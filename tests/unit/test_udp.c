@@ -373,7 +373,7 @@ static unsigned sender_of(const struct sg_udp_packet *p, const uint16_t *ports, 
     return count;
 }
 
-/* Sockets in one batch do not mix, also those whose numbers meet in one bucket: each one's datagrams arrive in order. */
+/* Sockets in one batch do not mix, also those whose numbers meet in a bucket: each one's datagrams arrive in order. */
 static void test_udp_several_sockets(void **state)
 {
     enum { SOCKETS = 5, EACH = 20 };
