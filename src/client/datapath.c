@@ -41,8 +41,8 @@ static void send_by_stream(struct sg_uplink *uplink, const struct sg_outgoing *o
 void sg_uplink_send(struct sg_uplink *uplink, const struct sg_outgoing *out, uint64_t now_ms)
 {
     SG_UNCLEARED struct sg_record records[SG_UDP_BATCH];
-    SG_UNCLEARED size_t bytes[SG_UDP_BATCH];
-    SG_UNCLEARED uint8_t dscp[SG_UDP_BATCH];
+    size_t bytes[SG_UDP_BATCH] = {0};
+    uint8_t dscp[SG_UDP_BATCH] = {0};
     struct sg_udp_to to = {.fd = uplink->udp_fd, .is_connected = true, .ledger = &uplink->up};
     uint64_t copied = uplink->client->options->dscp;
     unsigned run = 0;

@@ -109,8 +109,8 @@ static bool has_capability(capng_type_t set)
 }
 
 /*
- * Only who may set capabilities can empty the bounding set; for others it is worth nothing. Where there are none nothing
- * is asked of the kernel: a service manager that took them away may also have forbidden the call (@privileged).
+ * Only who may set capabilities can empty the bounding set; for others it is worth nothing. Where there are none
+ * nothing is asked of the kernel: a service manager that took them away may also have forbidden the call (@privileged).
  */
 static bool drop_capabilities(void)
 {

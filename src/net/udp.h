@@ -75,9 +75,9 @@ int sg_udp_recv(struct sg_udp_rx *rx, int fd);
 unsigned sg_udp_next(struct sg_udp_rx *rx);
 
 /*
- * How many the kernel dropped for want of room since the socket was last asked about, as far as the last call's datagrams
- * tell (one that came after the loss does): call it when sg_udp_next has given them all. A super-packet counts once.
- * seen: the socket's own, 0 at first.
+ * How many the kernel dropped for want of room since the socket was last asked about, as far as the last call's
+ * datagrams tell (one that came after the loss does): call it when sg_udp_next has given them all. A super-packet
+ * counts once. seen: the socket's own, 0 at first.
  */
 uint32_t sg_udp_lost(const struct sg_udp_rx *rx, uint32_t *seen);
 

@@ -67,8 +67,8 @@ static void on_packets(struct sg_outbound *outbound, struct sg_udp_packet *packe
         (struct sg_server_assoc *)((char *)outbound - offsetof(struct sg_server_assoc, outbound));
     struct sg_server_session *session = assoc->session;
     SG_UNCLEARED struct sg_record records[SG_UDP_BATCH];
-    SG_UNCLEARED size_t data_len[SG_UDP_BATCH];
-    SG_UNCLEARED uint8_t dscp[SG_UDP_BATCH];
+    size_t data_len[SG_UDP_BATCH] = {0};
+    uint8_t dscp[SG_UDP_BATCH] = {0};
     struct sg_plaintext_memo header = {0};
     const struct sg_udp_from *from = NULL; /* whose header that is */
     uint64_t copied = session->datapath->worker->policy->config->dscp;
@@ -85,7 +85,7 @@ static void on_packets(struct sg_outbound *outbound, struct sg_udp_packet *packe
         uint8_t *data = room + SG_RECORD_HEADER_BYTES + SG_PLAINTEXT_HEADER_IP_MAX;
         memcpy(data, packets[i].bytes, packets[i].len);
         room = data + packets[i].len + SG_RECORD_TAG_BYTES;
-        if (packets[i].from != from) {
+        if (!from || packets[i].from != from) {
             const uint8_t *made = sg_plaintext_prepend(data, assoc->node.number, &packets[i].from->peer);
             sg_plaintext_remember(&header, made, (size_t)(data - made));
             from = packets[i].from;
