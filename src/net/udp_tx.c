@@ -182,7 +182,7 @@ static unsigned gather(const struct sg_udp_tx *tx, const struct sg_udp_group *g,
     const uint8_t *end = NULL;
     for (uint16_t i = g->first; i != NONE; i = tx->waiting[i].next) {
         const struct iovec *data = &tx->waiting[i].data;
-        if (data->iov_base == end)
+        if (pieces > 0 && data->iov_base == end)
             iov[pieces - 1].iov_len += data->iov_len;
         else
             iov[pieces++] = *data;

@@ -89,6 +89,20 @@ def test_a_burst_may_mix_good_and_bad(lab, echoes):
     assert ledger['received'] == sum_ledger(ledger)
 
 
+def test_the_last_of_a_burst_may_end_anywhere(lab, echoes):
+    """Also within the header that those before it had."""
+    _, client = lab.pair()
+    app = lab.open(SocksUdp(client.socks))
+    assert app.ask(b'warm', echoes[0].address)[0] == b'warm'
+    whole = b'\0\0\0' + socks_address(*echoes[0].address)
+    for cut in range(1, len(whole) + 3):
+        send_burst(app.udp, [whole + payload(1), whole + payload(2), (whole + payload(3))[:cut]])
+        expected = [payload(1), payload(2)] + [payload(3)[:cut - len(whole)]] * (cut >= len(whole))
+        assert sorted(data for data, _ in take_all(app.udp, len(expected))) == sorted(expected)
+    ledger = client.status()['up']
+    assert ledger['drops']['malformed'] == len(whole) - 1 and ledger['received'] == sum_ledger(ledger)
+
+
 def test_the_source_of_each_answer_is_its_own(lab):
     """Two targets answer through one socket of the server at a time, and what nobody asked for comes in between."""
     _, client = lab.pair()

@@ -42,11 +42,17 @@ def test_at_the_port_of_a_server(lab, sock):
     check(server, 'up', lambda: sock.sendto(b'late', ('127.0.0.1', port)))
 
 
-def test_from_targets(lab, echo):
+@pytest.fixture
+def used(lab, echo):
+    """Server, client, an application that had an answer through them, and where the target saw it."""
     server, client = lab.pair()
     app = lab.open(SocksUdp(client.socks))
     assert app.ask(b'x', echo.address)[0] == b'x'
-    outside = echo.sources[0]
+    return server, client, app, echo.sources[0]
+
+
+def test_from_targets(used, echo):
+    server, _, _, outside = used
     flood(echo.sock, outside, server)
     check(server, 'down', lambda: echo.sock.sendto(b'late', outside))
 
@@ -61,11 +67,8 @@ def test_from_applications(lab, echo, sock, way):
     check(client, 'up', lambda: sock.sendto(b'late', relay))
 
 
-def test_from_the_server(lab, echo):
+def test_from_the_server(used, echo):
     """The client's socket is connected, so that only the server can fill it."""
-    _, client = lab.pair()
-    app = lab.open(SocksUdp(client.socks))
-    assert app.ask(b'x', echo.address)[0] == b'x'
-    outside = echo.sources[0]
+    _, client, app, outside = used
     flood(echo.sock, outside, client)
     check(client, 'down', lambda: app.send(b'late', echo.address))

@@ -213,6 +213,30 @@ static void plaintext_is_parsed_and_made_in_place(void **state)
     assert_int_equal(sg_plaintext_decode(bytes, sizeof bytes, &d), SG_ERR_MALFORMED);
 }
 
+/* Only the whole header makes a plaintext alike, whichever family; a name is never remembered. */
+static void plaintexts_are_alike_by_their_whole_header(void **state)
+{
+    (void)state;
+    static const size_t header_lens[] = {SG_ASSOC_BYTES + SG_ADDR_IPV4_BYTES, SG_PLAINTEXT_HEADER_IP_MAX};
+    uint8_t bytes[SG_PLAINTEXT_HEADER_IP_MAX + 2];
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)(i + 1);
+    for (size_t k = 0; k < 2; k++) {
+        struct sg_plaintext_memo memo = {0};
+        assert_false(sg_plaintext_is_alike(&memo, bytes, sizeof bytes));
+        sg_plaintext_remember(&memo, bytes, header_lens[k]);
+        for (size_t len = 0; len <= sizeof bytes; len++)
+            assert_int_equal(sg_plaintext_is_alike(&memo, bytes, len), len >= header_lens[k]);
+        for (size_t i = 0; i < sizeof bytes; i++) {
+            bytes[i] ^= 1;
+            assert_int_equal(sg_plaintext_is_alike(&memo, bytes, sizeof bytes), i >= header_lens[k]);
+            bytes[i] ^= 1;
+        }
+        sg_plaintext_remember(&memo, bytes, SG_PLAINTEXT_HEADER_IP_MAX + 1);
+        assert_false(sg_plaintext_is_alike(&memo, bytes, sizeof bytes));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -223,6 +247,7 @@ int main(void)
         cmocka_unit_test(unknown_types_are_skipped_whole),
         cmocka_unit_test(session_messages_may_be_padded_but_not_cut),
         cmocka_unit_test(plaintext_is_parsed_and_made_in_place),
+        cmocka_unit_test(plaintexts_are_alike_by_their_whole_header),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
