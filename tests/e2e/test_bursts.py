@@ -89,16 +89,19 @@ def test_a_burst_may_mix_good_and_bad(lab, echoes):
     assert ledger['received'] == sum_ledger(ledger)
 
 
-def test_the_last_of_a_burst_may_end_anywhere(lab, echoes):
-    """Also within the header that those before it had; ever shorter, so that what was cut off still lies in the buffer."""
+def test_the_last_of_a_burst_may_end_anywhere(lab):
+    """Also within the header that those before it had; ever shorter, and with no answers, so that what was cut off still
+    lies in the buffer."""
     _, client = lab.pair()
     app = lab.open(SocksUdp(client.socks))
-    assert app.ask(b'warm', echoes[0].address)[0] == b'warm'
-    whole = b'\0\0\0' + socks_address(*echoes[0].address)
+    target = lab.open(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    target.bind(('127.0.0.1', 0))
+    target.settimeout(5)
+    whole = b'\0\0\0' + socks_address(*target.getsockname())
     for cut in range(len(whole) + 2, 0, -1):
         send_burst(app.udp, [whole + payload(1), whole + payload(2), (whole + payload(3))[:cut]])
         expected = [payload(1), payload(2)] + [payload(3)[:cut - len(whole)]] * (cut >= len(whole))
-        assert sorted(data for data, _ in take_all(app.udp, len(expected))) == sorted(expected)
+        assert [target.recv(100) for _ in expected] == expected
     ledger = client.status()['up']
     assert ledger['drops']['malformed'] == len(whole) - 1 and ledger['received'] == sum_ledger(ledger)
 
