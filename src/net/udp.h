@@ -117,9 +117,9 @@ enum { SG_UDP_BUCKETS = 64 };
  */
 struct sg_udp_tx {
     unsigned count, group_count;
-    bool segments_refused;        /* the kernel cannot make segments for a device: one send a datagram from then on */
-    struct sg_udp_to to;          /* what sg_udp_tx_to said last */
-    struct sg_udp_group *current; /* the group that takes what is added, or NULL */
+    bool segments_refused;           /* the kernel makes none, or not for a device: one send a datagram from then on */
+    struct sg_udp_to to;             /* what sg_udp_tx_to said last */
+    struct sg_udp_group *current;    /* the group that takes what is added, or NULL */
     uint16_t newest[SG_UDP_BUCKETS]; /* group, by its socket */
     struct sg_udp_waiting waiting[SG_UDP_WAITING];
     struct sg_udp_group groups[SG_UDP_WAITING];

@@ -7,6 +7,7 @@
 #include <netinet/udp.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "net/sockaddr.h"
 #include "net/udp.h"
@@ -20,9 +21,25 @@ static void forget_groups(struct sg_udp_tx *tx)
     memset(tx->newest, 0xff, sizeof tx->newest); /* NONE */
 }
 
+/* One that has never heard of UDP_SEGMENT may pass over it in silence, and send a group as one long datagram. */
+static bool kernel_knows_segments(void)
+{
+    int value = 0;
+    socklen_t len = sizeof value;
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return false;
+    bool knows = getsockopt(fd, SOL_UDP, UDP_SEGMENT, &value, &len) == 0;
+    close(fd);
+    return knows;
+}
+
 enum sg_err sg_udp_tx_init(struct sg_udp_tx *tx)
 {
     memset(tx, 0, sizeof *tx);
+    tx->segments_refused = !kernel_knows_segments();
     forget_groups(tx);
     void *memory = mmap(NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)

@@ -8,10 +8,15 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <netinet/udp.h>
 
 #include "net/sockaddr.h"
 #include "net/udp.h"
@@ -224,6 +229,48 @@ static void test_udp_refused_segments_go_one_by_one(void **state)
     open_world(w, 4, SG_UDP_GRO);
     assert_int_equal(setsockopt(w->from, SOL_SOCKET, SO_NO_CHECK, &on, sizeof on), 0);
     check_items(w, items, 50);
+    close_world(w);
+}
+
+/* From now on this thread finds a kernel that has not heard of UDP_SEGMENT as an option. */
+static bool forget_segments(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getsockopt, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_setsockopt, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])), /* its low half: little-endian */
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, UDP_SEGMENT, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOPROTOOPT),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const struct sock_fprog program = {.len = sizeof code / sizeof *code, .filter = code};
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+static void *init_without_segments(void *ctx)
+{
+    struct sg_udp_tx *tx = ctx;
+    return forget_segments() && sg_udp_tx_init(tx) == SG_OK ? tx : NULL;
+}
+
+/* Such a kernel would take the control message for nothing, and the run for one long datagram. */
+static void test_udp_a_kernel_without_segments(void **state)
+{
+    struct world *w = *state;
+    struct item items[50];
+    pthread_t thread;
+    void *made = NULL;
+    for (unsigned i = 0; i < 50; i++)
+        items[i] = (struct item){.len = 200};
+    open_world(w, 4, SG_UDP_GRO);
+    sg_udp_tx_dispose(&w->tx);
+    assert_int_equal(pthread_create(&thread, NULL, init_without_segments, &w->tx), 0);
+    pthread_join(thread, &made);
+    assert_ptr_equal(made, &w->tx);
+    send_items(w, items, 50);
+    assert_int_equal(expect_items(w, 0, items, 50), 50);
+    expect_counted(w, items, 50);
     close_world(w);
 }
 
@@ -450,6 +497,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_udp_runs_travel_as_one, setup, teardown),
         cmocka_unit_test_setup_teardown(test_udp_runs_of_several_targets_do_not_break_each_other, setup, teardown),
         cmocka_unit_test_setup_teardown(test_udp_refused_segments_go_one_by_one, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_udp_a_kernel_without_segments, setup, teardown),
         cmocka_unit_test_setup_teardown(test_udp_failures_are_counted_each, setup, teardown),
         cmocka_unit_test_setup_teardown(test_udp_errors_eat_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_udp_errors_that_keep_coming_eat_nothing, setup, teardown),
