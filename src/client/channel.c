@@ -142,14 +142,7 @@ void sg_uplink_channel_end_stream(struct sg_uplink_channel *channel, enum sg_rea
 {
     struct bufferevent *bev = channel->bev;
     channel->bev = NULL;
-    if (!bev)
-        return;
-    if (reason == SG_REASON_NONE)
-        bufferevent_free(bev);
-    else if (reason == SG_REASON_SHUTDOWN)
-        sg_finish_now(bev);
-    else
-        sg_finish(bev);
+    sg_finish_for(bev, reason);
 }
 
 void sg_uplink_channel_free(struct sg_uplink_channel *channel, enum sg_reason reason)

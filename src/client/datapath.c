@@ -102,21 +102,13 @@ static void op_send_udp(void *ctx, const struct sg_path_addr *addr, const struct
     (void)addr;
     if (uplink->udp_fd < 0)
         return;
-    uint8_t *room = sg_udp_tx_room(&uplink->out, SG_UDP_ROOM_MAX); /* the longest probe */
-    uint8_t *plaintext = room + SG_RECORD_HEADER_BYTES;
-    struct sg_wbuf w = sg_wbuf_init(plaintext, SG_CONTROL_SMALL_MAX);
-    sg_session_message_encode(&w, msg);
-    size_t len = sg_wbuf_len(&w);
-    if (record_bytes > len + SG_RECORD_OVERHEAD && record_bytes <= SG_UDP_PAYLOAD_MAX) {
-        memset(plaintext + len, 0, record_bytes - SG_RECORD_OVERHEAD - len);
-        len = record_bytes - SG_RECORD_OVERHEAD;
-    }
-    struct sg_record record = {.bytes = room, .len = len};
-    if (sg_seal_batch(&uplink->channel->sender, &record, 1) != 1)
+    uint8_t *room = sg_udp_tx_room(&uplink->out, SG_RECORD_MAX);
+    size_t len = sg_session_seal(&uplink->channel->sender, msg, record_bytes, room);
+    if (len == 0)
         return;
     const struct sg_udp_to to = {.fd = uplink->udp_fd, .is_connected = true};
     sg_udp_tx_to(&uplink->out, &to);
-    sg_udp_tx_add(&uplink->out, record.bytes, record.len, 0);
+    sg_udp_tx_add(&uplink->out, room, len, 0);
     sg_uplink_send_out(uplink);
 }
 

@@ -363,3 +363,17 @@ uint64_t sg_session_next_timeout(const struct sg_session *session)
     next = earlier(next, sg_pmtu_next_timeout(&session->pmtu));
     return earlier(next, keepalive_due(session));
 }
+
+size_t sg_session_seal(struct sg_sender *sender, const struct sg_msg *msg, size_t record_bytes, uint8_t *room)
+{
+    uint8_t *plaintext = room + SG_RECORD_HEADER_BYTES;
+    struct sg_wbuf w = sg_wbuf_init(plaintext, SG_CONTROL_SMALL_MAX);
+    sg_session_message_encode(&w, msg);
+    size_t len = sg_wbuf_len(&w);
+    if (record_bytes > len + SG_RECORD_OVERHEAD && record_bytes <= SG_RECORD_MAX) {
+        memset(plaintext + len, 0, record_bytes - SG_RECORD_OVERHEAD - len);
+        len = record_bytes - SG_RECORD_OVERHEAD;
+    }
+    struct sg_record record = {.bytes = room, .len = len};
+    return sg_seal_batch(sender, &record, 1) == 1 ? record.len : 0;
+}

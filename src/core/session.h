@@ -11,6 +11,7 @@
 #include "core/path.h"
 #include "core/pmtu.h"
 #include "core/reason.h"
+#include "core/record.h"
 
 enum {
     SG_SESSION_PING_MS = 15000,
@@ -105,5 +106,11 @@ bool sg_session_on_udp(const struct sg_session *session);
 /* Does what is due. NONE, or TIMEOUT when the stream is dead and the session must end. */
 SG_MUST_CHECK enum sg_reason sg_session_tick(struct sg_session *session, uint64_t now_ms);
 uint64_t sg_session_next_timeout(const struct sg_session *session);
+
+/*
+ * For send_udp: the message as a record in room, which has SG_RECORD_MAX bytes, padded so that it has record_bytes (0:
+ * no padding). Returns its length; 0 if it could not be sealed.
+ */
+size_t sg_session_seal(struct sg_sender *sender, const struct sg_msg *msg, size_t record_bytes, uint8_t *room);
 
 #endif

@@ -157,3 +157,15 @@ void sg_finish_now(struct bufferevent *bev)
     (void)sg_tls_close_write(bev);
     bufferevent_free(bev);
 }
+
+void sg_finish_for(struct bufferevent *bev, enum sg_reason reason)
+{
+    if (!bev)
+        return;
+    if (reason == SG_REASON_NONE)
+        bufferevent_free(bev);
+    else if (reason == SG_REASON_SHUTDOWN)
+        sg_finish_now(bev);
+    else
+        sg_finish(bev);
+}

@@ -2,6 +2,8 @@
 #ifndef SG_NET_FINISH_H
 #define SG_NET_FINISH_H
 
+#include "core/reason.h"
+
 struct bufferevent;
 struct sg_finishing;
 
@@ -25,5 +27,11 @@ void sg_finish_rest(void);
 
 /* The same without waiting: what the kernel takes now is sent. For the end of a process. */
 void sg_finish_now(struct bufferevent *bev);
+
+/*
+ * As the reason wants it: NONE is a connection that is lost, which is just freed; SHUTDOWN the end of a process; all
+ * others finish in good order. Accepts NULL.
+ */
+void sg_finish_for(struct bufferevent *bev, enum sg_reason reason);
 
 #endif

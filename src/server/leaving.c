@@ -42,13 +42,9 @@ static bool finish_counted(struct bufferevent *bev, struct sg_usage *usage, enum
 
 void sg_leave(struct bufferevent *bev, struct sg_usage *usage, enum sg_usage_kind slot, enum sg_reason reason)
 {
-    bool later = false;
-    if (bev && reason == SG_REASON_NONE)
-        bufferevent_free(bev);
-    else if (bev && reason == SG_REASON_SHUTDOWN)
-        sg_finish_now(bev);
-    else if (bev)
-        later = finish_counted(bev, usage, slot);
-    if (!later)
+    const bool at_once = !bev || reason == SG_REASON_NONE || reason == SG_REASON_SHUTDOWN;
+    if (at_once)
+        sg_finish_for(bev, reason);
+    if (at_once || !finish_counted(bev, usage, slot))
         give_back(usage, slot);
 }

@@ -41,22 +41,14 @@ static void op_send_udp(void *ctx, const struct sg_path_addr *addr, const struct
 {
     struct sg_server_session *session = ctx;
     struct sg_datapath *datapath = session->datapath;
-    uint8_t *room = sg_udp_tx_room(&datapath->back, SG_UDP_ROOM_MAX); /* the longest probe */
-    uint8_t *plaintext = room + SG_RECORD_HEADER_BYTES;
-    struct sg_wbuf w = sg_wbuf_init(plaintext, SG_CONTROL_SMALL_MAX);
-    sg_session_message_encode(&w, msg);
-    size_t len = sg_wbuf_len(&w);
-    if (record_bytes > len + SG_RECORD_OVERHEAD && record_bytes <= SG_UDP_PAYLOAD_MAX) {
-        memset(plaintext + len, 0, record_bytes - SG_RECORD_OVERHEAD - len);
-        len = record_bytes - SG_RECORD_OVERHEAD;
-    }
-    struct sg_record record = {.bytes = room, .len = len};
-    if (sg_seal_batch(&session->current->sender, &record, 1) != 1)
+    uint8_t *room = sg_udp_tx_room(&datapath->back, SG_RECORD_MAX);
+    size_t len = sg_session_seal(&session->current->sender, msg, record_bytes, room);
+    if (len == 0)
         return;
     const struct sg_udp_to to = {
         .fd = datapath->ports[addr->port_index].fd, .peer = addr->remote, .local = addr->local};
     sg_udp_tx_to(&datapath->back, &to);
-    sg_udp_tx_add(&datapath->back, record.bytes, record.len, 0);
+    sg_udp_tx_add(&datapath->back, room, len, 0);
     sg_datapath_send_back(datapath);
 }
 

@@ -100,24 +100,20 @@ static void op_send_udp(void *ctx, const struct sg_path_addr *addr, const struct
 {
     struct sim_end *end = ctx;
     struct sim *sim = end->sim;
-    uint8_t bytes[SG_RECORD_MAX] = {0};
-    struct sg_wbuf w = sg_wbuf_init(bytes + SG_RECORD_HEADER_BYTES, SG_CONTROL_SMALL_MAX);
+    uint8_t bytes[SG_RECORD_MAX];
     SIM_CHECK(sim, record_bytes <= SG_RECORD_MAX);
-    sg_session_message_encode(&w, msg);
-    size_t len = sg_wbuf_len(&w);
-    if (record_bytes > len + SG_RECORD_OVERHEAD)
-        len = record_bytes - SG_RECORD_OVERHEAD;
+    SIM_CHECK(sim, is_server(end) == (addr != NULL));
+    const unsigned to = addr ? index_of(addr) : sim->client_addr;
+    const size_t len = sg_session_seal(&end->sender, msg, record_bytes, bytes);
+    SIM_CHECK(sim, len == 0 || len >= record_bytes);
     if (is_server(end)) {
-        unsigned to = index_of(addr);
         SIM_CHECK(sim, to < SIM_ADDRS && sim->seen[to]);
         SIM_CHECK(sim, msg->type == SG_MSG_CHALLENGE || sim->responded[to]);
         if (msg->type == SG_MSG_CHALLENGE)
-            book_challenge(sim, to, msg, len + SG_RECORD_OVERHEAD);
-        seal_and_send(end, to, bytes, len);
-    } else {
-        SIM_CHECK(sim, addr == NULL);
-        seal_and_send(end, 0, bytes, len);
+            book_challenge(sim, to, msg, len);
     }
+    if (len > 0)
+        sim_send_record(sim, end->out, to, bytes, len);
 }
 
 static size_t op_kernel_max(void *ctx, const struct sg_path_addr *addr)
