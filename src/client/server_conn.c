@@ -41,6 +41,7 @@ struct sg_server_conn {
     struct bufferevent *bev;
     struct event *limit; /* of the whole */
     uint8_t command;
+    bool is_patient;
     struct sg_endpoint peer;
     struct sg_socks5_client socks;
     size_t flight_len;
@@ -129,13 +130,14 @@ static void succeed(struct sg_server_conn *conn)
 
 /*
  * Authenticated, and a target is being connected to: the server's answer, also that it timed out, is worth more than
- * ours.
+ * ours. Once: a part of the answer gives it no further time.
  */
 static void be_patient(struct sg_server_conn *conn)
 {
     static const struct timeval target = {.tv_sec = TARGET_LIMIT_S};
-    if (conn->command != SG_SOCKS5_CMD_CONNECT)
+    if (conn->command != SG_SOCKS5_CMD_CONNECT || conn->is_patient)
         return;
+    conn->is_patient = true;
     bufferevent_set_timeouts(conn->bev, NULL, NULL);
     evtimer_add(conn->limit, &target);
 }

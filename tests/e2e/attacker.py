@@ -1,5 +1,7 @@
 """A hostile user of a server: says over TLS, on the control stream and by UDP whatever a test wants said."""
 import contextlib
+import hashlib
+import hmac
 import os
 import re
 import socket
@@ -7,6 +9,7 @@ import struct
 import time
 
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from nacl import bindings
 from OpenSSL import SSL
@@ -101,6 +104,8 @@ class Tls(Stream):
     def __init__(self, port, host='127.0.0.1', source='127.0.0.1', alpn=(b'sealgram/1',), timeout=10):
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         context.set_min_proto_version(SSL.TLS1_3_VERSION)
+        self.secrets = {}
+        context.set_keylog_callback(lambda _, line: self.secrets.update([(line.split()[0], bytes.fromhex(line.split()[2].decode()))]))
         if alpn:
             context.set_alpn_protos(list(alpn))
         super().__init__(context, socket.create_connection((host, port), timeout, source_address=(source, 0)), timeout)
@@ -129,6 +134,39 @@ class Tls(Stream):
             kind, size = struct.unpack('!HH', data[:4])
             fields[kind & 0x7fff], data = data[4:4 + size], data[4 + size:]
         return fields
+
+
+class Records:
+    """Writes the records of a fresh TLS connection by itself, with whatever inside; it is still read by OpenSSL."""
+    APPLICATION, HANDSHAKE, ALERT = 23, 22, 21
+
+    def __init__(self, tls):
+        assert tls.ssl.get_cipher_name() == 'TLS_AES_256_GCM_SHA384'
+        self.tls = tls
+        self.use(tls.secrets[b'CLIENT_TRAFFIC_SECRET_0'])
+
+    def use(self, secret):
+        self.secret, self.count = secret, 0
+        self.key, self.iv = AESGCM(self.expand(b'key', 32)), self.expand(b'iv', 12)
+
+    def expand(self, label, size):
+        """HKDF-Expand-Label (RFC 8446 section 7.1) of up to one block."""
+        info = struct.pack('!H', size) + bytes([6 + len(label)]) + b'tls13 ' + label + b'\0\1'
+        return hmac.digest(self.secret, info, hashlib.sha384)[:size]
+
+    def make(self, content, kind=APPLICATION):
+        head = struct.pack('!BHH', 23, 0x303, len(content) + 17)
+        nonce = (int.from_bytes(self.iv, 'big') ^ self.count).to_bytes(12, 'big')
+        self.count += 1
+        return head + self.key.encrypt(nonce, content + bytes([kind]), head)
+
+    def make_key_update(self):
+        record = self.make(b'\x18\0\0\1\0', self.HANDSHAKE)
+        self.use(self.expand(b'traffic upd', 48))
+        return record
+
+    def sendall(self, content, kind=APPLICATION):
+        self.tls.sock.sendall(self.make(content, kind))
 
 
 class Refused(Exception):
@@ -276,7 +314,7 @@ def open_reply(code=0, bound=('0.0.0.0', 0), channel=bytes(8), leave_out=(), **v
 class HostileServer(TcpServer):
     """
     Has the key that an invite pins, lets everybody in, answers CHANNEL by the next of its scripts (the last stays), and
-    CONNECT and BIND by `answer`, then the end.
+    CONNECT and BIND by `answer`, a byte every `pause` seconds if that is not 0, then the end.
     """
 
     def __init__(self, folder, port, *scripts):
@@ -285,7 +323,7 @@ class HostileServer(TcpServer):
         self.context.use_privatekey_file(str(folder / 'key.pem'))
         self.context.use_certificate_chain_file(str(folder / 'cert.pem'))
         self.context.set_alpn_select_callback(lambda _, offered: b'sealgram/1')
-        self.scripts, self.channels, self.answer = list(scripts), 0, b''
+        self.scripts, self.channels, self.answer, self.pause = list(scripts), 0, b'', 0
         super().__init__(self.play, port=port)
 
     def play(self, sock):
@@ -298,7 +336,9 @@ class HostileServer(TcpServer):
             stream.receive(stream.receive(1)[0])
             stream.sendall(b'\5\2\1\0')
             if stream.receive(10)[1] != CHANNEL:
-                stream.sendall(self.answer)
+                for piece in struct.unpack('c' * len(self.answer), self.answer) if self.pause else [self.answer]:
+                    stream.sendall(piece)
+                    time.sleep(self.pause)
                 stream.close()
                 return
             stream.receive(struct.unpack('!H', stream.receive(2))[0])

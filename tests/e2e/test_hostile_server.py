@@ -7,8 +7,8 @@ import time
 import pytest
 
 from attacker import (ALIVE, CLOSE, CLOSED, DATAGRAM, PATH, PING, PONG, REFUSED, HostileServer, control, field, open_reply,
-                      plaintext, serve_echo)
-from harness import BIND, CONNECT, address, sum_ledger, wait_for
+                      plaintext, request, serve_echo)
+from harness import BIND, CONNECT, address, receive, sum_ledger, wait_for
 
 
 @pytest.fixture
@@ -149,3 +149,15 @@ def test_answers_to_connect_and_bind_that_make_no_sense(hostile):
     status = client.status()
     assert (status['session'], status['sessions_opened'], status['tunnels']) == ('up', 1, 0)
     echo_works(client)
+
+
+@pytest.mark.slow
+def test_an_answer_that_comes_byte_by_byte_is_not_waited_for_without_end(hostile):
+    """A minute is for all of it, not for each byte."""
+    server, client = hostile(serve_echo)
+    host, _, port = client.ready()['socks'].rpartition(':')
+    server.answer, server.pause = b'\5\0\0\3\xff' + b'x' * 257, 4
+    with socket.create_connection((host, int(port)), 5) as app:
+        app.settimeout(75)
+        app.sendall(b'\5\1\0' + request(CONNECT, '127.0.0.1', 7))
+        assert receive(app, 2 + 10)[2:4] == b'\5\1'
