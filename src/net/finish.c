@@ -23,6 +23,7 @@ struct sg_finishing {
     struct event *limit;
     sg_finish_fn *fn; /* or NULL */
     void *ctx;
+    bool input_ended; /* the peer sends no more; what waits is still written */
 };
 
 static pthread_mutex_t all_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -98,9 +99,10 @@ static void on_limit(evutil_socket_t fd, short what, void *ctx)
 
 static void on_end(struct bufferevent *bev, short what, void *ctx)
 {
-    (void)bev;
-    (void)what;
-    end(ctx);
+    struct sg_finishing *finishing = ctx;
+    finishing->input_ended = what & BEV_EVENT_EOF;
+    if (!finishing->input_ended || evbuffer_get_length(bufferevent_get_output(bev)) == 0)
+        end(finishing);
 }
 
 static void on_input(struct bufferevent *bev, void *ctx)
@@ -110,11 +112,20 @@ static void on_input(struct bufferevent *bev, void *ctx)
     evbuffer_drain(input, evbuffer_get_length(input));
 }
 
+/* Tells the peer that this was all, once all is written. False: later. */
+static bool end_output(struct bufferevent *bev)
+{
+    if (evbuffer_get_length(bufferevent_get_output(bev)) > 0 || !sg_tls_close_write(bev))
+        return false;
+    shutdown(bufferevent_getfd(bev), SHUT_WR);
+    return true;
+}
+
 static void on_written(struct bufferevent *bev, void *ctx)
 {
-    (void)ctx;
-    if (evbuffer_get_length(bufferevent_get_output(bev)) == 0 && sg_tls_close_write(bev))
-        shutdown(bufferevent_getfd(bev), SHUT_WR);
+    struct sg_finishing *finishing = ctx;
+    if (end_output(bev) && finishing->input_ended)
+        end(finishing);
 }
 
 struct sg_finishing *sg_finish_then(struct bufferevent *bev, sg_finish_fn *fn, void *ctx)
@@ -141,7 +152,7 @@ struct sg_finishing *sg_finish_then(struct bufferevent *bev, sg_finish_fn *fn, v
         sg_finish_cancel(finishing);
         return NULL;
     }
-    on_written(bev, NULL);
+    (void)end_output(bev);
     return finishing;
 }
 

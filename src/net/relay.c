@@ -34,6 +34,8 @@ struct leg {
     struct event *pause; /* until the shaper lets it be read again; NULL: never waited */
     bool input_ended;    /* its peer will send no more */
     bool output_ended;   /* we told its peer so */
+    bool needs_input;    /* TLS writes no more before it was read */
+    bool needs_room;     /* TLS is not read any more before it could write */
 };
 
 struct sg_relay {
@@ -137,6 +139,13 @@ static ssize_t write_leg(struct leg *leg, const uint8_t *bytes, size_t len)
     return n >= 0 ? n : errno == EAGAIN || errno == EINTR ? 0 : -1;
 }
 
+/* Writing to a leg goes on when it can. False if it never will. */
+static bool await_room(struct leg *leg)
+{
+    leg->needs_input = leg->ssl && sg_tls_wants_input(leg->ssl);
+    return leg->needs_input ? !leg->input_ended : event_add(leg->writable, NULL) == 0;
+}
+
 /* Bytes for a leg with nothing waiting; what it does not take now waits. False if the leg failed. */
 static bool put(struct leg *to, const uint8_t *bytes, size_t len)
 {
@@ -144,8 +153,8 @@ static bool put(struct leg *to, const uint8_t *bytes, size_t len)
     if (n < 0)
         return false;
     size_t rest = len - (size_t)n;
-    return rest == 0 || (evbuffer_add(to->waiting, bytes + n, rest) == 0 && event_add(to->writable, NULL) == 0 &&
-                         event_del(other(to)->readable) == 0);
+    return rest == 0 ||
+           (evbuffer_add(to->waiting, bytes + n, rest) == 0 && await_room(to) && event_del(other(to)->readable) == 0);
 }
 
 static void on_pause_end(evutil_socket_t fd, short what, void *ctx);
@@ -179,7 +188,6 @@ static void move(struct leg *from)
     struct leg *to = other(from);
     ssize_t n = 0;
     size_t moved = 0, size = READ_BYTES;
-    from->relay->active_ms = sg_now_ms();
     do {
         if (from->relay->shaper && (size = ask_shaper(from)) == 0)
             return;
@@ -192,6 +200,15 @@ static void move(struct leg *from)
         if (from->relay->shaper)
             from->relay->shaper->pay(from->relay->shaper_ctx, from == &from->relay->legs[1], (size_t)n);
     } while ((size_t)n == size && moved < TURN_BYTES && evbuffer_get_length(to->waiting) == 0);
+    if (moved > 0)
+        from->relay->active_ms = sg_now_ms();
+    if (from->needs_input)
+        event_active(from->writable, EV_WRITE, 0);
+    if ((size_t)n < size && !from->input_ended && from->ssl && sg_tls_wants_room(from->ssl)) {
+        from->needs_room = true;
+        event_del(from->readable);
+        event_add(from->writable, NULL);
+    }
     if (from->input_ended) {
         event_del(from->readable);
         (void)pass_end(to);
@@ -229,10 +246,20 @@ static bool write_waiting(struct leg *leg)
         if (n < 0)
             return false;
         if (n == 0)
-            return event_add(leg->writable, NULL) == 0;
+            return await_room(leg);
         evbuffer_drain(leg->waiting, (size_t)n);
+        leg->relay->active_ms = sg_now_ms();
     }
     return true;
+}
+
+/* Reading a leg goes on, unless the other has to take first what was read before. */
+static void resume(struct leg *from)
+{
+    if (evbuffer_get_length(other(from)->waiting) > 0)
+        return;
+    event_add(from->readable, NULL);
+    event_active(from->readable, EV_READ, 0);
 }
 
 static void on_writable(evutil_socket_t fd, short what, void *ctx)
@@ -241,10 +268,14 @@ static void on_writable(evutil_socket_t fd, short what, void *ctx)
     (void)what;
     struct leg *to = ctx;
     struct leg *from = other(to);
-    to->relay->active_ms = sg_now_ms();
+    to->needs_input = false;
     if (!write_waiting(to)) {
         fail(to);
         return;
+    }
+    if (to->needs_room) {
+        to->needs_room = false;
+        resume(to);
     }
     if (evbuffer_get_length(to->waiting) > 0 || pass_end(to) || from->input_ended)
         return;

@@ -82,6 +82,7 @@ static SSL_CTX *new_ctx(const SSL_METHOD *method)
     SSL_CTX_set_options(ctx,
                         SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CLEANSE_PLAINTEXT);
     SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_clear_mode(ctx, SSL_MODE_AUTO_RETRY); /* or one call works off key updates for as long as they come */
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_default_passwd_cb(ctx, refuse_passphrase);
     return ctx;
@@ -513,6 +514,16 @@ SSL *sg_tls_take(struct bufferevent *bev)
         SSL_set_default_read_buffer_len(ssl, READ_AHEAD_BYTES);
     }
     return ssl;
+}
+
+bool sg_tls_wants_input(const SSL *ssl)
+{
+    return SSL_want_read(ssl);
+}
+
+bool sg_tls_wants_room(const SSL *ssl)
+{
+    return SSL_want_write(ssl);
 }
 
 /* True if the call has to be made again later. */

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from attacker import Target, request
-from harness import CONNECT, TcpServer, echo_stream, socks_request
+from attacker import Records, Target, credentials, login, request
+from harness import CONNECT, TcpServer, echo_stream, receive, socks_request, wait_for
 
 libssl = ctypes.CDLL('libssl.so.3')
 libssl.SSL_key_update.argtypes = [ctypes.c_void_p, ctypes.c_int]
@@ -149,3 +149,88 @@ def test_an_echo_that_never_stops_is_reset_with_its_application(lab):
     while server.status()['tcp']['relays'] or client.status()['tunnels']:
         assert time.monotonic() < end, 'the relay is left'
         time.sleep(0.05)
+
+
+def test_keys_that_change_all_the_time_hold_up_nobody_else(lab):
+    """5 MB of nothing but key updates, before any request: each costs the server far more than its 27 bytes."""
+    target = Target(lab).start('workers: 1\n')
+    tls = target.tls()
+    records = Records(tls)
+    flood = b''.join(records.make_key_update() for _ in range(200_000))
+
+    def send():
+        try:
+            tls.sock.sendall(flood)
+        except OSError:
+            pass  # the server may have had enough
+    sender = threading.Thread(target=send)
+    sender.start()
+    time.sleep(0.05)
+    begin = time.monotonic()
+    target.tls().greet(target.invite)
+    taken = time.monotonic() - begin
+    sender.join()
+    assert taken < 1
+
+
+@pytest.fixture
+def half_a_message(lab):
+    """(server, its TLS connection, the writer of its records, the target's end) of a relay whose user sent the header of
+    a handshake message, after which OpenSSL writes nothing until it has the rest."""
+    ends = []
+    server = Target(lab).start()
+    far = lab.open(TcpServer(lambda connection: (ends.append(connection), time.sleep(20))))
+    tls = server.tls()
+    records = Records(tls)
+    records.sendall(b'\5\1\2' + login(*credentials(server.invite)))
+    assert tls.receive(4) == b'\5\2\1\0'
+    records.sendall(request(CONNECT, *far.address))
+    assert tls.reply()[0] == 0
+    wait_for(lambda: ends, what='the target\'s connection')
+    records.sendall(b'\x18\0\0\1', Records.HANDSHAKE)
+    time.sleep(0.2)
+    return server, tls, records, ends[0]
+
+
+def cpu_seconds(program):
+    with open(f'/proc/{program.process.pid}/stat', encoding='ascii') as file:
+        fields = file.read().rpartition(')')[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+
+
+def test_half_a_message_of_tls_is_waited_for_at_no_cost(half_a_message):
+    server, tls, records, far = half_a_message
+    far.sendall(b'x' * 100)
+    time.sleep(0.2)
+    before = cpu_seconds(server.server)
+    time.sleep(1.5)
+    assert cpu_seconds(server.server) - before < 0.4
+    records.sendall(b'\0', Records.HANDSHAKE)
+    records.use(records.expand(b'traffic upd', 48))
+    assert tls.receive(100) == b'x' * 100
+    records.sendall(b'and back')
+    assert far.recv(100) == b'and back'
+
+
+def test_half_a_message_of_tls_and_the_end(half_a_message):
+    """What the target sent can never be written: the relay ends."""
+    server, _, records, far = half_a_message
+    far.sendall(b'x' * 100)
+    time.sleep(0.2)
+    records.sendall(b'\1\0', Records.ALERT)
+    wait_for(lambda: not server.status()['tcp']['relays'], 5, 'the end of the relay')
+
+
+@pytest.mark.parametrize('ends', [False, True])
+def test_a_refusal_reaches_who_has_sent_all(lab, ends):
+    """An application that ends its side after the request still hears why nothing came of it."""
+    _, client = lab.pair()
+    for _ in range(10):
+        with socket.create_connection(client.socks, 5) as app:
+            app.sendall(b'\5\1\0')
+            assert receive(app, 2) == b'\5\0'
+            app.sendall(request(CONNECT, '127.0.0.1', 1))
+            if ends:
+                app.shutdown(socket.SHUT_WR)
+            assert receive(app, 10)[:2] == b'\5\5'
+            assert app.recv(1) == b''
