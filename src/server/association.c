@@ -100,6 +100,8 @@ static void on_packets(struct sg_outbound *outbound, struct sg_udp_packet *packe
         dscp[run] = sg_dscp_copied(copied, from->dscp);
         data_len[run++] = packets[i].len;
     }
+    if (passed == 0)
+        return; /* what nobody asked for keeps no association alive */
     session->counts.down += passed;
     session->counts.down_bytes += passed_bytes;
     send_records(session, records, data_len, dscp, run, now_ms);

@@ -107,6 +107,21 @@ def test_who_was_filtered_may_answer_once_it_was_sent_to(lab, kind, filtering):
     server.adds_up()
 
 
+@pytest.mark.parametrize('host, lives', [('127.0.53.1', True), ('127.0.0.5', False)], ids=['answers', 'strangers'])
+def test_answers_keep_an_association_that_asks_dns_and_strangers_do_not(lab, host, lives):
+    port = free_range(1)[0]
+    server = Server(lab, f'udp_ports: {port}-{port}\ntimeouts:\n  dns_seconds: 1')
+    app, sender = server.associate('sealed'), peer(lab, host)
+    app.send(b'question', ('127.0.53.1', 53))  # where nobody need be: any port of that address may answer
+    wait_for(lambda: server.program.status()['associations'] == 1, what='the association')
+    for _ in range(50):
+        sender.sendto(b'answer', ('127.0.0.1', port))
+        time.sleep(0.05)
+    assert server.program.status()['associations'] == lives
+    assert (server.drops('filtered') == 0) == lives
+    server.adds_up()
+
+
 @pytest.mark.parametrize('filtering', ['address-and-port-dependent', 'endpoint-independent'])
 def test_filtering_of_ipv6_is_the_same(lab, filtering):
     server = Server(lab, f'filtering: {filtering}')
