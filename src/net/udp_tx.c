@@ -260,8 +260,18 @@ static unsigned tries_of(int error)
     }
 }
 
-/* Sends messages until one fails for good; returns how many went, and errno of the one that did not. */
-static unsigned send_messages(int fd, struct mmsghdr *msgs, unsigned count, int *error)
+/* Whether a group that ended with this error may still go one by one, which also serves where such an error waited. */
+static bool may_split(const struct sg_udp_group *g, int error)
+{
+    return g->count > 1 && (error == EIO || error == EINVAL || error == EMSGSIZE);
+}
+
+/*
+ * Sends messages until one fails for good; returns how many went, and errno of the one that did not. groups: what they
+ * carry; NULL: one datagram each.
+ */
+static unsigned send_messages(int fd, struct mmsghdr *msgs, struct sg_udp_group *const *groups, unsigned count,
+                              int *error)
 {
     unsigned done = 0;
     unsigned tries = 0;
@@ -273,7 +283,7 @@ static unsigned send_messages(int fd, struct mmsghdr *msgs, unsigned count, int 
             tries = 0;
         } else if (errno != EINTR) {
             *error = errno;
-            if (++tries >= tries_of(errno))
+            if ((groups && may_split(groups[done], *error)) || ++tries >= tries_of(*error))
                 return done;
         }
     }
@@ -290,7 +300,7 @@ static void send_singly(struct sg_udp_tx *tx, unsigned slot, const struct sg_udp
     for (uint16_t i = g->first; i != NONE; i = tx->waiting[i].next) {
         int error = 0;
         single.msg_hdr.msg_iov = &tx->waiting[i].data;
-        (void)send_messages(g->to.fd, &single, 1, &error);
+        (void)send_messages(g->to.fd, &single, NULL, 1, &error);
         count_datagrams(g->to.ledger, 1, tx->waiting[i].data_len, error);
     }
 }
@@ -300,13 +310,13 @@ static void send_made(struct sg_udp_tx *tx, int fd, unsigned count)
     unsigned done = 0;
     while (done < count) {
         int error = 0;
-        unsigned went = send_messages(fd, tx->msgs + done, count - done, &error);
+        unsigned went = send_messages(fd, tx->msgs + done, tx->sending + done, count - done, &error);
         for (unsigned i = 0; i < went; i++)
             count_group(tx->sending[done++], 0);
         if (error == 0)
             continue;
         const struct sg_udp_group *g = tx->sending[done];
-        if (g->count > 1 && (error == EIO || error == EINVAL || error == EMSGSIZE)) {
+        if (may_split(g, error)) {
             tx->segments_refused |= error == EIO; /* the device will not do it next time either */
             send_singly(tx, done, g);
         } else {

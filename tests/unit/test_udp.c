@@ -16,6 +16,7 @@
 #include <cmocka.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <netinet/in.h>
 #include <netinet/udp.h>
 
 #include "net/sockaddr.h"
@@ -274,6 +275,77 @@ static void test_udp_a_kernel_without_segments(void **state)
     close_world(w);
 }
 
+/* What the kernel would refuse, in this thread: so many groups of several, with an error. And the calls it took. */
+static _Thread_local struct {
+    unsigned groups;
+    int error;
+    unsigned calls;
+} refusal;
+
+static bool is_group(struct msghdr *msg)
+{
+    for (struct cmsghdr *at = CMSG_FIRSTHDR(msg); at; at = CMSG_NXTHDR(msg, at))
+        if (at->cmsg_level == SOL_UDP && at->cmsg_type == UDP_SEGMENT)
+            return true;
+    return false;
+}
+
+/* Stands before the C library's. */
+int sendmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags)
+{
+    unsigned good = 0;
+    refusal.calls++;
+    while (good < count && !(refusal.groups > 0 && is_group(&msgs[good].msg_hdr)))
+        good++;
+    if (good > 0)
+        return (int)syscall(SYS_sendmmsg, fd, msgs, good, flags);
+    refusal.groups--;
+    errno = refusal.error;
+    return -1;
+}
+
+/* Too long as a whole for where it goes; or only another datagram was, whose ICMP error waited on the socket. */
+static void test_udp_a_group_too_long_is_split_at_once(void **state)
+{
+    struct world *w = *state;
+    struct item items[50];
+    for (unsigned i = 0; i < 50; i++)
+        items[i] = (struct item){.target = 0, .len = 200};
+    for (unsigned refused = 1; refused <= 100; refused += 99) {
+        open_world(w, 4, SG_UDP_GRO);
+        refusal.groups = refused;
+        refusal.error = EMSGSIZE;
+        refusal.calls = 0;
+        check_items(w, items, 50);
+        assert_int_equal(refusal.calls, 1 + 50);
+        refusal.groups = 0;
+        close_world(w);
+    }
+}
+
+/* A group whose datagrams are all longer than what the socket's path takes, and one behind it that is not. */
+static void test_udp_each_of_a_group_too_long_is_counted(void **state)
+{
+    struct world *w = *state;
+    static uint8_t bytes[10][1400];
+    const struct item good = {.target = 0, .len = 100};
+    int mtu = 1280;
+    open_world(w, 6, SG_UDP_DONTFRAG);
+    assert_int_equal(setsockopt(w->from, IPPROTO_IPV6, IPV6_MTU, &mtu, sizeof mtu), 0);
+    for (unsigned i = 0; i < 10; i++)
+        add_from(w, w->from, &w->at[1], bytes[i], sizeof bytes[i]);
+    add(w, 0, 0, good.len);
+    refusal.calls = 0;
+    sg_udp_tx_flush(&w->tx);
+    assert_int_equal(refusal.calls,
+                     1 + 10 * 8 + 1); /* each by itself may have met a waiting error, and is tried again */
+    (void)expect_items(w, 0, &good, 1);
+    (void)expect_items(w, 1, NULL, 0);
+    expect_counted(w, &good, 1);
+    assert_int_equal(w->ledger.drops[SG_REASON_TOO_BIG], 10);
+    close_world(w);
+}
+
 static void test_udp_failures_are_counted_each(void **state)
 {
     struct world *w = *state;
@@ -498,6 +570,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_udp_runs_of_several_targets_do_not_break_each_other, setup, teardown),
         cmocka_unit_test_setup_teardown(test_udp_refused_segments_go_one_by_one, setup, teardown),
         cmocka_unit_test_setup_teardown(test_udp_a_kernel_without_segments, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_udp_a_group_too_long_is_split_at_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_udp_each_of_a_group_too_long_is_counted, setup, teardown),
         cmocka_unit_test_setup_teardown(test_udp_failures_are_counted_each, setup, teardown),
         cmocka_unit_test_setup_teardown(test_udp_errors_eat_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_udp_errors_that_keep_coming_eat_nothing, setup, teardown),
