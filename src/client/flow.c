@@ -159,10 +159,7 @@ static void on_socks_readable(evutil_socket_t fd, short what, void *ctx)
 
 static struct sg_flow **source_bucket(struct sg_forward *forward, const struct sg_endpoint *source)
 {
-    uint32_t hash = source->port;
-    for (unsigned i = 0; i < sizeof source->ip.bytes; i++)
-        hash = hash * 31 + source->ip.bytes[i];
-    return &forward->flows[hash % SG_FORWARD_BUCKETS];
+    return &forward->flows[sg_endpoint_hash(source, forward->hash_key) % SG_FORWARD_BUCKETS];
 }
 
 static void link_flow(struct sg_flow *flow, struct sg_flow **head)
@@ -435,6 +432,7 @@ enum sg_err sg_uplink_add_forward(struct sg_uplink *uplink, const struct sg_endp
     forward->target_port = target->port;
     forward->datagram_only = datagram_only;
     forward->uplink = uplink;
+    sg_uplink_random(NULL, forward->hash_key, sizeof forward->hash_key);
     forward->next = uplink->forwards;
     uplink->forwards = forward;
     event_assign(&forward->readable, uplink->base, forward->fd, EV_READ | EV_PERSIST, on_forward_readable, forward);

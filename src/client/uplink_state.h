@@ -71,6 +71,7 @@ struct sg_forward {
     size_t target_len;
     uint16_t target_port;
     bool datagram_only;
+    uint8_t hash_key[SG_ENDPOINT_KEY_BYTES];   /* random: whoever reaches it chooses its source */
     struct sg_flow *flows[SG_FORWARD_BUCKETS]; /* by source */
 };
 

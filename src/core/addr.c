@@ -6,14 +6,28 @@
 #include "core/addr.h"
 
 #include <arpa/inet.h>
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
+
+#include <sodium.h>
 
 static const uint8_t mapped_prefix[12] = {[10] = 0xff, [11] = 0xff};
 
 static size_t ip_bytes(const struct sg_ip *ip)
 {
     return ip->family == 4 ? 4 : ip->family == 6 ? 16 : 0;
+}
+
+static_assert(SG_ENDPOINT_KEY_BYTES == crypto_shorthash_KEYBYTES, "the key is that of SipHash");
+
+uint64_t sg_endpoint_hash(const struct sg_endpoint *ep, const uint8_t key[static SG_ENDPOINT_KEY_BYTES])
+{
+    uint64_t hash = 0;
+    uint8_t bytes[19] = {ep->ip.family, (uint8_t)(ep->port >> 8), (uint8_t)ep->port};
+    memcpy(bytes + 3, ep->ip.bytes, ip_bytes(&ep->ip));
+    crypto_shorthash((uint8_t *)&hash, bytes, sizeof bytes, key);
+    return hash;
 }
 
 bool sg_ip_is_unspecified(const struct sg_ip *ip)

@@ -56,6 +56,14 @@ static inline bool sg_endpoint_equal(const struct sg_endpoint *a, const struct s
     return a->port == b->port && sg_ip_equal(&a->ip, &b->ip);
 }
 
+enum { SG_ENDPOINT_KEY_BYTES = 16 };
+
+/*
+ * For hash tables: equal endpoints have equal hashes under one key, and whoever chooses endpoints but does not know the
+ * key, which is random, cannot choose such that meet (SipHash).
+ */
+uint64_t sg_endpoint_hash(const struct sg_endpoint *ep, const uint8_t key[static SG_ENDPOINT_KEY_BYTES]);
+
 /* True for 0.0.0.0, ::, and no address at all. */
 bool sg_ip_is_unspecified(const struct sg_ip *ip);
 

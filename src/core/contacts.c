@@ -4,15 +4,12 @@
  */
 #include "core/contacts.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <sodium.h>
 
 enum { FIRST_ROOM = 4 };
-
-static_assert(sizeof((struct sg_contacts *)0)->key == crypto_shorthash_KEYBYTES, "the key is that of SipHash");
 
 /* What is remembered of an endpoint. */
 static struct sg_endpoint key_of(const struct sg_contacts *contacts, const struct sg_endpoint *ep)
@@ -21,17 +18,8 @@ static struct sg_endpoint key_of(const struct sg_contacts *contacts, const struc
     return (struct sg_endpoint){.ip = ep->ip, .port = with_port ? ep->port : 0};
 }
 
-static size_t hash_key(const struct sg_contacts *contacts, const struct sg_endpoint *key)
-{
-    uint64_t hash = 0;
-    uint8_t bytes[19] = {key->ip.family, (uint8_t)(key->port >> 8), (uint8_t)key->port};
-    memcpy(bytes + 3, key->ip.bytes, key->ip.family == 4 ? 4 : 16);
-    crypto_shorthash((uint8_t *)&hash, bytes, sizeof bytes, contacts->key);
-    return (size_t)hash;
-}
-
 /* The key's slot, or the free one where it belongs: there is always a free one. */
-static struct sg_endpoint *find_slot(const struct sg_contacts_set *set, const struct sg_endpoint *key, size_t hash)
+static struct sg_endpoint *find_slot(const struct sg_contacts_set *set, const struct sg_endpoint *key, uint64_t hash)
 {
     size_t i = hash & (set->room - 1);
     while (set->slots[i].ip.family != 0 && !sg_endpoint_equal(&set->slots[i], key))
@@ -39,7 +27,7 @@ static struct sg_endpoint *find_slot(const struct sg_contacts_set *set, const st
     return &set->slots[i];
 }
 
-static bool is_in(const struct sg_contacts_set *set, const struct sg_endpoint *key, size_t hash)
+static bool is_in(const struct sg_contacts_set *set, const struct sg_endpoint *key, uint64_t hash)
 {
     return set->room > 0 && find_slot(set, key, hash)->ip.family != 0;
 }
@@ -51,7 +39,7 @@ bool sg_contacts_has(const struct sg_contacts *contacts, const struct sg_endpoin
     struct sg_endpoint key = key_of(contacts, from);
     if (sg_endpoint_equal(&contacts->last, &key))
         return key.ip.family != 0;
-    size_t hash = hash_key(contacts, &key);
+    uint64_t hash = sg_endpoint_hash(&key, contacts->key);
     return is_in(&contacts->young, &key, hash) || is_in(&contacts->old, &key, hash);
 }
 
@@ -67,7 +55,7 @@ static enum sg_err make_room(const struct sg_contacts *contacts, struct sg_conta
     for (size_t i = 0; i < set->room; i++) {
         const struct sg_endpoint *key = &set->slots[i];
         if (key->ip.family != 0)
-            *find_slot(&grown, key, hash_key(contacts, key)) = *key;
+            *find_slot(&grown, key, sg_endpoint_hash(key, contacts->key)) = *key;
     }
     free(set->slots);
     *set = grown;
@@ -82,7 +70,7 @@ enum sg_err sg_contacts_add(struct sg_contacts *contacts, const struct sg_endpoi
         return SG_OK;
     if (young->room == 0 && contacts->old.room == 0)
         crypto_shorthash_keygen(contacts->key);
-    size_t hash = hash_key(contacts, &key);
+    uint64_t hash = sg_endpoint_hash(&key, contacts->key);
     if (!is_in(young, &key, hash)) {
         if (young->count == SG_CONTACTS_KEPT) {
             free(contacts->old.slots);

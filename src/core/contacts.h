@@ -26,9 +26,9 @@ struct sg_contacts_set {
 
 /* All 0 but filtering is empty. The owner disposes of it. */
 struct sg_contacts {
-    enum sg_filtering filtering; /* never changed when something was added */
-    uint8_t key[16];
-    struct sg_endpoint last; /* the one asked for most often: it needs no search */
+    enum sg_filtering filtering;        /* never changed when something was added */
+    uint8_t key[SG_ENDPOINT_KEY_BYTES]; /* random, once something was added */
+    struct sg_endpoint last;            /* the one asked for most often: it needs no search */
     struct sg_contacts_set young, old;
 };
 

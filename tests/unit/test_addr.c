@@ -99,6 +99,47 @@ static void equality(void **state)
     assert_true(sg_endpoint_equal(&x, &y));
 }
 
+static void hash_is_of_what_counts(void **state)
+{
+    static const uint8_t key[SG_ENDPOINT_KEY_BYTES] = {1};
+    (void)state;
+    struct sg_endpoint v4 = {.ip = ip_of("10.0.0.1"), .port = 53}, same = v4;
+    struct sg_endpoint v6 = {.ip = ip_of("a00:1::"), .port = 53}; /* the same first four bytes */
+    uint64_t hash = sg_endpoint_hash(&v4, key);
+    memset(same.ip.bytes + 4, 0xee, 12);
+    assert_true(sg_endpoint_equal(&v4, &same));
+    assert_true(sg_endpoint_hash(&same, key) == hash);
+    assert_false(sg_endpoint_hash(&v6, key) == hash);
+    for (unsigned i = 0; i < 16; i++) {
+        struct sg_endpoint other = i < 4 ? v4 : v6;
+        other.ip.bytes[i] ^= 0x80;
+        assert_false(sg_endpoint_hash(&other, key) == sg_endpoint_hash(i < 4 ? &v4 : &v6, key));
+    }
+    for (unsigned bit = 1; bit < 65536; bit *= 2) {
+        struct sg_endpoint other = v4;
+        other.port ^= (uint16_t)bit;
+        assert_false(sg_endpoint_hash(&other, key) == hash);
+    }
+}
+
+/* Whoever found endpoints that meet under one key has found none for another. */
+static void hash_spreads_by_its_key(void **state)
+{
+    enum { BUCKETS = 1024, BUCKET = 7 };
+    static const uint8_t keys[2][SG_ENDPOINT_KEY_BYTES] = {{1}, {2}};
+    unsigned met = 0, met_again = 0;
+    (void)state;
+    for (unsigned port = 1; port < 65536; port++) {
+        const struct sg_endpoint ep = {.ip = ip_of("127.0.0.1"), .port = (uint16_t)port};
+        if (sg_endpoint_hash(&ep, keys[0]) % BUCKETS != BUCKET)
+            continue;
+        met++;
+        met_again += sg_endpoint_hash(&ep, keys[1]) % BUCKETS == BUCKET;
+    }
+    assert_true(met > 32 && met < 128); /* 64, were they dealt out at random */
+    assert_true(met_again < 4);
+}
+
 static void unspecified(void **state)
 {
     (void)state;
@@ -421,6 +462,8 @@ int main(void)
         cmocka_unit_test(ipv4_leaves_the_rest_zero),
         cmocka_unit_test(unmap_undoes_only_mapped),
         cmocka_unit_test(equality),
+        cmocka_unit_test(hash_is_of_what_counts),
+        cmocka_unit_test(hash_spreads_by_its_key),
         cmocka_unit_test(unspecified),
         cmocka_unit_test(endpoint_text),
         cmocka_unit_test(target_text_masks_odd_bytes),
