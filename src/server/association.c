@@ -248,7 +248,7 @@ void sg_server_session_up(struct sg_server_session *session, uint8_t *plaintext,
         refuse_datagram(session, d.association, SG_REFUSED_TARGET, reason, &d.address, now_ms);
         return;
     }
-    struct sg_endpoint target = sg_target_endpoint(&d.address);
+    struct sg_endpoint target = {.ip = sg_ip_unmap(&d.address.ip), .port = d.address.port};
     if (d.address.atyp != SG_ATYP_NAME) {
         if (sg_server_session_forward(session, d.association, NULL, &target, d.data, d.data_len, now_ms))
             sg_plaintext_remember(before, plaintext, (size_t)(d.data - plaintext));

@@ -257,7 +257,7 @@ static void receive_for(struct sg_plain *plain, struct sg_udp_packet *packet, ui
         sg_ledger_drop(&datapath->up, reason);
         return;
     }
-    struct sg_endpoint target = sg_target_endpoint(&header.target);
+    struct sg_endpoint target = {.ip = sg_ip_unmap(&header.target.ip), .port = header.target.port};
     if (header.target.atyp != SG_ATYP_NAME) {
         forward(plain, NULL, &target, NULL, data, len);
         return;

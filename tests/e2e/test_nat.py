@@ -71,6 +71,18 @@ def test_one_port_for_all_targets_of_a_family(lab, kind):
 
 
 @pytest.mark.parametrize('kind', KINDS)
+def test_an_ipv4_mapped_target_is_the_ipv4_host(lab, kind, echo):
+    server = Server(lab)
+    app, target = server.associate(kind), peer(lab)
+    mapping = mapped(app, target)
+    for data in (b'first', b'next'):
+        assert app.ask(data, (f'::ffff:{echo.address[0]}', echo.address[1])) == (data, echo.address)
+    assert [source[:2] for source in echo.sources] == [mapping]
+    assert not any(server.program.status()['up']['drops'].values())
+    server.adds_up()
+
+
+@pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('filtering, passed', [
     (None, ['target', 'other port']),
     ('address-dependent', ['target', 'other port']),
