@@ -19,6 +19,14 @@ static int set_option(int fd, int level, int name, int value)
     return setsockopt(fd, level, name, &value, sizeof value);
 }
 
+bool sg_udp_let_fragment(int fd, uint8_t family, bool may_fragment)
+{
+    if (family == 6)
+        return set_option(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER,
+                          may_fragment ? IPV6_PMTUDISC_WANT : IPV6_PMTUDISC_PROBE) == 0;
+    return set_option(fd, IPPROTO_IP, IP_MTU_DISCOVER, may_fragment ? IP_PMTUDISC_WANT : IP_PMTUDISC_PROBE) == 0;
+}
+
 static int set_options(int fd, uint8_t family, unsigned flags)
 {
     int rc = 0;
@@ -29,8 +37,7 @@ static int set_options(int fd, uint8_t family, unsigned flags)
     if (flags & SG_UDP_RECVERR)
         rc |= v6 ? set_option(fd, IPPROTO_IPV6, IPV6_RECVERR, 1) : set_option(fd, IPPROTO_IP, IP_RECVERR, 1);
     if (flags & SG_UDP_DONTFRAG)
-        rc |= v6 ? set_option(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE)
-                 : set_option(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE);
+        rc |= sg_udp_let_fragment(fd, family, false) ? 0 : -1;
     if (flags & SG_UDP_DSCP)
         rc |= v6 ? set_option(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1) : set_option(fd, IPPROTO_IP, IP_RECVTOS, 1);
     if (flags & SG_UDP_REUSEPORT)

@@ -85,6 +85,7 @@ uint32_t sg_udp_lost(const struct sg_udp_rx *rx, uint32_t *seen);
 struct sg_udp_to {
     int fd;
     bool is_connected; /* the socket is: peer is not looked at */
+    bool may_fragment; /* what is too long for the path, though the socket has SG_UDP_DONTFRAG; not if connected */
     uint8_t dscp;
     struct sg_endpoint peer;
     struct sg_ip local;       /* the source address; family 0: the kernel chooses */
@@ -95,11 +96,11 @@ struct sg_udp_to {
 struct sg_udp_group {
     struct sg_udp_to to;
     bool closed;   /* takes no more */
-    bool is_first; /* of its socket */
+    bool is_first; /* of its socket and of those that may or may not fragment */
     unsigned count;
     uint16_t first, last; /* of its datagrams, chained by next */
     uint16_t older;       /* a group of the same bucket that was made before */
-    uint16_t next;        /* the group of the same socket that was made after it */
+    uint16_t next;        /* the group of that kind that was made after it */
     size_t segment, bytes, data_bytes;
 };
 
@@ -113,7 +114,7 @@ enum { SG_UDP_BUCKETS = 64 };
 
 /*
  * Collects datagrams for any number of sockets and sends them with as few calls as possible; for each socket and
- * address they leave in the order in which they were added.
+ * address they leave in the order in which they were added, those that may fragment apart from those that may not.
  */
 struct sg_udp_tx {
     unsigned count, group_count;
@@ -155,13 +156,16 @@ void sg_udp_tx_flush(struct sg_udp_tx *tx);
 enum sg_udp_flags {
     SG_UDP_PKTINFO = 1,   /* tell the local address of each datagram */
     SG_UDP_RECVERR = 2,   /* queue ICMP errors (sg_udp_read_error) */
-    SG_UDP_DONTFRAG = 4,  /* DF on each datagram, whatever the kernel learned about the path */
+    SG_UDP_DONTFRAG = 4,  /* DF on each datagram, whatever the kernel learned about the path; see may_fragment */
     SG_UDP_REUSEPORT = 8, /* set by sg_udp_open_shared */
     SG_UDP_BIG = 16,      /* large kernel buffers (4 MiB): this socket carries many flows */
     SG_UDP_GRO = 32,      /* the kernel may hand over several datagrams of a sender at once (for sg_udp_recv) */
     SG_UDP_ROOMY = 64,    /* kernel buffers for one fast flow (1 MiB) */
     SG_UDP_DSCP = 128,    /* tell the code point of each datagram */
 };
+
+/* Turns SG_UDP_DONTFRAG off, so that the socket is as any other, and on again. False with errno. */
+bool sg_udp_let_fragment(int fd, uint8_t family, bool may_fragment);
 
 /* A socket that is bound already gets the options that sg_udp_open gives. False with errno. */
 bool sg_udp_adopt(int fd, uint8_t family, unsigned flags);

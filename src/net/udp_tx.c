@@ -59,7 +59,7 @@ void sg_udp_tx_dispose(struct sg_udp_tx *tx)
 
 static bool is_same_way(const struct sg_udp_to *a, const struct sg_udp_to *b)
 {
-    return a->fd == b->fd && a->is_connected == b->is_connected &&
+    return a->fd == b->fd && a->is_connected == b->is_connected && a->may_fragment == b->may_fragment &&
            (a->is_connected || sg_endpoint_equal(&a->peer, &b->peer)) && sg_ip_equal(&a->local, &b->local);
 }
 
@@ -82,10 +82,11 @@ static struct sg_udp_group *find_group(struct sg_udp_tx *tx, const struct sg_udp
     return NULL;
 }
 
-static struct sg_udp_group *find_socket(struct sg_udp_tx *tx, int fd)
+/* The newest group of that socket and kind. Or NULL. */
+static struct sg_udp_group *find_socket(struct sg_udp_tx *tx, const struct sg_udp_to *to)
 {
-    for (uint16_t i = *bucket_of(tx, fd); i != NONE; i = tx->groups[i].older)
-        if (tx->groups[i].to.fd == fd)
+    for (uint16_t i = *bucket_of(tx, to->fd); i != NONE; i = tx->groups[i].older)
+        if (tx->groups[i].to.fd == to->fd && tx->groups[i].to.may_fragment == to->may_fragment)
             return &tx->groups[i];
     return NULL;
 }
@@ -108,7 +109,7 @@ static SG_RARE struct sg_udp_group *start_group(struct sg_udp_tx *tx, uint16_t f
 {
     uint16_t index = (uint16_t)tx->group_count++;
     uint16_t *newest = bucket_of(tx, tx->to.fd);
-    struct sg_udp_group *before = find_socket(tx, tx->to.fd), *g = &tx->groups[index];
+    struct sg_udp_group *before = find_socket(tx, &tx->to), *g = &tx->groups[index];
     *g = (struct sg_udp_group){
         .to = tx->to, .is_first = !before, .first = first, .older = *newest, .next = NONE, .segment = segment};
     *newest = index;
@@ -326,20 +327,28 @@ static void send_made(struct sg_udp_tx *tx, int fd, unsigned count)
     }
 }
 
-/* All groups of one socket, in their order. */
+/*
+ * All groups of one socket and kind, in their order. IPv4 has no control message for what may be cut, so the socket is
+ * another one for as long as these take: no other thread sends by it, and what must not be cut is not among them.
+ */
 static void send_socket(struct sg_udp_tx *tx, struct sg_udp_group *first)
 {
+    const struct sg_udp_to *to = &first->to;
     unsigned made = 0, used = 0;
+    if (to->may_fragment) /* else what is too long counts as such */
+        (void)sg_udp_let_fragment(to->fd, to->peer.ip.family, true);
     for (struct sg_udp_group *g = first; g; g = g->next == NONE ? NULL : &tx->groups[g->next]) {
         if (made == SG_UDP_BATCH) {
-            send_made(tx, first->to.fd, made);
+            send_made(tx, to->fd, made);
             made = used = 0;
         }
         tx->sending[made] = g;
         make_message(tx, made++, g, tx->iov + used);
         used += g->count;
     }
-    send_made(tx, first->to.fd, made);
+    send_made(tx, to->fd, made);
+    if (to->may_fragment)
+        (void)sg_udp_let_fragment(to->fd, to->peer.ip.family, false);
 }
 
 static SG_RARE void send_all(struct sg_udp_tx *tx)

@@ -140,8 +140,12 @@ static void on_packets(struct sg_outbound *outbound, struct sg_udp_packet *packe
 {
     struct sg_plain *plain = (struct sg_plain *)((char *)outbound - offsetof(struct sg_plain, outbound));
     struct sg_datapath *datapath = plain->datapath;
-    const struct sg_udp_to to = {
-        .fd = plain->port->fd, .peer = plain->client, .local = plain->local, .ledger = &datapath->down};
+    /* records must not be cut, and leave by the shared port too; one of its own cuts what is too long anyway */
+    const struct sg_udp_to to = {.fd = plain->port->fd,
+                                 .may_fragment = plain->port != &plain->own_port,
+                                 .peer = plain->client,
+                                 .local = plain->local,
+                                 .ledger = &datapath->down};
     for (unsigned i = 0; i < count; i++) {
         if (!packets[i].bytes)
             continue;

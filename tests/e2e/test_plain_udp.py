@@ -1,11 +1,14 @@
 """Plain RFC 1928 UDP at the server's own UDP port: only by policy, only for the address that asked over TCP."""
+import contextlib
+import random
 import socket
 
 import pytest
 
 from direct import PlainUdp, dial_tls, log_in
-from harness import UdpEcho, free_port, run, socks_address, sum_ledger, wait_for
-from network import CLIENT, HOSTS, PORT, SERVER
+from emulated import Emulated
+from harness import SocksUdp, UdpEcho, free_port, run, socks_address, sum_ledger, wait_for
+from network import CLIENT, HOSTS, HOSTS_6, PORT, SERVER
 
 NOBODY = 'plain_udp:\n  from: []'
 
@@ -90,6 +93,62 @@ def test_from_another_host_only_by_policy(lab, network, config, code):
         app.udp.sendto(packet, (HOSTS[SERVER], PORT))
         wait_for(lambda: server.status()['up']['drops'].get('plain_refused') == 1, what='drop plain_refused')
         assert target.count == 0
+
+
+FROM_THE_WIRE = 'plain_udp:\n  from: ["10.77.0.0/24", "fd77::/64"]'
+
+
+def associate_over(lab, network, folder, invite, host):
+    """A plain association of the client's host, at that address of the server."""
+    tls = network.call(CLIENT, dial_tls, folder, PORT, host, name=HOSTS[SERVER])
+    log_in(tls, invite)
+    app = lab.open(network.call(CLIENT, PlainUdp, tls))
+    assert app.code == 0 and app.relay == (host, PORT)
+    return app
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize('host', [HOSTS[SERVER], HOSTS_6[SERVER]], ids=['IPv4', 'IPv6'])
+def test_answers_longer_than_the_wire_takes_come_in_fragments(lab, network, host):
+    """At the port that sealed records leave by, whole, before and after."""
+    folder, invite, server = network.server(FROM_THE_WIRE)
+    target = lab.open(network.call(SERVER, UdpEcho))
+    app = associate_over(lab, network, folder, invite, host)
+    client = network.client(invite)
+    sealed = lab.open(network.call(CLIENT, SocksUdp, client.socks))
+    wait_for(lambda: client.status()['record_max'] == 1472, 5, 'the size')
+    for size in (100, 1400, 2000, 4000, 30000):
+        data = random.randbytes(size)
+        app.send(data, target.address)
+        sealed.send(data[:1400], target.address)
+        assert app.receive() == (data, target.address)
+        assert sealed.receive()[0] == data[:1400]
+    app.udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+    burst = [random.randbytes(2000) for _ in range(20)]  # what may leave as one send
+    for data in burst:
+        app.send(data, target.address)
+    assert [app.receive()[0] for _ in burst] == burst
+    down = server.status()['down']
+    assert down['received'] == sum_ledger(down) and not any(down['drops'].values())
+    assert client.status()['path'] == 'udp' and client.status()['record_max'] == 1472
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize('host', [HOSTS[SERVER], HOSTS_6[SERVER]], ids=['IPv4', 'IPv6'])
+def test_answers_longer_than_a_narrower_path_takes_come_in_fragments(lab, own_network, program, host):
+    """The path says so when the first does not fit, which is lost; those that follow are not."""
+    network = Emulated(lab, 'mtu 1300 icmp on down')
+    folder, invite, _ = network.server(FROM_THE_WIRE)
+    target = lab.open(network.call(SERVER, UdpEcho))
+    app = associate_over(lab, network, folder, invite, host)
+    app.udp.settimeout(0.5)
+    app.send(bytes(1400), target.address)
+    with contextlib.suppress(TimeoutError):  # the TCP connection may have been told before
+        app.receive()
+    app.udp.settimeout(5)
+    for size in (1400, 3000):
+        data = random.randbytes(size)
+        assert app.ask(data, target.address) == (data, target.address)
 
 
 def test_a_datagram_without_an_association_is_refused(server, echo):

@@ -549,6 +549,41 @@ static void test_udp_ledgers_are_kept_apart(void **state)
     close_world(w);
 }
 
+/* Two kinds by turns to one address: each leaves as a run, in order, and the socket is left as it was. */
+static void test_udp_what_may_fragment_goes_apart(void **state)
+{
+    struct world *w = *state;
+    for (unsigned round = 0; round < 2; round++) {
+        const bool v6 = round == 1;
+        unsigned messages = 0, next[2] = {0};
+        int mode = 0;
+        socklen_t len = sizeof mode;
+        open_world(w, v6 ? 6 : 4, SG_UDP_GRO | SG_UDP_DONTFRAG);
+        for (unsigned i = 0; i < 40; i++) {
+            const struct sg_udp_to to = {
+                .fd = w->from, .may_fragment = i % 2 == 1, .peer = w->at[0], .ledger = &w->ledger};
+            uint8_t *room = sg_udp_tx_room(&w->tx, 2);
+            room[0] = (uint8_t)(i % 2);
+            room[1] = (uint8_t)(i / 2);
+            sg_udp_tx_to(&w->tx, &to);
+            sg_udp_tx_add(&w->tx, room, 2, 2);
+        }
+        sg_udp_tx_flush(&w->tx);
+        for (int came; (came = sg_udp_recv(&w->rx, w->to[0])) > 0; messages += (unsigned)came)
+            for (unsigned count; (count = sg_udp_next(&w->rx)) > 0;)
+                for (unsigned i = 0; i < count; i++)
+                    assert_int_equal(w->rx.packets[i].bytes[1], next[w->rx.packets[i].bytes[0]]++);
+        assert_int_equal(messages, 2);
+        assert_true(next[0] == 20 && next[1] == 20);
+        assert_int_equal(w->ledger.forwarded, 40);
+        assert_int_equal(
+            getsockopt(w->from, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_MTU_DISCOVER : IP_MTU_DISCOVER, &mode, &len),
+            0);
+        assert_int_equal(mode, v6 ? IPV6_PMTUDISC_PROBE : IP_PMTUDISC_PROBE);
+        close_world(w);
+    }
+}
+
 static void test_udp_nothing_waits(void **state)
 {
     struct world *w = *state;
@@ -579,6 +614,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_udp_source_address, setup, teardown),
         cmocka_unit_test_setup_teardown(test_udp_several_sockets, setup, teardown),
         cmocka_unit_test_setup_teardown(test_udp_ledgers_are_kept_apart, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_udp_what_may_fragment_goes_apart, setup, teardown),
         cmocka_unit_test_setup_teardown(test_udp_nothing_waits, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
