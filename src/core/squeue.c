@@ -75,6 +75,11 @@ size_t sg_squeue_expire(struct sg_squeue *queue, uint64_t now_ms)
     return dropped;
 }
 
+uint64_t sg_squeue_next_timeout(const struct sg_squeue *queue)
+{
+    return queue->count > 0 ? oldest(queue).at_ms + SG_SQUEUE_AGE_MS + 1 : UINT64_MAX;
+}
+
 size_t sg_squeue_peek(const struct sg_squeue *queue)
 {
     return oldest(queue).len;

@@ -26,8 +26,9 @@ void sg_squeue_dispose(struct sg_squeue *queue);
  */
 size_t sg_squeue_push(struct sg_squeue *queue, const uint8_t *bytes, size_t len, uint64_t now_ms, bool *queued);
 
-/* Drops what is too old; returns how many. */
+/* Drops what is too old; returns how many. And when there will be such, if nothing is taken out; UINT64_MAX: never. */
 size_t sg_squeue_expire(struct sg_squeue *queue, uint64_t now_ms);
+uint64_t sg_squeue_next_timeout(const struct sg_squeue *queue);
 
 /* Length of the oldest datagram, 0 if there is none (none is empty: each has at least its header). */
 size_t sg_squeue_peek(const struct sg_squeue *queue);

@@ -107,6 +107,7 @@ static void on_packets(struct sg_outbound *outbound, struct sg_udp_packet *packe
     send_records(session, records, data_len, dscp, run, now_ms);
     sg_assoc_touch_down(&session->assocs, &assoc->node, now_ms);
     sg_server_session_pump(session, now_ms);
+    sg_server_session_arm(session, now_ms);
 }
 
 static void on_target_error(struct sg_outbound *outbound, const struct sg_endpoint *endpoint, enum sg_reason reason)

@@ -239,8 +239,9 @@ void sg_server_session_arm(struct sg_server_session *session, uint64_t now_ms)
         next = renewal;
     if (session->closed_count > 0 && session->closed_ms + CLOSED_SPACING_MS < next)
         next = session->closed_ms + CLOSED_SPACING_MS;
-    if (session->waiting.count > 0 && !session->current->bev && now_ms + SG_SQUEUE_AGE_MS < next)
-        next = now_ms + SG_SQUEUE_AGE_MS; /* no stream that would take them out */
+    uint64_t waiting = session->current->bev ? SG_NEVER : sg_squeue_next_timeout(&session->waiting);
+    if (waiting < next)
+        next = waiting; /* no stream that would take them out */
     if (next >= session->armed_ms)
         return; /* a timer that fires early looks again; datagrams only ever move the time out */
     session->armed_ms = next;

@@ -9,6 +9,7 @@ import pytest
 
 from attacker import (CLOSE, CONFIRM, DATAGRAM, KEPT, LOST, PING, Refused, Target, is_ended, plaintext)
 from harness import UdpEcho, open_files, run, sum_ledger, wait_for
+from test_nat import peer
 
 RENEWED = 1.05  # a session is resumed once a second
 
@@ -332,3 +333,21 @@ def test_a_user_is_removed_while_a_channel_is_pending(target, session):
     assert run('revoke', target.folder, 'alice').returncode == 0
     wait_for(lambda: target.status()['sessions'] == 0, 5, 'the end of the session')
     assert is_ended(pending.tls)
+
+
+def test_what_no_stream_takes_waits_half_a_second(lab):
+    """Answers too long for a record, of a session that has lost its connection and of which nothing else comes."""
+    target = Target(lab).start()
+    channel, sock = target.channel().validate(), peer(lab)
+    channel.send_udp(plaintext(1, sock.getsockname(), b'question'))
+    mapping = sock.recvfrom(100)[1]
+    channel.tls.close()
+    wait_for(lambda: target.status()['sessions_without_stream'] == 1, 5, 'the loss of the connection')
+    time.sleep(1)  # the search for longer records has ended
+    for _ in range(2):
+        sock.sendto(bytes(9000), mapping)
+        sent = time.monotonic()
+        before = target.status()['down']['drops'].get('stream_full', 0)
+        wait_for(lambda: target.status()['down']['drops'].get('stream_full', 0) == before + 1, 5, 'drop stream_full')
+        assert 0.4 < time.monotonic() - sent < 0.9
+    assert target.status()['down']['queued'] == 0

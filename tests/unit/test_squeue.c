@@ -65,9 +65,12 @@ static void nothing_waits_longer_than_half_a_second(void **state)
     bool queued = false;
     sg_squeue_push(&queue, bytes, sizeof bytes, 1000, &queued);
     sg_squeue_push(&queue, bytes, sizeof bytes, 1400, &queued);
+    assert_int_equal(sg_squeue_next_timeout(&queue), 1501);
     assert_int_equal(sg_squeue_expire(&queue, 1500), 0);
     assert_int_equal(sg_squeue_expire(&queue, 1501), 1);
+    assert_int_equal(sg_squeue_next_timeout(&queue), 1901);
     assert_int_equal(sg_squeue_expire(&queue, 1901), 1);
+    assert_true(sg_squeue_next_timeout(&queue) == UINT64_MAX);
     assert_int_equal(sg_squeue_peek(&queue), 0);
     sg_squeue_dispose(&queue);
 }
