@@ -31,9 +31,9 @@ void sg_uplink_random(void *ctx, uint8_t *out, size_t len)
 static void send_by_stream(struct sg_uplink *uplink, const struct sg_outgoing *out, const struct sg_record *record,
                            uint64_t now_ms)
 {
-    if (!out->datagram_only)
-        sg_control_stream_queue(&uplink->waiting, &uplink->up, record->bytes + SG_RECORD_HEADER_BYTES, record->len,
-                                now_ms);
+    if (!out->datagram_only || record->len == 0) /* 0: nothing is left of it, and it is dropped there */
+        (void)sg_control_stream_queue(&uplink->waiting, &uplink->up, record->bytes + SG_RECORD_HEADER_BYTES,
+                                      record->len, now_ms);
     else
         sg_ledger_drop(&uplink->up, sg_session_on_udp(&uplink->session) ? SG_REASON_TOO_BIG : SG_REASON_NO_PATH);
 }

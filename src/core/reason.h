@@ -51,7 +51,7 @@
     X(NO_SESSION, 46, "no_session", "no session with the server")                                                      \
     X(FILTERED, 47, "filtered", "source was never contacted by the association")                                       \
     X(RESOLVE_WAIT, 48, "resolve_wait", "too much waits for a name")                                                   \
-    X(SEND_FAILED, 49, "send_failed", "the kernel refused the datagram")                                               \
+    X(SEND_FAILED, 49, "send_failed", "the kernel refused the datagram, or the cipher failed")                         \
     X(CHALLENGE, 50, "challenge", "challenge or response that fits nothing")                                           \
     X(KERNEL, 51, "kernel", "receive buffer overflow in the kernel")
 

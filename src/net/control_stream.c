@@ -41,14 +41,19 @@ bool sg_control_stream_is_stuck(struct bufferevent *bev)
     return evbuffer_get_length(bufferevent_get_output(bev)) > SG_STREAM_STUCK_BYTES;
 }
 
-void sg_control_stream_queue(struct sg_squeue *queue, struct sg_ledger *ledger, const uint8_t *plaintext, size_t len,
-                             uint64_t now_ms)
+size_t sg_control_stream_queue(struct sg_squeue *queue, struct sg_ledger *ledger, const uint8_t *plaintext, size_t len,
+                               uint64_t now_ms)
 {
+    if (len == 0) {
+        sg_ledger_drop(ledger, SG_REASON_SEND_FAILED);
+        return 1;
+    }
     bool queued = false;
     size_t before = queue->count;
     size_t dropped = sg_squeue_push(queue, plaintext, len, now_ms, &queued);
     ledger->queued = ledger->queued - before + queue->count;
     ledger->drops[SG_REASON_STREAM_FULL] += dropped;
+    return dropped;
 }
 
 /* The oldest datagram that waits, into the stream. False: memory is short, and it waits on. */

@@ -28,9 +28,12 @@ void sg_control_stream_write(struct bufferevent *bev, const struct sg_msg *msg);
 /* True if the output holds more than a reading peer would leave there. */
 bool sg_control_stream_is_stuck(struct bufferevent *bev);
 
-/* Queues a plaintext for the stream; what it displaces counts as stream_full. */
-void sg_control_stream_queue(struct sg_squeue *queue, struct sg_ledger *ledger, const uint8_t *plaintext, size_t len,
-                             uint64_t now_ms);
+/*
+ * Queues a plaintext for the stream; what it displaces counts as stream_full. len 0: the cipher failed and left nothing
+ * of it, which counts as send_failed. Returns how many were dropped.
+ */
+size_t sg_control_stream_queue(struct sg_squeue *queue, struct sg_ledger *ledger, const uint8_t *plaintext, size_t len,
+                               uint64_t now_ms);
 
 /* Moves waiting datagrams into the output as far as it takes them, after dropping what is too old. bev is NULL when
  * there is no stream: they wait on. */

@@ -23,10 +23,8 @@
 /* Into the queue for the stream, where it may displace others. */
 static void queue_down(struct sg_server_session *session, const uint8_t *plaintext, size_t len, uint64_t now_ms)
 {
-    struct sg_ledger *down = &session->datapath->down;
-    uint64_t before = down->drops[SG_REASON_STREAM_FULL];
-    sg_control_stream_queue(&session->waiting, down, plaintext, len, now_ms);
-    session->counts.dropped += down->drops[SG_REASON_STREAM_FULL] - before;
+    session->counts.dropped +=
+        sg_control_stream_queue(&session->waiting, &session->datapath->down, plaintext, len, now_ms);
 }
 
 /* Seals a run of records of one association and hands it to the batch; what cannot be sealed goes by the stream. */
