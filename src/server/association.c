@@ -12,7 +12,6 @@
 #include "net/dscp.h"
 #include "server/config.h"
 #include "server/datapath.h"
-#include "server/names.h"
 #include "server/policy.h"
 #include "server/session.h"
 #include "server/usage.h"
@@ -265,7 +264,7 @@ void sg_server_session_up(struct sg_server_session *session, uint8_t *plaintext,
     } else if (!sg_permits_lookup(&session->permits, &d.address)) {
         refuse_datagram(session, d.association, SG_REFUSED_TARGET, SG_REASON_POLICY, &d.address, now_ms);
     } else {
-        sg_names_wait(session, d.association, &d.address, d.data, d.data_len);
+        session->counts.dropped += !sg_names_wait(&session->names, d.association, &d.address, d.data, d.data_len);
     }
 }
 

@@ -1,5 +1,5 @@
 /*
- * Datagrams to names. Each look-up belongs to one association number and one name; the datagrams wait in it in order.
+ * Datagrams to names. Each look-up belongs to one association and one name; the datagrams wait in it in order.
  * Every address that comes back is checked against policy; the first that passes is used.
  */
 #include "server/names.h"
@@ -10,12 +10,10 @@
 #include "net/clock.h"
 #include "net/resolver.h"
 #include "server/datapath.h"
-#include "server/policy.h"
-#include "server/server.h"
-#include "server/session.h"
+#include "server/permit.h"
 #include "server/worker.h"
 
-enum { WAITS_PER_SESSION = 64, DATAGRAMS_PER_WAIT = 16, BYTES_PER_SESSION = 256 * 1024 };
+enum { DATAGRAMS_PER_WAIT = 16, BYTES_MAX = 256 * 1024 };
 
 struct waiting_datagram {
     struct waiting_datagram *next;
@@ -26,7 +24,7 @@ struct waiting_datagram {
 
 struct sg_name_wait {
     struct sg_name_wait *next;
-    struct sg_server_session *session;
+    struct sg_names *names;
     struct sg_resolve *resolve;
     uint32_t number;
     struct waiting_datagram *first, **last;
@@ -47,12 +45,12 @@ static void free_wait(struct sg_name_wait *wait)
 
 static void unlink_wait(struct sg_name_wait *wait)
 {
-    struct sg_name_wait **link = &wait->session->names;
+    struct sg_name_wait **link = &wait->names->waits;
     while (*link != wait)
         link = &(*link)->next;
     *link = wait->next;
-    wait->session->name_count--;
-    wait->session->name_bytes -= wait->bytes;
+    wait->names->count--;
+    wait->names->bytes -= wait->bytes;
 }
 
 /* The first address that policy passes for one of the datagrams, or NULL. */
@@ -63,30 +61,29 @@ static const struct sg_ip *pick_address(const struct sg_name_wait *wait, struct 
         name->port = d->port;
         for (size_t i = 0; i < count; i++) {
             struct sg_endpoint target = {.ip = ips[i], .port = d->port};
-            if (sg_permits_target(&wait->session->permits, name, &target, NULL))
+            if (sg_permits_target(wait->names->permits, name, &target, NULL))
                 return &ips[i];
         }
     }
     struct sg_endpoint refused = {.ip = ips[0], .port = wait->first ? wait->first->port : 0};
     struct sg_permit_answer told = {0};
     name->port = refused.port;
-    (void)sg_permits_target(&wait->session->permits, name, &refused, &told); /* for the log */
+    (void)sg_permits_target(wait->names->permits, name, &refused, &told); /* for the log */
     return NULL;
 }
 
 static void drop_waiting(struct sg_name_wait *wait, enum sg_reason reason)
 {
-    struct sg_ledger *up = &wait->session->datapath->up;
+    struct sg_ledger *up = &wait->names->datapath->up;
     up->queued -= wait->count;
     up->drops[reason] += wait->count;
-    wait->session->counts.dropped += wait->count;
 }
 
 static void on_resolved(void *ctx, enum sg_err err, const struct sg_ip *ips, size_t count)
 {
     struct sg_name_wait *wait = ctx;
-    struct sg_server_session *session = wait->session;
-    struct sg_datapath *datapath = session->datapath;
+    struct sg_names *names = wait->names;
+    struct sg_datapath *datapath = names->datapath;
     uint64_t now_ms = sg_now_ms();
     struct sg_target name = {.atyp = SG_ATYP_NAME, .name_len = wait->name_len, .name = wait->name};
     const struct sg_ip *ip = err == SG_OK && count > 0 ? pick_address(wait, &name, ips, count) : NULL;
@@ -97,69 +94,72 @@ static void on_resolved(void *ctx, enum sg_err err, const struct sg_ip *ips, siz
         enum sg_reason reason = err == SG_OK ? SG_REASON_POLICY : SG_REASON_RESOLVE_FAILED;
         drop_waiting(wait, reason);
         name.port = wait->first ? wait->first->port : 0;
-        sg_server_session_refuse(session, wait->number, SG_REFUSED_TARGET, reason, &name, now_ms);
+        if (names->owner->refuse)
+            names->owner->refuse(names, wait->number, &name, reason, wait->count, now_ms);
     } else {
         datapath->up.queued -= wait->count;
         for (struct waiting_datagram *d = wait->first; d; d = d->next) {
             struct sg_endpoint target = {.ip = *ip, .port = d->port};
             name.port = d->port;
-            sg_server_session_forward(session, wait->number, &name, &target, d->data, d->len, now_ms);
+            names->owner->forward(names, wait->number, &name, &target, d->data, d->len, now_ms);
         }
         sg_udp_tx_flush(&datapath->out);
     }
     free_wait(wait);
-    sg_server_session_arm(session, now_ms);
 }
 
-static struct sg_name_wait *find_wait(const struct sg_server_session *session, uint32_t number,
-                                      const struct sg_target *target)
+static struct sg_name_wait *find_wait(const struct sg_names *names, uint32_t number, const struct sg_target *target)
 {
-    for (struct sg_name_wait *w = session->names; w; w = w->next)
+    for (struct sg_name_wait *w = names->waits; w; w = w->next)
         if (w->number == number && w->name_len == target->name_len &&
             memcmp(w->name, target->name, target->name_len) == 0)
             return w;
     return NULL;
 }
 
-static struct sg_name_wait *start_wait(struct sg_server_session *session, uint32_t number,
-                                       const struct sg_target *target)
+static struct sg_name_wait *start_wait(struct sg_names *names, uint32_t number, const struct sg_target *target)
 {
-    if (session->name_count >= WAITS_PER_SESSION)
+    if (names->count >= names->owner->look_ups_max)
         return NULL;
     struct sg_name_wait *wait = calloc(1, sizeof *wait);
     if (!wait)
         return NULL;
-    wait->session = session;
+    wait->names = names;
     wait->number = number;
     wait->last = &wait->first;
     wait->name_len = target->name_len;
     memcpy(wait->name, target->name, target->name_len);
-    wait->resolve = sg_resolver_start(session->datapath->worker->resolver, (const char *)wait->name, wait->name_len,
+    wait->resolve = sg_resolver_start(names->datapath->worker->resolver, (const char *)wait->name, wait->name_len,
                                       on_resolved, wait);
     if (!wait->resolve) {
         free(wait);
         return NULL;
     }
-    wait->next = session->names;
-    session->names = wait;
-    session->name_count++;
+    wait->next = names->waits;
+    names->waits = wait;
+    names->count++;
     return wait;
 }
 
-void sg_names_wait(struct sg_server_session *session, uint32_t number, const struct sg_target *target,
-                   const uint8_t *data, size_t len)
+void sg_names_init(struct sg_names *names, struct sg_datapath *datapath, struct sg_permits *permits,
+                   const struct sg_names_owner *owner)
 {
-    struct sg_ledger *up = &session->datapath->up;
-    struct sg_name_wait *wait = find_wait(session, number, target);
+    *names = (struct sg_names){.datapath = datapath, .permits = permits, .owner = owner};
+}
+
+bool sg_names_wait(struct sg_names *names, uint32_t number, const struct sg_target *target, const uint8_t *data,
+                   size_t len)
+{
+    struct sg_ledger *up = &names->datapath->up;
+    struct sg_name_wait *wait = find_wait(names, number, target);
     if (!wait)
-        wait = start_wait(session, number, target);
+        wait = start_wait(names, number, target);
     struct waiting_datagram *d = NULL;
-    if (wait && wait->count < DATAGRAMS_PER_WAIT && session->name_bytes + len <= BYTES_PER_SESSION)
+    if (wait && wait->count < DATAGRAMS_PER_WAIT && names->bytes + len <= BYTES_MAX)
         d = malloc(sizeof *d + len);
     if (!d) {
         sg_ledger_drop(up, SG_REASON_RESOLVE_WAIT);
-        session->counts.dropped++;
-        return;
+        return false;
     }
     d->next = NULL;
     d->port = target->port;
@@ -169,17 +169,21 @@ void sg_names_wait(struct sg_server_session *session, uint32_t number, const str
     wait->last = &d->next;
     wait->count++;
     wait->bytes += len;
-    session->name_bytes += len;
+    names->bytes += len;
     up->queued++;
+    return true;
 }
 
-void sg_names_cancel(struct sg_server_session *session)
+unsigned sg_names_cancel(struct sg_names *names)
 {
-    for (struct sg_name_wait *wait = session->names, *next = NULL; wait; wait = next) {
+    unsigned dropped = 0;
+    for (struct sg_name_wait *wait = names->waits, *next = NULL; wait; wait = next) {
         next = wait->next;
         sg_resolve_cancel(wait->resolve);
         drop_waiting(wait, SG_REASON_ASSOC_CLOSED);
+        dropped += wait->count;
         unlink_wait(wait);
         free_wait(wait);
     }
+    return dropped;
 }

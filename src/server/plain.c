@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <string.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
@@ -20,19 +19,19 @@
 #include "net/finish.h"
 #include "net/log.h"
 #include "net/log_text.h"
-#include "net/resolver.h"
 #include "net/sockaddr.h"
 #include "server/channel_conn.h"
 #include "server/config.h"
 #include "server/datapath.h"
 #include "server/leaving.h"
+#include "server/names.h"
 #include "server/policy.h"
 #include "server/server.h"
 #include "server/usage.h"
 #include "server/verdict.h"
 #include "server/worker.h"
 
-enum { LATCH_MS = 60000, RESOLVES_MAX = 16 };
+enum { LATCH_MS = 60000 };
 
 struct sg_plain {
     struct sg_plain *next;
@@ -44,33 +43,10 @@ struct sg_plain {
     struct sg_ip local;        /* the address that the client sends to */
     struct sg_permits permits;
     struct sg_outbound outbound;
-    struct sg_plain_resolve *resolves;
-    unsigned resolve_count;
+    struct sg_names names;
     uint64_t active_ms;
     struct event timer;
 };
-
-/* One datagram to a name; a plain client's names are few, so each waits alone. */
-struct sg_plain_resolve {
-    struct sg_plain_resolve *next;
-    struct sg_plain *plain;
-    struct sg_resolve *resolve;
-    uint16_t port;
-    uint8_t name_len;
-    uint8_t name[255];
-    size_t len;
-    uint8_t data[];
-};
-
-static void unlink_resolve(struct sg_plain_resolve *r)
-{
-    struct sg_plain_resolve **link = &r->plain->resolves;
-    while (*link != r)
-        link = &(*link)->next;
-    *link = r->next;
-    r->plain->resolve_count--;
-    r->plain->datapath->up.queued--;
-}
 
 /* Ends an association: everything but its TCP connection. */
 static void free_plain(struct sg_plain *plain)
@@ -80,13 +56,7 @@ static void free_plain(struct sg_plain *plain)
     while (*link != plain)
         link = &(*link)->next;
     *link = plain->next;
-    for (struct sg_plain_resolve *r = plain->resolves, *next = NULL; r; r = next) {
-        next = r->next;
-        sg_resolve_cancel(r->resolve);
-        unlink_resolve(r);
-        sg_ledger_drop(&datapath->up, SG_REASON_ASSOC_CLOSED);
-        free(r);
-    }
+    sg_names_cancel(&plain->names);
     event_del(&plain->timer);
     sg_outbound_dispose(&plain->outbound);
     sg_permits_dispose(&plain->permits);
@@ -177,66 +147,31 @@ static const struct sg_outbound_owner outbound_owner = {.on_packets = on_packets
 
 /* --- from the client to targets --- */
 
-/* name, answer: as in sg_permits_target. */
-static void forward(struct sg_plain *plain, const struct sg_target *name, const struct sg_endpoint *target,
-                    struct sg_permit_answer *answer, uint8_t *data, size_t len)
+/* name: what the client gave for the target, or NULL; known: what it is in this association already, or NULL. */
+static void forward(struct sg_plain *plain, const struct sg_target *name, struct sg_outbound_name *known,
+                    const struct sg_endpoint *target, uint8_t *data, size_t len)
 {
-    struct sg_datapath *datapath = plain->datapath;
+    struct sg_permit_answer fresh = {0};
     enum sg_reason reason = SG_REASON_POLICY;
-    if (sg_permits_target(&plain->permits, name, target, answer))
+    if (sg_permits_target(&plain->permits, name, target, known ? &known->answer : &fresh))
         reason = sg_outbound_send(&plain->outbound, target, data, len);
     if (reason != SG_REASON_NONE)
-        sg_ledger_drop(&datapath->up, reason);
+        sg_ledger_drop(&plain->datapath->up, reason);
+    else if (name && !known)
+        sg_outbound_name_add(&plain->outbound, name->name, name->name_len, &target->ip, &fresh);
 }
 
-static void on_resolved(void *ctx, enum sg_err err, const struct sg_ip *ips, size_t count)
+static void forward_named(struct sg_names *names, uint32_t number, const struct sg_target *name,
+                          const struct sg_endpoint *target, uint8_t *data, size_t len, uint64_t now_ms)
 {
-    struct sg_plain_resolve *r = ctx;
-    struct sg_plain *plain = r->plain;
-    unlink_resolve(r);
-    const struct sg_target name = {.atyp = SG_ATYP_NAME, .name_len = r->name_len, .name = r->name, .port = r->port};
-    struct sg_permit_answer answer = {0};
-    bool found = false;
-    size_t chosen = 0; /* the first, if none is permitted: forward counts that */
-    for (size_t i = 0; err == SG_OK && i < count && !found; i++) {
-        struct sg_endpoint target = {.ip = ips[i], .port = r->port};
-        found = sg_permits_target(&plain->permits, &name, &target, NULL);
-        chosen = found ? i : chosen;
-    }
-    if (err == SG_OK && count > 0) {
-        struct sg_endpoint target = {.ip = ips[chosen], .port = r->port};
-        forward(plain, &name, &target, &answer, r->data, r->len);
-        sg_udp_tx_flush(&plain->datapath->out);
-    } else {
-        sg_ledger_drop(&plain->datapath->up, SG_REASON_RESOLVE_FAILED);
-    }
-    if (found)
-        sg_outbound_name_add(&plain->outbound, r->name, r->name_len, &ips[chosen], &answer);
-    free(r);
+    struct sg_plain *plain = (struct sg_plain *)((char *)names - offsetof(struct sg_plain, names));
+    (void)number;
+    (void)now_ms;
+    forward(plain, name, sg_outbound_name_find(&plain->outbound, name->name, name->name_len), target, data, len);
 }
 
-static void resolve_first(struct sg_plain *plain, const struct sg_target *target, const uint8_t *data, size_t len)
-{
-    struct sg_datapath *datapath = plain->datapath;
-    struct sg_plain_resolve *r = plain->resolve_count < RESOLVES_MAX ? malloc(sizeof *r + len) : NULL;
-    if (!r) {
-        sg_ledger_drop(&datapath->up, SG_REASON_RESOLVE_WAIT);
-        return;
-    }
-    *r = (struct sg_plain_resolve){.plain = plain, .port = target->port, .name_len = target->name_len, .len = len};
-    memcpy(r->name, target->name, target->name_len);
-    memcpy(r->data, data, len);
-    r->resolve = sg_resolver_start(datapath->worker->resolver, (const char *)r->name, r->name_len, on_resolved, r);
-    if (!r->resolve) {
-        free(r);
-        sg_ledger_drop(&datapath->up, SG_REASON_RESOLVE_WAIT);
-        return;
-    }
-    r->next = plain->resolves;
-    plain->resolves = r;
-    plain->resolve_count++;
-    datapath->up.queued++;
-}
+/* A plain client's names are few; of one that leads nowhere it is told as little as of ICMP errors. */
+static const struct sg_names_owner names_owner = {.look_ups_max = 16, .forward = forward_named};
 
 static void receive_for(struct sg_plain *plain, struct sg_udp_packet *packet, uint64_t now_ms)
 {
@@ -263,16 +198,16 @@ static void receive_for(struct sg_plain *plain, struct sg_udp_packet *packet, ui
     }
     struct sg_endpoint target = {.ip = sg_ip_unmap(&header.target.ip), .port = header.target.port};
     if (header.target.atyp != SG_ATYP_NAME) {
-        forward(plain, NULL, &target, NULL, data, len);
+        forward(plain, NULL, NULL, &target, data, len);
         return;
     }
     struct sg_outbound_name *known =
         sg_outbound_name_find(&plain->outbound, header.target.name, header.target.name_len);
     if (known) {
         target.ip = known->ip;
-        forward(plain, &header.target, &target, &known->answer, data, len);
+        forward(plain, &header.target, known, &target, data, len);
     } else if (sg_permits_lookup(&plain->permits, &header.target)) {
-        resolve_first(plain, &header.target, data, len);
+        sg_names_wait(&plain->names, 0, &header.target, data, len);
     } else {
         sg_ledger_drop(&datapath->up, SG_REASON_POLICY);
     }
@@ -436,6 +371,7 @@ static struct sg_plain *make_plain(struct sg_worker *worker, const struct sg_han
     plain->port = shared_port(datapath, &who->local);
     sg_permits_init(&plain->permits, worker, &plain->who);
     sg_outbound_init(&plain->outbound, datapath, &plain->permits, &outbound_owner);
+    sg_names_init(&plain->names, datapath, &plain->permits, &names_owner);
     evtimer_assign(&plain->timer, datapath->base, on_timer, plain);
     bool placed = (plain->port && !is_taken(plain->port, &plain->client)) || open_own_port(plain);
     plain->next = datapath->plain;

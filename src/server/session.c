@@ -73,6 +73,31 @@ static const struct sg_session_ops session_ops = {
     .random = sg_datapath_random,
 };
 
+/* --- datagrams that waited for a name --- */
+
+static struct sg_server_session *session_of(struct sg_names *names)
+{
+    return (struct sg_server_session *)((char *)names - offsetof(struct sg_server_session, names));
+}
+
+static void forward_named(struct sg_names *names, uint32_t number, const struct sg_target *name,
+                          const struct sg_endpoint *target, uint8_t *data, size_t len, uint64_t now_ms)
+{
+    struct sg_server_session *session = session_of(names);
+    sg_server_session_forward(session, number, name, target, data, len, now_ms);
+    sg_server_session_arm(session, now_ms);
+}
+
+static void refuse_named(struct sg_names *names, uint32_t number, const struct sg_target *name, enum sg_reason reason,
+                         unsigned dropped, uint64_t now_ms)
+{
+    struct sg_server_session *session = session_of(names);
+    session->counts.dropped += dropped;
+    sg_server_session_refuse(session, number, SG_REFUSED_TARGET, reason, name, now_ms);
+}
+
+static const struct sg_names_owner names_owner = {.look_ups_max = 64, .forward = forward_named, .refuse = refuse_named};
+
 /* --- associations --- */
 
 static void close_node(void *ctx, struct sg_assoc_node *node)
@@ -278,7 +303,7 @@ static void draw_handle(struct sg_server_session *session)
 
 static void free_session(struct sg_server_session *session)
 {
-    sg_names_cancel(session);
+    sg_names_cancel(&session->names);
     sg_assoc_each(&session->assocs, close_node, NULL);
     sg_assoc_table_dispose(&session->assocs);
     sg_permits_dispose(&session->permits);
@@ -312,6 +337,7 @@ enum sg_reason sg_server_session_open(struct sg_datapath *datapath, const struct
     session->who = *who;
     session->who.bev = NULL;
     sg_permits_init(&session->permits, datapath->worker, &session->who);
+    sg_names_init(&session->names, datapath, &session->permits, &names_owner);
     session->armed_ms = SG_NEVER;
     session->renewal = (struct sg_renewal){.other_ends_ms = SG_NEVER, .grace_ends_ms = SG_NEVER};
     sg_session_init(&session->core, SG_ROLE_SERVER, &session_ops, session, now_ms);
@@ -340,8 +366,8 @@ void sg_server_session_close(struct sg_server_session *session, enum sg_reason r
         msg.reason = (uint16_t)reason;
         write_message(session, &msg);
     }
-    sg_names_cancel(session);                          /* the line counts what waited there */
-    session->counts.dropped += session->waiting.count; /* for the stream, which ends */
+    /* the line counts what waited: for names, and for the stream, which ends */
+    session->counts.dropped += sg_names_cancel(&session->names) + session->waiting.count;
     sg_session_log_end(session, reason);
     if (session->datapath->worker->server->config->metrics.per_user)
         sg_traffic_add(&session->datapath->traffic, sg_session_user(session), &session->counts);

@@ -16,11 +16,11 @@
 #include "core/block.h"
 #include "server/channel.h"
 #include "server/channel_conn.h"
+#include "server/names.h"
 #include "server/outbound.h"
 #include "server/session_log.h"
 
 struct sg_datapath;
-struct sg_name_wait;
 
 /* One sealed association. */
 struct sg_server_assoc {
@@ -50,9 +50,7 @@ struct sg_server_session {
     struct sg_session core;
     struct sg_assoc_table assocs;
     struct sg_squeue waiting;
-    struct sg_name_wait *names; /* look-ups under way */
-    unsigned name_count;
-    size_t name_bytes; /* of the datagrams that wait in them */
+    struct sg_names names;
     struct event timer;
     uint64_t armed_ms;
     struct sg_session_counts counts; /* what goes wrong with a datagram counts here beside the ledger */
@@ -106,7 +104,7 @@ void sg_server_session_up(struct sg_server_session *session, uint8_t *plaintext,
 /* The same with a DATAGRAM message, flushed. */
 void sg_server_session_up_by_stream(struct sg_server_session *session, const struct sg_msg *msg, uint64_t now_ms);
 
-/* A datagram whose target has an address now (from names.c). True if it goes there. */
+/* A datagram whose target has an address: now, if name is not NULL. True if it goes there. */
 bool sg_server_session_forward(struct sg_server_session *session, uint32_t number, const struct sg_target *name,
                                const struct sg_endpoint *target, uint8_t *data, size_t len, uint64_t now_ms);
 

@@ -1,19 +1,18 @@
 """What hostile users of a server try against it and against the others: it goes on serving, and accounts for everything."""
 import contextlib
-import ctypes
 import os
 import random
 import socket
 import struct
 import subprocess
-import threading
 import time
 
 import pytest
 
 from attacker import (ALIVE, CHANNEL, CLOSE, CLOSED, DATAGRAM, PING, PONG, REASONS, REFUSED, Refused, Target, control, is_ended,
                       login, open_block, plaintext, request)
-from harness import CONNECT, Thread, UdpEcho, run, sum_ledger, wait_for
+from harness import CONNECT, UdpEcho, run, sum_ledger, wait_for
+from name_server import Dns, asking_dns, in_network_of_its_own
 
 
 @pytest.fixture
@@ -301,24 +300,6 @@ def test_a_flood_about_closed_associations_is_answered_in_small_numbers(target, 
 
 # --- targets ---
 
-def in_network_of_its_own(body):
-    """Runs body in a thread with a fresh network namespace, loopback up."""
-    errors = []
-
-    def work():
-        try:
-            assert ctypes.CDLL(None, use_errno=True).unshare(0x40000000) == 0, 'CLONE_NEWNET'
-            subprocess.run(['ip', 'link', 'set', 'lo', 'up'], check=True)
-            body()
-        except BaseException as error:  # pylint: disable=broad-except
-            errors.append(error)
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-
-
 @pytest.mark.netns
 def test_own_addresses_that_come_later_and_the_advertised_one_are_refused(target, own_network):
     def body():
@@ -337,37 +318,10 @@ def test_own_addresses_that_come_later_and_the_advertised_one_are_refused(target
     in_network_of_its_own(body)
 
 
-class Dns(Thread):
-    """A DNS server at 127.0.0.9. A name's A records are its next list, the last one stays; it may also be silent."""
-
-    def __init__(self, silent=False, **answers):
-        self.silent = silent
-        self.answers = {name.encode(): lists for name, lists in answers.items()}
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        sock.bind(('127.0.0.9', 53))
-        super().__init__(sock)
-
-    def step(self):
-        query, asker = self.sock.recvfrom(512)
-        if self.silent:
-            return
-        end = query.index(0, 12) + 5
-        label, kind = query[13:13 + query[12]], query[end - 4:end - 2]
-        lists = self.answers.get(label, [[]])
-        addresses = []
-        if kind == b'\0\1':
-            addresses = lists.pop(0) if len(lists) > 1 else lists[0]
-        head = query[:2] + b'\x81\x80' + struct.pack('!HHHH', 1, len(addresses), 0, 0)
-        records = [b'\xc0\x0c\0\1\0\1\0\0\0\0\0\4' + socket.inet_aton(address) for address in addresses]
-        self.sock.sendto(head + query[12:end] + b''.join(records), asker)
-
-
 @pytest.fixture
 def with_dns(lab, target, program, own_network):
     """Runs body(echo) with a server that asks Dns, and may reach nothing but an echo at 127.0.0.2."""
-    conf = lab.folder / 'resolv.conf'
-    conf.write_text('nameserver 127.0.0.9\n')
-    prefix = [program('unshare'), '--mount', 'sh', '-c', f'mount --bind {conf} /etc/resolv.conf && exec "$@"', 'sh']
+    prefix = asking_dns(lab, program)
 
     def run_it(body, **options):
         def inside():

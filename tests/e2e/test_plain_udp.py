@@ -8,6 +8,7 @@ import pytest
 from direct import PlainUdp, dial_tls, log_in
 from emulated import Emulated
 from harness import SocksUdp, UdpEcho, free_port, run, socks_address, sum_ledger, wait_for
+from name_server import Dns, asking_dns, in_network_of_its_own
 from network import CLIENT, HOSTS, HOSTS_6, PORT, SERVER
 
 NOBODY = 'plain_udp:\n  from: []'
@@ -16,12 +17,14 @@ NOBODY = 'plain_udp:\n  from: []'
 class Server:
     """A server on both families of loopback."""
 
-    def __init__(self, lab, config='', **options):
+    def __init__(self, lab, config='', prefix=(), **options):
         port = free_port()
         listen = [f'127.0.0.1:{port}', f'[::1]:{port}']
         self.folder, self.port, self.invite = lab.init(port=port, listen=listen, **options)
         lab.edit_config(self.folder, config)
-        self.lab, self.program = lab, lab.server(self.folder)
+        self.lab = lab
+        self.program = lab.start('server', 'server', '-c', self.folder / 'server.yaml', '-v', prefix=prefix)
+        self.program.ready()
 
     def associate(self, host='127.0.0.1', source=None, **options):
         """Asks for a plain association over TLS."""
@@ -180,6 +183,51 @@ def test_a_name_is_kept_and_one_that_does_not_resolve_is_counted(server, echo):
     app.send(b'lost', ('no-such-name.invalid', 53))
     server.wait_for_drops(1, 'resolve_failed')
     server.adds_up()
+
+
+@pytest.mark.netns
+def test_datagrams_that_wait_for_a_name_go_to_one_address_in_order(lab, own_network, program):
+    """Its address is another one each time: what is sent before the first answer, and right after it, shares that."""
+    def body():
+        turns = [f'127.0.0.{number}' for number in range(2, 8)]
+        lab.open(Dns(seconds=0.2, turn=[[turn] for turn in turns]))
+        server = Server(lab, prefix=asking_dns(lab, program))
+        targets = [lab.open(UdpEcho(turns[0], keep=True))]
+        targets += [lab.open(UdpEcho(turn, targets[0].address[1], keep=True)) for turn in turns[1:]]
+        app, name = server.associate(), ('turn', targets[0].address[1])
+        sent = [b'%d' % number for number in range(6)]
+        for data in sent[:4]:
+            app.send(data, name)
+        got = [app.receive()]
+        for data in sent[4:]:
+            app.send(data, name)
+        got += [app.receive() for _ in sent[1:]]
+        assert got == [(data, targets[0].address) for data in sent]
+        assert targets[0].received == sent and sum(target.count for target in targets) == len(sent)
+        server.adds_up()
+    in_network_of_its_own(body)
+
+
+@pytest.mark.netns
+def test_what_may_wait_for_names_is_bounded(lab, own_network, program):
+    """16 look-ups with 16 datagrams each, and 256 KiB; what still waits is accounted for at the end."""
+    def body():
+        lab.open(Dns(silent=True))
+        server = Server(lab, prefix=asking_dns(lab, program))
+        for expected, sent in ((16, [(b'', 'one.test')] * 20),
+                               (16, [(b'', f'n{number}.test') for number in range(20)]),
+                               (4, [(bytes(60000), f'n{number % 3}.test') for number in range(20)])):
+            before, app = server.program.status()['up']['drops'], server.associate()
+            for data, name in sent:
+                app.send(data, (name, 9))
+            server.wait_for_drops(before['resolve_wait'] + 20 - expected, 'resolve_wait')
+            assert server.program.status()['up']['queued'] == expected
+            server.adds_up()
+            app.close()
+            server.wait_for_drops(before['assoc_closed'] + expected, 'assoc_closed')
+            assert server.program.status()['up']['queued'] == 0
+            server.adds_up()
+    in_network_of_its_own(body)
 
 
 def test_another_address_is_refused(server, echo):
