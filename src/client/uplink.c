@@ -349,6 +349,8 @@ static uint64_t next_timeout(const struct sg_uplink *uplink)
     next = earlier(next, sg_assoc_next_timeout(&uplink->assocs));
     next = earlier(next, uplink->alive_ms);
     next = earlier(next, uplink->old_ends_ms);
+    if (!uplink->channel->bev) /* no stream takes them out */
+        next = earlier(next, sg_squeue_next_timeout(&uplink->waiting));
     if (attempt->state == SG_ATTEMPT_NONE)
         next = earlier(next, uplink->renew_ms);
     if (attempt->state != SG_ATTEMPT_UNDERWAY)

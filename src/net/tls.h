@@ -100,8 +100,8 @@ ssize_t sg_tls_read(SSL *ssl, uint8_t *bytes, size_t size, bool *ended);
 /* The number of bytes that went out, 0 to len, or -1. The rest has to come again, first and as it was. */
 ssize_t sg_tls_write(SSL *ssl, const uint8_t *bytes, size_t len);
 /*
- * What the last of these calls, if it fell short, waits for. A read may need room in the socket, to answer a key update;
- * a write may need input, the rest of a message of TLS that has begun.
+ * What the last of these calls, if it fell short, waits for. A read may need room in the socket, to answer a key
+ * update; a write may need input, the rest of a message of TLS that has begun.
  */
 bool sg_tls_wants_input(const SSL *ssl);
 bool sg_tls_wants_room(const SSL *ssl);
