@@ -101,8 +101,12 @@ static void on_end(struct bufferevent *bev, short what, void *ctx)
 {
     struct sg_finishing *finishing = ctx;
     finishing->input_ended = what & BEV_EVENT_EOF;
-    if (!finishing->input_ended || evbuffer_get_length(bufferevent_get_output(bev)) == 0)
+    if (!finishing->input_ended || evbuffer_get_length(bufferevent_get_output(bev)) == 0) {
         end(finishing);
+        return;
+    }
+    bufferevent_disable(bev, EV_READ);
+    bufferevent_enable(bev, EV_WRITE); /* with TLS libevent has stopped both */
 }
 
 static void on_input(struct bufferevent *bev, void *ctx)
@@ -136,7 +140,7 @@ struct sg_finishing *sg_finish_then(struct bufferevent *bev, sg_finish_fn *fn, v
         bufferevent_free(bev);
         return NULL;
     }
-    *finishing = (struct sg_finishing){.bev = bev, .fn = fn, .ctx = ctx};
+    *finishing = (struct sg_finishing){.bev = bev, .fn = fn, .ctx = ctx, .input_ended = sg_tls_input_ended(bev)};
     enlist(finishing);
     finishing->limit = evtimer_new(bufferevent_get_base(bev), on_limit, finishing);
     if (!finishing->limit || evtimer_add(finishing->limit, &limit) != 0) {
@@ -152,7 +156,8 @@ struct sg_finishing *sg_finish_then(struct bufferevent *bev, sg_finish_fn *fn, v
         sg_finish_cancel(finishing);
         return NULL;
     }
-    (void)end_output(bev);
+    if (end_output(bev) && finishing->input_ended)
+        event_active(finishing->limit, EV_TIMEOUT, 0); /* nothing is left to wait for */
     return finishing;
 }
 

@@ -192,6 +192,10 @@ static void move(struct leg *from)
         if (from->relay->shaper && (size = ask_shaper(from)) == 0)
             return;
         n = read_leg(from, bytes, size);
+        if (n > 0)
+            from->relay->active_ms = sg_now_ms();
+        if (from->needs_input)
+            event_active(from->writable, EV_WRITE, 0);
         if (n < 0 || (n > 0 && !put(to, bytes, (size_t)n))) {
             fail(n < 0 ? from : to);
             return;
@@ -200,10 +204,6 @@ static void move(struct leg *from)
         if (from->relay->shaper)
             from->relay->shaper->pay(from->relay->shaper_ctx, from == &from->relay->legs[1], (size_t)n);
     } while ((size_t)n == size && moved < TURN_BYTES && evbuffer_get_length(to->waiting) == 0);
-    if (moved > 0)
-        from->relay->active_ms = sg_now_ms();
-    if (from->needs_input)
-        event_active(from->writable, EV_WRITE, 0);
     if ((size_t)n < size && !from->input_ended && from->ssl && sg_tls_wants_room(from->ssl)) {
         from->needs_room = true;
         event_del(from->readable);

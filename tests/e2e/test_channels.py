@@ -345,9 +345,9 @@ def test_what_no_stream_takes_waits_half_a_second(lab):
     wait_for(lambda: target.status()['sessions_without_stream'] == 1, 5, 'the loss of the connection')
     time.sleep(1)  # the search for longer records has ended
     for _ in range(2):
+        before = target.status()['down']['drops'].get('stream_full', 0)
         sock.sendto(bytes(9000), mapping)
         sent = time.monotonic()
-        before = target.status()['down']['drops'].get('stream_full', 0)
         wait_for(lambda: target.status()['down']['drops'].get('stream_full', 0) == before + 1, 5, 'drop stream_full')
         assert 0.4 < time.monotonic() - sent < 3
     assert target.status()['down']['queued'] == 0

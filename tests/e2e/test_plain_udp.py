@@ -218,8 +218,11 @@ def test_what_may_wait_for_names_is_bounded(lab, own_network, program):
                                (16, [(b'', f'n{number}.test') for number in range(20)]),
                                (4, [(bytes(60000), f'n{number % 3}.test') for number in range(20)])):
             before, app = server.program.status()['up']['drops'], server.associate()
-            for data, name in sent:
+            arrived = server.program.status()['up']['received']
+            for number, (data, name) in enumerate(sent):
                 app.send(data, (name, 9))
+                if data:  # a receive buffer may hold but few of them
+                    wait_for(lambda: server.program.status()['up']['received'] > arrived + number, what='its arrival')
             server.wait_for_drops(before['resolve_wait'] + 20 - expected, 'resolve_wait')
             assert server.program.status()['up']['queued'] == expected
             server.adds_up()

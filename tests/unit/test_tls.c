@@ -511,6 +511,43 @@ static void test_finish(void **state)
     event_base_free(pair.base);
 }
 
+static void note_gone(void *ctx)
+{
+    *(bool *)ctx = true;
+}
+
+/* The peer ended its side before the answer was written: it gets all of it, and then the connection is gone at once. */
+static void test_finish_after_the_peers_end(void **state)
+{
+    (void)state;
+    static uint8_t chunk[600000];
+    for (unsigned backlog = 0; backlog < 2; backlog++) {
+        const size_t len = backlog ? sizeof chunk : 6;
+        struct pair pair;
+        bool gone = false;
+        join(&pair, pinned_ctx("self"), server_ctx("self", NULL), "server.test");
+        if (backlog)
+            bufferevent_disable(pair.client.bev, EV_READ);
+        assert_true(sg_tls_close_write(pair.client.bev));
+        if (!backlog) {
+            spin(&pair);
+            assert_true(pair.server.ended);
+        }
+        bufferevent_write(pair.server.bev, chunk, len);
+        assert_non_null(sg_finish_then(pair.server.bev, note_gone, &gone));
+        spin(&pair);
+        assert_int_equal(gone, !backlog);
+        bufferevent_enable(pair.client.bev, EV_READ);
+        spin(&pair);
+        assert_int_equal(input_len(&pair.client), len);
+        assert_string_equal(pair.client.text, "connection ended by the peer");
+        assert_true(gone);
+        bufferevent_free(pair.client.bev);
+        event_base_loop(pair.base, EVLOOP_NONBLOCK);
+        event_base_free(pair.base);
+    }
+}
+
 /* A peer that never ends does not hold a connection for longer than 2 s. */
 static void test_finish_limit(void **state)
 {
@@ -557,13 +594,21 @@ static void test_cut(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pin),          cmocka_unit_test(test_ca),
-        cmocka_unit_test(test_alpn),         cmocka_unit_test(test_exporter),
-        cmocka_unit_test(test_old_versions), cmocka_unit_test(test_client_certificate),
-        cmocka_unit_test(test_file_errors),  cmocka_unit_test(test_no_tls),
-        cmocka_unit_test(test_half_close),   cmocka_unit_test(test_close_into_full_socket),
-        cmocka_unit_test(test_finish),       cmocka_unit_test(test_finish_limit),
-        cmocka_unit_test(test_finish_now),   cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_pin),
+        cmocka_unit_test(test_ca),
+        cmocka_unit_test(test_alpn),
+        cmocka_unit_test(test_exporter),
+        cmocka_unit_test(test_old_versions),
+        cmocka_unit_test(test_client_certificate),
+        cmocka_unit_test(test_file_errors),
+        cmocka_unit_test(test_no_tls),
+        cmocka_unit_test(test_half_close),
+        cmocka_unit_test(test_close_into_full_socket),
+        cmocka_unit_test(test_finish),
+        cmocka_unit_test(test_finish_limit),
+        cmocka_unit_test(test_finish_now),
+        cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_finish_after_the_peers_end),
     };
     return cmocka_run_group_tests(tests, make_files, remove_files);
 }

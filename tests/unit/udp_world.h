@@ -108,7 +108,7 @@ static inline void send_items(struct world *w, const struct item *items, unsigne
 }
 
 static inline void expect_packet(const struct world *w, const struct sg_udp_packet *p, unsigned target, unsigned number,
-                          size_t len)
+                                 size_t len)
 {
     assert_int_equal(p->len, len);
     assert_int_equal(p->from->peer.port, sg_socket_local(w->from).port);
