@@ -164,12 +164,9 @@ static void test_cut(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_half_close),
-        cmocka_unit_test(test_close_into_full_socket),
-        cmocka_unit_test(test_finish),
-        cmocka_unit_test(test_finish_after_the_peers_end),
-        cmocka_unit_test(test_finish_limit),
-        cmocka_unit_test(test_finish_now),
+        cmocka_unit_test(test_half_close),   cmocka_unit_test(test_close_into_full_socket),
+        cmocka_unit_test(test_finish),       cmocka_unit_test(test_finish_after_the_peers_end),
+        cmocka_unit_test(test_finish_limit), cmocka_unit_test(test_finish_now),
         cmocka_unit_test(test_cut),
     };
     return cmocka_run_group_tests(tests, make_files, remove_files);
