@@ -31,7 +31,7 @@ lint: ## rules, formatting, static analysis, both compilers
 	@tools/check lint
 
 format: ## apply .clang-format
-	git ls-files -z '*.c' '*.h' | xargs -0 clang-format -i
+	git ls-files -z --cached --others --exclude-standard '*.c' '*.h' | xargs -0 clang-format -i
 
 demo: build ## a throwaway server, client and targets behind a bad network
 	$(BUILD)/sealgram demo
