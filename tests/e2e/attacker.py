@@ -137,13 +137,15 @@ class Tls(Stream):
 
 
 class Records:
-    """Writes the records of a fresh TLS connection by itself, with whatever inside; it is still read by OpenSSL."""
+    """Writes the records of a TLS connection by itself, with whatever inside, once so many were sent; it is still read by
+    OpenSSL."""
     APPLICATION, HANDSHAKE, ALERT = 23, 22, 21
 
-    def __init__(self, tls):
+    def __init__(self, tls, sent=0):
         assert tls.ssl.get_cipher_name() == 'TLS_AES_256_GCM_SHA384'
         self.tls = tls
         self.use(tls.secrets[b'CLIENT_TRAFFIC_SECRET_0'])
+        self.count = sent
 
     def use(self, secret):
         self.secret, self.count = secret, 0

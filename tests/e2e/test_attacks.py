@@ -5,12 +5,13 @@ import random
 import socket
 import struct
 import subprocess
+import threading
 import time
 
 import pytest
 
-from attacker import (ALIVE, CHANNEL, CLOSE, CLOSED, DATAGRAM, PING, PONG, REASONS, REFUSED, Refused, Target, control, is_ended,
-                      login, open_block, plaintext, request)
+from attacker import (ALIVE, CHANNEL, CLOSE, CLOSED, DATAGRAM, PING, PONG, REASONS, REFUSED, Records, Refused, Target, control,
+                      is_ended, login, open_block, plaintext, request)
 from harness import CONNECT, UdpEcho, run, sum_ledger, wait_for
 from name_server import Dns, asking_dns, in_network_of_its_own
 
@@ -396,3 +397,33 @@ def test_no_spelling_of_a_forbidden_target_passes(target, with_dns):
         assert echo.count == 0
         target.still_serves(echo)
     with_dns(body, loop=[['127.0.0.3']])
+
+
+ODD_RECORDS = [  # what a client of TLS 1.3 never says, or not so often
+    (b'', Records.APPLICATION), (b'\x63\0\0\0', Records.HANDSHAKE), (b'\4\0\0\0', Records.HANDSHAKE),
+    (b'\x18\0\0\1\7', Records.HANDSHAKE), (b'\x18\0\0\1', Records.HANDSHAKE), (b'\x18\xff\xff\xff' + bytes(100), Records.HANDSHAKE),
+    (b'\1\x5a', Records.ALERT), (bytes(16384), Records.APPLICATION),
+]
+
+
+@pytest.mark.parametrize('content, kind', ODD_RECORDS)
+def test_odd_records_of_tls_on_the_control_stream_end_no_other_session(lab, echo, content, kind):
+    target = Target(lab).start('workers: 1')
+    channel = target.channel()
+    records = Records(channel.tls, sent=2)
+    with contextlib.suppress(OSError):
+        channel.tls.sock.sendall(b''.join(records.make(content, kind) for _ in range(100)))
+    target.still_serves(echo)
+
+
+def test_keys_that_change_all_the_time_on_the_control_stream(lab, echo):
+    target = Target(lab).start('workers: 1')
+    channel = target.channel()
+    records = Records(channel.tls, sent=2)
+    flood = b''.join(records.make_key_update() for _ in range(20_000))
+    sender = threading.Thread(target=channel.tls.sock.sendall, args=[flood])
+    sender.start()
+    target.still_serves(echo)
+    sender.join()
+    records.sendall(control(PING, bytes(8)))
+    assert channel.hear_only(PONG) == bytes(8)
