@@ -10,7 +10,7 @@ import runners
 from lab import Load, cpu_ns, free_port
 
 IDLE_SECONDS = 5
-SESSIONS, WORKER_WINDOW = 100, 500
+SESSIONS, WORKER_WINDOW, WORKER_TURNS = 100, 500, 4  # turns in a round
 WARM_UP = 100  # the first associations pay for what is set up once
 
 
@@ -107,18 +107,17 @@ def memory(bench, _arguments, count=15000):
 class ManyClients(runners.Sealgram):
     """A server with so many workers, and a session for each of many clients, at addresses one after the other. Nobody
     may have plain associations: who may is served by worker 0, and by default that is loopback."""
-    settings = 'workers: {}\nplain_udp:\n  from: []\n'
     limits = {'sessions_per_user': 1000}
 
     def __init__(self, bench, workers, target_gso):
         super().__init__(bench)
-        self.settings, self.target_gso = self.settings.format(workers), target_gso
+        self.name, self.network, self.forward = f'sealgram-workers-{workers}', f'127.{workers + 1}.0', free_port()
+        self.settings, self.target_gso = f'workers: {workers}\nplain_udp:\n  from: []\n', target_gso
 
     def start(self):
         self.start_server()
-        self.forward = free_port()
         for number in range(SESSIONS):
-            host = f'127.2.0.{number + 1}'
+            host = f'{self.network}.{number + 1}'
             self.launch([self.program(), 'client', '--socks', f'{host}:{self.port}', '--forward',
                          f'udp:{host}:{self.forward}={self.bench.echo[self.target_gso]}', f'@{self.invite}'], 'client',
                         ready=True)
@@ -130,47 +129,47 @@ class ManyClients(runners.Sealgram):
                               text=True)
         return [worker['datagrams_received'] for worker in json.loads(done.stdout)['workers']]
 
+    def measure(self, gso, seconds):
+        """The server's CPU time for each datagram, and each worker's share of the datagrams."""
+        with Load(self.bench, ['forward', '--peer', f'{self.network}.1:{self.forward}', '--spread', '--associations',
+                               SESSIONS, '--window', WORKER_WINDOW, '--seconds', seconds, *(['--gso'] * gso)]) as load:
+            load.line()
+            before, received = cpu_ns([self.server]), self.received()
+            load.go_on()
+            result = json.loads(load.line(60))
+            used = cpu_ns([self.server]) - before
+            received = [after - earlier for earlier, after in zip(received, self.received())]
+        return used / result['echoed'], [part / sum(received) for part in received]
+
 
 # Who has GSO: application and target, the application alone, neither. A server sees only whether the target has.
 WORKER_KINDS = {'gso': (True, True), 'single': (True, False), 'plain': (False, False)}
 
 
-def run_workers(bench, arguments, count, gso, target_gso):
-    """The server's CPU time for each datagram, and each worker's share of the datagrams."""
-    runner = ManyClients(bench, count, target_gso)
+def compare_workers(bench, arguments, gso, target_gso):
+    """Both servers stay; they take many short turns, since the machine's speed changes within seconds."""
+    servers, turns = {'one': ManyClients(bench, 1, target_gso), 'two': ManyClients(bench, 2, target_gso)}, []
     try:
-        runner.start()
-        with Load(bench, ['forward', '--peer', f'127.2.0.1:{runner.forward}', '--spread', '--associations', SESSIONS,
-                          '--window', WORKER_WINDOW, '--seconds', arguments.seconds, *(['--gso'] * gso)]) as load:
-            load.line()
-            before, received = cpu_ns([runner.server]), runner.received()
-            load.go_on()
-            result = json.loads(load.line(60))
-            used = cpu_ns([runner.server]) - before
-            received = [after - earlier for earlier, after in zip(received, runner.received())]
+        for server in servers.values():
+            server.start()
+        for number in range(WORKER_TURNS * arguments.rounds):
+            order = list(servers) if number % 2 == 0 else list(reversed(servers))
+            turn = {name: servers[name].measure(gso, arguments.seconds) for name in order}
+            turns.append({'one_cpu_ns': turn['one'][0], 'two_cpu_ns': turn['two'][0], 'shares': turn['two'][1]})
     finally:
-        runner.stop()
-    return used / result['echoed'], [part / sum(received) for part in received]
-
-
-def compare_workers(bench, arguments, kind):
-    rounds = []
-    for _ in range(arguments.rounds):
-        one, _ = run_workers(bench, arguments, 1, *kind)
-        two, shares = run_workers(bench, arguments, 2, *kind)
-        rounds.append({'one_cpu_ns': one, 'two_cpu_ns': two, 'shares': shares})
-    return rounds
+        for server in servers.values():
+            server.stop()
+    return turns
 
 
 def workers(bench, arguments):
-    """One worker against two, in turn, with a hundred sessions. Where the application has GSO the server is what is
-    busy; without it load and clients are, and workers that share the work sleep, and are woken, more often."""
-    kinds = {name: compare_workers(bench, arguments, kind) for name, kind in WORKER_KINDS.items()}
-    ratios = {name: statistics.median(it['two_cpu_ns'] / it['one_cpu_ns'] for it in rounds)
-              for name, rounds in kinds.items()}
-    return {'rounds': kinds, 'cpu_ratio': ratios['gso'], 'cpu_ratio_single': ratios['single'],
+    """One worker against two, in turn, with a hundred sessions, whoever has GSO."""
+    kinds = {name: compare_workers(bench, arguments, *kind) for name, kind in WORKER_KINDS.items()}
+    ratios = {name: statistics.median(it['two_cpu_ns'] / it['one_cpu_ns'] for it in turns)
+              for name, turns in kinds.items()}
+    return {'turns': kinds, 'cpu_ratio': ratios['gso'], 'cpu_ratio_single': ratios['single'],
             'cpu_ratio_plain': ratios['plain'],
-            'smallest_share': min(min(it['shares']) for rounds in kinds.values() for it in rounds)}
+            'smallest_share': min(min(it['shares']) for turns in kinds.values() for it in turns)}
 
 
 def sessions(bench, _arguments, rounds=15, at_once=10):

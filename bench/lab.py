@@ -80,7 +80,8 @@ def describe_machine():
     model = [line.split(':', 1)[1].strip() for line in read('/proc/cpuinfo').splitlines()
              if line.startswith('model name')]
     return {'cpus': os.cpu_count(), 'model': model[0] if model else platform.machine(), 'kernel': platform.release(),
-            'rmem_max': read('/proc/sys/net/core/rmem_max'), 'wmem_max': read('/proc/sys/net/core/wmem_max')}
+            'rmem_max': read('/proc/sys/net/core/rmem_max'), 'wmem_max': read('/proc/sys/net/core/wmem_max'),
+            'sched_autogroup': read('/proc/sys/kernel/sched_autogroup_enabled')}
 
 
 def describe_run():
@@ -90,13 +91,19 @@ def describe_run():
             'commit': commit.strip(), 'machine': describe_machine()}
 
 
+def launch(command, **options):
+    """Starts a process in a session of its own, as a service manager would. The scheduler shares out the CPUs among
+    sessions (sched_autogroup): a program gets no more of them for having more threads, or processes, than another."""
+    return subprocess.Popen([str(word) for word in command], start_new_session=True, **options)
+
+
 class Load:
     """The load generator at work: it waits when it is warm, and again for each line that it gets."""
 
     def __init__(self, bench, words):
         self.log = open(bench.folder / 'load.log', 'w+')
-        self.process = subprocess.Popen([*bench.near, *bench.instrument, bench.load, *map(str, words), '--wait'],
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True)
+        self.process = launch([*bench.near, *bench.instrument, bench.load, *words, '--wait'], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, stderr=self.log, text=True)
 
     def __enter__(self):
         return self
@@ -141,9 +148,9 @@ class Bench:
     def start(self, command, name, ready=False, place=()):
         """Starts a process; with ready waits for a line of its output that begins so."""
         with open(self.folder / f'{name}.log', 'ab') as log:
-            process = subprocess.Popen([str(word) for word in (*place, *command)], stdin=subprocess.DEVNULL, stderr=log,
-                                       stdout=subprocess.PIPE if ready else log, cwd=self.folder,
-                                       env={**os.environ, 'XDG_RUNTIME_DIR': str(self.folder)})
+            process = launch([*place, *command], stdin=subprocess.DEVNULL, stderr=log,
+                             stdout=subprocess.PIPE if ready else log, cwd=self.folder,
+                             env={**os.environ, 'XDG_RUNTIME_DIR': str(self.folder)})
         self.started.append(process)
         if ready:
             readable, _, _ = select.select([process.stdout], [], [], READY_SECONDS)
