@@ -130,7 +130,7 @@ class ManyClients(runners.Sealgram):
         return [worker['datagrams_received'] for worker in json.loads(done.stdout)['workers']]
 
     def measure(self, gso, seconds):
-        """The server's CPU time for each datagram, and each worker's share of the datagrams."""
+        """The server's CPU time for each datagram, and how many each worker received."""
         with Load(self.bench, ['forward', '--peer', f'{self.network}.1:{self.forward}', '--spread', '--associations',
                                SESSIONS, '--window', WORKER_WINDOW, '--seconds', seconds, *(['--gso'] * gso)]) as load:
             load.line()
@@ -139,7 +139,7 @@ class ManyClients(runners.Sealgram):
             result = json.loads(load.line(60))
             used = cpu_ns([self.server]) - before
             received = [after - earlier for earlier, after in zip(received, self.received())]
-        return used / result['echoed'], [part / sum(received) for part in received]
+        return used / result['echoed'], received
 
 
 # Who has GSO: application and target, the application alone, neither. A server sees only whether the target has.
@@ -155,7 +155,7 @@ def compare_workers(bench, arguments, gso, target_gso):
         for number in range(WORKER_TURNS * arguments.rounds):
             order = list(servers) if number % 2 == 0 else list(reversed(servers))
             turn = {name: servers[name].measure(gso, arguments.seconds) for name in order}
-            turns.append({'one_cpu_ns': turn['one'][0], 'two_cpu_ns': turn['two'][0], 'shares': turn['two'][1]})
+            turns.append({'one_cpu_ns': turn['one'][0], 'two_cpu_ns': turn['two'][0], 'received': turn['two'][1]})
     finally:
         for server in servers.values():
             server.stop()
@@ -167,9 +167,10 @@ def workers(bench, arguments):
     kinds = {name: compare_workers(bench, arguments, *kind) for name, kind in WORKER_KINDS.items()}
     ratios = {name: statistics.median(it['two_cpu_ns'] / it['one_cpu_ns'] for it in turns)
               for name, turns in kinds.items()}
+    totals = [[sum(parts) for parts in zip(*(it['received'] for it in turns))] for turns in kinds.values()]
     return {'turns': kinds, 'cpu_ratio': ratios['gso'], 'cpu_ratio_single': ratios['single'],
             'cpu_ratio_plain': ratios['plain'],
-            'smallest_share': min(min(it['shares']) for turns in kinds.values() for it in turns)}
+            'smallest_share': min(min(total) / sum(total) for total in totals)}
 
 
 def sessions(bench, _arguments, rounds=15, at_once=10):
