@@ -91,7 +91,7 @@ def describe_run():
             'commit': commit.strip(), 'machine': describe_machine()}
 
 
-def launch(command, **options):
+def spawn(command, **options):
     """Starts a process in a session of its own, as a service manager would. The scheduler shares out the CPUs among
     sessions (sched_autogroup): a program gets no more of them for having more threads, or processes, than another."""
     return subprocess.Popen([str(word) for word in command], start_new_session=True, **options)
@@ -102,8 +102,8 @@ class Load:
 
     def __init__(self, bench, words):
         self.log = open(bench.folder / 'load.log', 'w+')
-        self.process = launch([*bench.near, *bench.instrument, bench.load, *words, '--wait'], stdin=subprocess.PIPE,
-                              stdout=subprocess.PIPE, stderr=self.log, text=True)
+        self.process = spawn([*bench.near, *bench.instrument, bench.load, *words, '--wait'], stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE, stderr=self.log, text=True)
 
     def __enter__(self):
         return self
@@ -148,9 +148,9 @@ class Bench:
     def start(self, command, name, ready=False, place=()):
         """Starts a process; with ready waits for a line of its output that begins so."""
         with open(self.folder / f'{name}.log', 'ab') as log:
-            process = launch([*place, *command], stdin=subprocess.DEVNULL, stderr=log,
-                             stdout=subprocess.PIPE if ready else log, cwd=self.folder,
-                             env={**os.environ, 'XDG_RUNTIME_DIR': str(self.folder)})
+            process = spawn([*place, *command], stdin=subprocess.DEVNULL, stderr=log,
+                            stdout=subprocess.PIPE if ready else log, cwd=self.folder,
+                            env={**os.environ, 'XDG_RUNTIME_DIR': str(self.folder)})
         self.started.append(process)
         if ready:
             readable, _, _ = select.select([process.stdout], [], [], READY_SECONDS)
