@@ -199,10 +199,10 @@ static void write_batches(struct writer *w, const struct metric *metric)
     put_histogram(w, metric, "direction=\"down\",", json_object_get(w->doc, "down_batches"));
 }
 
-/* What each user has open. */
-static void write_user_usage(struct writer *w, const struct metric *metric)
+/* The figure metric->key of each user in a part of the document. */
+static void write_for_users(struct writer *w, const struct metric *metric, const char *part)
 {
-    json_t *users = json_object_get(w->doc, "user_usage");
+    json_t *users = json_object_get(w->doc, part);
     const char *user = NULL;
     json_t *value = NULL;
     json_object_foreach(users, user, value)
@@ -212,6 +212,12 @@ static void write_user_usage(struct writer *w, const struct metric *metric)
         snprintf(labels, sizeof labels, "user=\"%s\"", name);
         put(w, metric->name, labels, json_object_get(value, metric->key));
     }
+}
+
+/* What each user has open. */
+static void write_user_usage(struct writer *w, const struct metric *metric)
+{
+    write_for_users(w, metric, "user_usage");
 }
 
 /* What each user's sessions carried: key is the end of the names of both directions, or a figure of both together. */
@@ -235,16 +241,7 @@ static void write_user_traffic(struct writer *w, const struct metric *metric)
 
 static void write_user_drops(struct writer *w, const struct metric *metric)
 {
-    json_t *users = json_object_get(w->doc, "user_traffic");
-    const char *user = NULL;
-    json_t *value = NULL;
-    json_object_foreach(users, user, value)
-    {
-        char name[LABEL_MAX], labels[LABEL_MAX + 16];
-        escape_label(user, name);
-        snprintf(labels, sizeof labels, "user=\"%s\"", name);
-        put(w, metric->name, labels, json_object_get(value, metric->key));
-    }
+    write_for_users(w, metric, "user_traffic");
 }
 
 static void write_process(struct writer *w, const struct metric *metric)
