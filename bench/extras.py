@@ -162,15 +162,22 @@ def compare_workers(bench, arguments, gso, target_gso):
     return turns
 
 
+def smaller_shares(turns):
+    """The smaller worker's share of the datagrams in each round."""
+    for first in range(0, len(turns), WORKER_TURNS):
+        of_turns = [it['received'] for it in turns[first:first + WORKER_TURNS]]
+        received = [sum(parts) for parts in zip(*of_turns)]
+        yield min(received) / sum(received)
+
+
 def workers(bench, arguments):
     """One worker against two, in turn, with a hundred sessions, whoever has GSO."""
     kinds = {name: compare_workers(bench, arguments, *kind) for name, kind in WORKER_KINDS.items()}
     ratios = {name: statistics.median(it['two_cpu_ns'] / it['one_cpu_ns'] for it in turns)
               for name, turns in kinds.items()}
-    totals = [[sum(parts) for parts in zip(*(it['received'] for it in turns))] for turns in kinds.values()]
     return {'turns': kinds, 'cpu_ratio': ratios['gso'], 'cpu_ratio_single': ratios['single'],
             'cpu_ratio_plain': ratios['plain'],
-            'smallest_share': min(min(total) / sum(total) for total in totals)}
+            'smallest_share': min(share for turns in kinds.values() for share in smaller_shares(turns))}
 
 
 def sessions(bench, _arguments, rounds=15, at_once=10):
