@@ -72,8 +72,8 @@ bool sg_demo_show_table(const struct sg_demo_counts *c)
     good &= check("delivered twice", c->repeated, c->repeated == 0, "must be 0");
     snprintf(note, sizeof note, "of %" PRIu64 " copies that the network made", c->replays_made);
     good &= check("replays refused", c->replays_refused, c->replays_refused >= c->replays_made, note);
-    /* a flipped bit in the counter can make a record look like an old one: it is refused as such */
-    snprintf(note, sizeof note, "of %" PRIu64 " records that the network altered", c->forgeries_made);
+    snprintf(note, sizeof note, "of %" PRIu64 " altered records; an altered counter can look like a replay",
+             c->forgeries_made);
     good &= check("forgeries refused", c->forgeries_refused,
                   c->replays_refused + c->forgeries_refused == c->replays_made + c->forgeries_made, note);
     good &= check("payloads seen in clear on the wire", c->clear, c->clear == 0, "must be 0");
