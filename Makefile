@@ -51,6 +51,11 @@ bench-loss: bench-deps $(BENCH_BUILD)/build.ninja ## lateness where packets are 
 	/usr/bin/python3 bench/loss --build $(BENCH_BUILD) --mode $(MODE)
 	-@/usr/bin/python3 bench/check --loss --mode $(MODE)
 
+bench-attack: bench-deps $(BENCH_BUILD)/build.ninja ## what others notice while a server is flooded (root); AGAINST=FILE: an earlier program too
+	@tools/deps test
+	ninja -C $(BENCH_BUILD)
+	/usr/bin/python3 bench/attack --mode $(MODE) $(if $(AGAINST),--against $(AGAINST))
+
 profile: bench-deps $(BENCH_BUILD)/build.ninja ## where the CPU time of one hop goes, by samples (perf)
 	ninja -C $(BENCH_BUILD)
 	/usr/bin/python3 bench/profile --build $(BENCH_BUILD)
@@ -80,4 +85,4 @@ install: build ## install below PREFIX (/usr/local)
 clean: ## remove the build directories
 	rm -rf build build-*
 
-.PHONY: help deps build test check lint format demo footprint bench bench-loss profile bench-plots bench-deps bench-check bench-loss-check fuzz install clean
+.PHONY: help deps build test check lint format demo footprint bench bench-loss bench-attack profile bench-plots bench-deps bench-check bench-loss-check fuzz install clean

@@ -66,20 +66,25 @@ class Sealgram(Runner):
     def start_server(self):
         if not os.access(self.program() or '', os.X_OK):
             raise Missing(f'no program {self.program()}')
-        folder, server = self.bench.folder / f'{self.name}-server', free_port()
+        self.folder, self.server_port = self.bench.folder / f'{self.name}-server', free_port()
+        folder = self.folder
         shutil.rmtree(folder, ignore_errors=True)
         host, quiet = self.bench.far_host, {'check': True, 'stderr': subprocess.DEVNULL}
-        subprocess.run([self.program(), 'init', folder, '--listen', f'{host}:{server}', '--host', host, '--allow',
+        subprocess.run([self.program(), 'init', folder, '--listen', f'{host}:{self.server_port}', '--host', host, '--allow',
                         '127.0.0.0/8', '--allow', f'{host}/32'], **quiet, stdout=subprocess.DEVNULL)
         with open(folder / 'server.yaml', 'a') as file:
-            file.write(self.settings + 'limits:\n')
+            file.write(self.settings + ('limits:\n' if self.limits else ''))
             file.writelines(f'  {name}: {value}\n' for name, value in self.limits.items())
         invite = subprocess.run([self.program(), 'invite', folder, 'bench'], **quiet, stdout=subprocess.PIPE,
                                 text=True).stdout
         self.invite = self.config('invite', invite)
         self.invite.chmod(0o600)
+        self.add_users()
         self.server = self.launch([self.program(), 'server', '-c', folder / 'server.yaml'], 'server', ready=True,
                                   far=True)
+
+    def add_users(self):
+        """What else the server is to know before it starts."""
 
 
 class SealgramForward(Sealgram):

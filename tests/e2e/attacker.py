@@ -64,6 +64,7 @@ class Stream:
     def __init__(self, context, sock, timeout):
         self.sock = sock
         self.sock.settimeout(None)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.patience(timeout)
         self.ssl = SSL.Connection(context, self.sock)
 
