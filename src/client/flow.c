@@ -393,7 +393,7 @@ enum sg_err sg_flow_associate(struct sg_uplink *uplink, const struct sg_endpoint
         return SG_ERR_SYSTEM;
     }
     flow->uplink = uplink;
-    flow->app = (struct sg_endpoint){.ip = peer->ip, .port = request->port};
+    flow->app = (struct sg_endpoint){.ip = peer->ip, .port = sg_socks5_promised_port(request, &peer->ip)};
     link_flow(flow, &uplink->flows);
     event_assign(&flow->readable, uplink->base, flow->fd, EV_READ | EV_PERSIST, on_socks_readable, flow);
     event_add(&flow->readable, NULL);

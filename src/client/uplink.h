@@ -32,9 +32,9 @@ void sg_client_on_fatal(struct sg_client *client, const char *text);
 
 /*
  * UDP ASSOCIATE of a local application: a relay socket on the address where its TCP connection arrived (local); only
- * datagrams from the IP of peer are taken, and from request's port if it is not 0 (else the first sender latches). On
- * success *bound is where the application must send. The flow lives until sg_flow_release, which tells the server
- * too.
+ * datagrams from the IP of peer are taken, and from the port that request promises (sg_socks5_promised_port), if it
+ * does; else the first sender latches. On success *bound is where the application must send. The flow lives until
+ * sg_flow_release, which tells the server too.
  */
 SG_MUST_CHECK enum sg_err sg_flow_associate(struct sg_uplink *uplink, const struct sg_endpoint *local,
                                             const struct sg_endpoint *peer, const struct sg_target *request,

@@ -208,6 +208,18 @@ static enum sg_socks5_event fail_request(struct sg_socks5_server *server, uint8_
     return fail(server, SG_REASON_PROTOCOL);
 }
 
+/* DST. In a UDP ASSOCIATE it is no target, and some libraries write an empty name there if they have nothing to say. */
+static enum sg_err decode_dst(struct sg_rbuf *r, uint8_t command, struct sg_target *out)
+{
+    static const uint8_t empty_name[2] = {SG_ATYP_NAME, 0};
+    if (command != SG_SOCKS5_CMD_UDP_ASSOCIATE || sg_rbuf_left(r) < sizeof empty_name ||
+        memcmp(r->pos, empty_name, sizeof empty_name) != 0)
+        return sg_target_decode(r, out);
+    (void)sg_rbuf_bytes(r, sizeof empty_name);
+    *out = (struct sg_target){.atyp = SG_ATYP_NAME, .port = sg_rbuf_u16(r)};
+    return sg_rbuf_ok(r) ? SG_OK : SG_ERR_TRUNCATED;
+}
+
 /* VER, CMD, RSV, DST (RFC 1928 section 4). */
 static enum sg_socks5_event take_request(struct sg_socks5_server *server, struct sg_rbuf *r, struct sg_wbuf *reply)
 {
@@ -218,14 +230,14 @@ static enum sg_socks5_event take_request(struct sg_socks5_server *server, struct
     uint8_t reserved = sg_rbuf_u8(r);
     if (sg_rbuf_ok(r) && reserved != 0)
         return fail_request(server, SG_SOCKS5_REP_GENERAL, reply);
-    enum sg_err err = sg_rbuf_ok(r) ? sg_target_decode(r, &server->target) : SG_ERR_TRUNCATED;
+    enum sg_err err = sg_rbuf_ok(r) ? decode_dst(r, command, &server->target) : SG_ERR_TRUNCATED;
     if (err == SG_ERR_TRUNCATED)
         return SG_SOCKS5_NEED_MORE;
     if (err == SG_ERR_UNSUPPORTED)
         return fail_request(server, SG_SOCKS5_REP_ADDRESS_TYPE, reply);
     if (err != SG_OK)
         return fail_request(server, SG_SOCKS5_REP_GENERAL, reply);
-    if (server->target.atyp == SG_ATYP_NAME) {
+    if (server->target.name_len > 0) {
         memcpy(server->name, server->target.name, server->target.name_len);
         server->target.name = server->name;
     }
@@ -287,6 +299,13 @@ enum sg_socks5_event sg_socks5_server_auth_result(struct sg_socks5_server *serve
     sg_wbuf_u8(reply, 0);
     server->state = SG_SOCKS5_AT_REQUEST;
     return SG_SOCKS5_SEND_REPLY;
+}
+
+uint16_t sg_socks5_promised_port(const struct sg_target *dst, const struct sg_ip *client)
+{
+    struct sg_ip ip = sg_ip_unmap(&dst->ip), own = sg_ip_unmap(client);
+    bool names_itself = dst->atyp != SG_ATYP_NAME && (sg_ip_is_unspecified(&ip) || sg_ip_equal(&ip, &own));
+    return names_itself ? dst->port : 0;
 }
 
 /* --- client --- */

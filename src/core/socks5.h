@@ -117,7 +117,8 @@ struct sg_socks5_server {
     uint8_t user_len;
     uint8_t password_len;
 
-    /* After REQUEST: the raw command byte (perhaps none that RFC 1928 has), and DST. */
+    /* After REQUEST: the raw command byte (perhaps none that RFC 1928 has), and DST. An empty name stands only in a
+     * UDP ASSOCIATE, where it is no target. */
     uint8_t command;
     struct sg_target target;
     uint8_t name[255];
@@ -150,6 +151,13 @@ SG_MUST_CHECK enum sg_err sg_socks5_server_tls_started(struct sg_socks5_server *
 /* After AUTH_NEEDED, now or later: writes the status. SEND_REPLY, or FAILED (UNAUTHORIZED). */
 SG_MUST_CHECK enum sg_socks5_event sg_socks5_server_auth_result(struct sg_socks5_server *server, bool ok,
                                                                 struct sg_wbuf *reply);
+
+/*
+ * The port that a UDP ASSOCIATE promises to send from, or 0: it promises none. DST says where the client will send from
+ * (RFC 1928 section 4), but many clients write their target there, and one behind a NAT an address that means nothing
+ * here: the port counts only where the address is unspecified or the client's own, as its TCP connection has it.
+ */
+uint16_t sg_socks5_promised_port(const struct sg_target *dst, const struct sg_ip *client);
 
 /* --- client --- */
 

@@ -402,7 +402,8 @@ void sg_plain_assoc_start(struct sg_worker *worker, const struct sg_handover *ha
     struct sg_handover who = *handover;
     struct sg_endpoint none = {0};
     uint8_t rep = refuse_all(worker, &who);
-    struct sg_plain *plain = rep == SG_SOCKS5_REP_SUCCEEDED ? make_plain(worker, &who, request->port) : NULL;
+    uint16_t client_port = sg_socks5_promised_port(request, &who.peer.ip);
+    struct sg_plain *plain = rep == SG_SOCKS5_REP_SUCCEEDED ? make_plain(worker, &who, client_port) : NULL;
     if (!plain) {
         write_reply(who.bev, rep == SG_SOCKS5_REP_SUCCEEDED ? SG_SOCKS5_REP_GENERAL : rep, &none);
         sg_leave(who.bev, who.usage, SG_USAGE_ASSOCIATION,

@@ -49,7 +49,7 @@ def log_in(sock, invite):
 class PlainUdp:
     """A plain RFC 1928 association at the server: its TCP connection, and a UDP socket at the relay it was told."""
 
-    def __init__(self, tcp, named=True, claimed=None):
+    def __init__(self, tcp, named=True, claimed=None, port=None):
         self.tcp = tcp
         local = tcp.getsockname()[0]
         self.udp = socket.socket(tcp.family, socket.SOCK_DGRAM)
@@ -57,7 +57,8 @@ class PlainUdp:
         self.udp.bind((local, 0))
         self.address = self.udp.getsockname()[:2]
         claimed = claimed or ('::' if ':' in local else '0.0.0.0')
-        self.code, self.relay = ask(tcp, ASSOCIATE, claimed, self.address[1] if named else 0)
+        port = self.address[1] if named and port is None else port or 0
+        self.code, self.relay = ask(tcp, ASSOCIATE, claimed, port)
 
     def send(self, data, target, frag=0):
         self.udp.sendto(b'\0\0' + bytes([frag]) + socks_address(*target) + data, self.relay)

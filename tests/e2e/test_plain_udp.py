@@ -253,13 +253,26 @@ def test_another_address_is_refused(server, echo):
     server.adds_up()
 
 
-def test_the_address_in_the_request_does_not_matter(server, echo):
-    for claimed in ('198.51.100.9', '127.0.0.2', '::1', 'localhost'):
-        app = server.associate(claimed=claimed)
+def test_a_port_counts_only_with_the_address_of_who_asks(server, echo):
+    """DST may be the target, or what a NAT hides: then whoever sends first from that host has the association."""
+    for claimed in ('198.51.100.9', '127.0.0.2', '::1', 'localhost', '192.168.1.9', '::ffff:127.0.0.2'):
+        app = server.associate(claimed=claimed, port=53)
         assert app.code == 0
+        send_from(('127.0.0.2', 0), b'\0\0\0' + socks_address(*echo.address) + b'theirs', app.relay)
         assert app.ask(b'mine', echo.address) == (b'mine', echo.address)
-        send_from(('127.0.0.2', app.address[1]), b'\0\0\0' + socks_address(*echo.address) + b'theirs', app.relay)
-    assert server.drops('plain_source') == echo.count == 4
+        app.close()
+        wait_for(lambda: server.program.status()['plain_associations'] == 0, what='end of the association')
+    assert server.drops('plain_source') == echo.count == 6
+    server.adds_up()
+
+
+def test_a_named_port_counts_with_the_own_address_in_every_form(server, echo):
+    for claimed in ('127.0.0.1', '::ffff:127.0.0.1', '0.0.0.0', '::'):
+        app = server.associate(claimed=claimed)
+        before = server.drops('plain_source')
+        send_from(('127.0.0.1', 0), b'\0\0\0' + socks_address(*echo.address) + b'theirs', app.relay)
+        assert server.drops('plain_source') == before + 1
+        assert app.ask(b'mine', echo.address) == (b'mine', echo.address)
 
 
 def test_fragments_are_dropped_and_counted(server, echo):

@@ -140,12 +140,65 @@ def test_a_host_other_than_the_connection_s_may_not_send_first(lab, echo):
     assert echo.count == 1
 
 
-def test_the_port_that_the_request_names_is_the_only_one(lab, echo):
-    _, client = lab.pair()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
-        own.bind(('127.0.0.1', 0))
+def ask_from(bound, proxy, target, request):
+    """A datagram of a program whose request is that; what came back."""
+    with bound as own:
         own.settimeout(5)
-        tcp, code, relay = socks_request(client.socks, ASSOCIATE, *own.getsockname())
+        tcp, code, relay = socks_request(proxy, ASSOCIATE, None, None, raw_address=request)
+        with tcp:
+            assert code == 0
+            packet = b'\0\0\0' + socks_address(*target) + b'mine'
+            own.sendto(packet, relay)
+            return own.recv(100) == packet
+
+
+def bound_udp(host):
+    sock = socket.socket(socket.AF_INET6 if ':' in host else socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind((host, 0))
+    return sock
+
+
+# DST of a request that does not name the application: v2ray and others send their target, or nothing at all.
+NO_PROMISE = [socks_address('8.8.8.8', 53), socks_address('2001:db8::1', 53), socks_address('127.0.0.2', 53),
+              socks_address('10.0.0.7', 40000), socks_address('::ffff:198.51.100.1', 9), socks_address('::ffff:0.0.0.0', 0),
+              socks_address('example.org', 443), socks_address('localhost', 53), socks_address('127.0.0.1', 0),
+              b'\3\0\0\0', b'\3\0\0\x35']
+
+
+@pytest.mark.parametrize('host', ['127.0.0.1', '::1'])
+def test_the_port_of_a_request_that_names_another_host_says_nothing(lab, echo, host):
+    """A program that names its target in the request is served as one that names nobody."""
+    folder, _, invite = lab.init()
+    lab.server(folder)
+    client = lab.client(invite, '--socks', '127.0.0.1:0' if host == '127.0.0.1' else '[::1]:0')
+    port = int(client.words['line'].split(f'socks={"[::1]" if ":" in host else host}:')[1].split()[0])
+    others = NO_PROMISE + [socks_address('::1' if host == '127.0.0.1' else '127.0.0.1', 53)]
+    for request in others:
+        assert ask_from(bound_udp(host), (host, port), echo.address, request), request
+    assert drops(client, 'plain_source') == 0
+
+
+def test_without_a_promised_port_whoever_sends_first_has_the_association(lab, echo):
+    """What docs/security.md says is left to another program on the application's host, no more and no less."""
+    _, client = lab.pair()
+    app = lab.open(SocksUdp(client.socks, timeout=0.3))
+    with bound_udp('127.0.0.1') as other:
+        other.settimeout(5)
+        packet = b'\0\0\0' + socks_address(*echo.address) + b'theirs'
+        other.sendto(packet, app.relay)
+        assert other.recv(100) == packet
+        app.send(b'mine', echo.address)
+        with pytest.raises(TimeoutError):
+            app.receive()
+    assert drops(client, 'plain_source') == 1
+
+
+@pytest.mark.parametrize('named', ['0.0.0.0', '::', '127.0.0.1', '::ffff:127.0.0.1'])
+def test_the_port_that_the_request_names_is_the_only_one(lab, echo, named):
+    _, client = lab.pair()
+    with bound_udp('127.0.0.1') as own, bound_udp('127.0.0.1') as other:
+        own.settimeout(5)
+        tcp, code, relay = socks_request(client.socks, ASSOCIATE, named, own.getsockname()[1])
         lab.open(tcp)
         assert code == 0
         packet = b'\0\0\0' + socks_address(*echo.address)

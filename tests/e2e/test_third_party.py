@@ -2,6 +2,7 @@
 import contextlib
 import hashlib
 import http.server
+import json
 import os
 import random
 import re
@@ -14,12 +15,13 @@ import threading
 import pytest
 
 from direct import ask, credentials, dial, dial_tls, log_in, login, trust
-from harness import (CONNECT, ROOT, Lab, TcpServer, free_port, read_reply, receive, run, socks_address, sum_ledger,
-                     wait_for)
+from harness import (CONNECT, ROOT, Lab, TcpServer, UdpEcho, free_port, read_reply, receive, run, socks_address,
+                     sum_ledger, wait_for)
 
 LARGE = 5_000_000
 NOTHING = ('0.0.0.0', 0)
 UNPACKED = ROOT / '.deps' / 'ngtcp2-server' / 'usr' / 'sbin' / 'gtlsserver'
+V2RAY = ROOT / '.deps' / 'v2ray' / 'usr' / 'bin' / 'v2ray'
 IN_THE_CLEAR = 'plain_socks:\n  from: ["127.0.0.1/32"]'
 
 
@@ -457,6 +459,38 @@ def test_quic_through_a_udp_forward(lab, program):
     assert status['down']['forwarded_bytes'] >= LARGE
     for way in ('up', 'down'):
         assert status[way]['received'] == sum_ledger(status[way])
+
+
+# --- a chain of proxies ---
+
+def test_v2ray_sends_tcp_and_udp_through_its_socks_outbound(lab, program, tcp_echo):
+    """In its UDP ASSOCIATE it names the target, not itself."""
+    v2ray = V2RAY if V2RAY.exists() else program('v2ray')
+    target = lab.open(UdpEcho('127.0.0.2'))
+    server, client = lab.pair()
+    ports = {'udp': free_port(), 'tcp': free_port()}
+    targets = {'udp': target.address, 'tcp': tcp_echo.address}
+    config = lab.folder / 'v2ray.json'
+    config.write_text(json.dumps({
+        'log': {'loglevel': 'info'},
+        'inbounds': [{'listen': '127.0.0.1', 'port': ports[network], 'protocol': 'dokodemo-door',
+                      'settings': {'address': host, 'port': port, 'network': network}}
+                     for network, (host, port) in targets.items()],
+        'outbounds': [{'protocol': 'socks', 'settings': {'servers': [
+            {'address': client.socks[0], 'port': client.socks[1]}]}}]}))
+    Background(lab, 'v2ray', [v2ray, '-config', config])
+    wait_for_udp(ports['udp'])
+    with socket.create_connection(('127.0.0.1', ports['tcp']), 20) as tcp:
+        tcp.sendall(b'through tcp')
+        assert receive(tcp, 11) == b'through tcp'
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.settimeout(20)
+        udp.connect(('127.0.0.1', ports['udp']))
+        for number in range(5):
+            udp.send(b'through udp %d' % number)
+            assert udp.recv(100) == b'through udp %d' % number
+    assert client.status()['up']['drops'].get('plain_source', 0) == 0
+    assert server.status()['up']['forwarded'] == target.count == 5
 
 
 # --- a browser ---
