@@ -1,4 +1,7 @@
-/* A TCP listener over evconnlistener. */
+/*
+ * A TCP listener. libevent's own takes connections for as long as there are any: a flood of them would hold up all that
+ * the loop has to do beside.
+ */
 #include "net/listener.h"
 
 #include <errno.h>
@@ -6,50 +9,84 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <event2/event.h>
-#include <event2/listener.h>
 
 #include "net/clock.h"
 #include "net/log.h"
 #include "net/sockaddr.h"
 
-enum { BACKLOG = 1024, PAUSE_MS = 100, LOG_EVERY_MS = 10 * 1000 };
+enum { BACKLOG = 1024, PAUSE_MS = 100, LOG_EVERY_MS = 10 * 1000, ACCEPTS_A_TURN = 16 };
 
 struct sg_listener {
-    struct evconnlistener *listener;
+    int fd;
+    struct event *readable;
     struct event *resume;
+    bool is_accepting; /* and is freed when that is over, if it ended meanwhile */
+    bool has_ended;
     uint64_t logged_ms; /* 0: never */
     sg_accept_fn *fn;
     void *ctx;
 };
 
-static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *addr, int len, void *ctx)
-{
-    struct sg_listener *l = ctx;
-    int on = 1;
-    (void)listener;
-    (void)addr;
-    (void)len;
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    l->fn(l->ctx, fd);
-}
-
 /* Out of descriptors: what exists goes on, and a connection in the backlog waits until one is free. */
-static void on_error(struct evconnlistener *listener, void *ctx)
+static void pause_for(struct sg_listener *l, int error)
 {
     static const struct timeval pause = {.tv_usec = PAUSE_MS * 1000};
-    struct sg_listener *l = ctx;
-    int error = EVUTIL_SOCKET_ERROR();
     uint64_t now_ms = sg_now_ms();
     if (l->logged_ms == 0 || now_ms - l->logged_ms >= LOG_EVERY_MS) {
         sg_log_event(SG_LOG_WARN, "accept_paused", NULL, "cannot accept connections for the moment: %s",
                      strerror(error));
         l->logged_ms = now_ms;
     }
-    evconnlistener_disable(listener);
+    event_del(l->readable);
     evtimer_add(l->resume, &pause);
+}
+
+/* What accept says of a connection that is gone already, or of its network (accept(2)), and not of the listener. */
+static bool is_of_connection(int error)
+{
+    switch (error) {
+    case EINTR:
+    case ECONNABORTED:
+    case EPROTO:
+    case EPERM:
+    case ENOPROTOOPT:
+    case ENETDOWN:
+    case ENETUNREACH:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+    case ENONET:
+    case EOPNOTSUPP:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void on_readable(evutil_socket_t listening, short what, void *ctx)
+{
+    struct sg_listener *l = ctx;
+    int on = 1;
+    (void)what;
+    l->is_accepting = true;
+    for (unsigned i = 0; i < ACCEPTS_A_TURN && !l->has_ended; i++) { /* the rest wait for the loop's next turn */
+        int fd = accept4(listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0 && is_of_connection(errno))
+            continue;
+        if (fd < 0) {
+            if (errno != EAGAIN)
+                pause_for(l, errno);
+            break;
+        }
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        l->fn(l->ctx, fd);
+    }
+    l->is_accepting = false;
+    if (l->has_ended)
+        free(l);
 }
 
 static void on_resume(evutil_socket_t fd, short what, void *ctx)
@@ -57,7 +94,7 @@ static void on_resume(evutil_socket_t fd, short what, void *ctx)
     struct sg_listener *l = ctx;
     (void)fd;
     (void)what;
-    evconnlistener_enable(l->listener);
+    event_add(l->readable, NULL);
 }
 
 static int open_socket(const struct sg_endpoint *at, bool shared)
@@ -95,19 +132,16 @@ static int take_address(const struct sg_endpoint *at, enum sg_share share)
 struct sg_listener *sg_listener_adopt(struct event_base *base, int fd, sg_accept_fn *fn, void *ctx)
 {
     struct sg_listener *l = calloc(1, sizeof *l);
-    if (!l)
-        goto failed;
-    l->fn = fn;
-    l->ctx = ctx;
-    l->resume = evtimer_new(base, on_resume, l);
-    l->listener = evconnlistener_new(base, on_accept, l, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
-    if (!l->listener || !l->resume)
-        goto failed;
-    evconnlistener_set_error_cb(l->listener, on_error);
-    return l;
-failed:
-    if (!l || !l->listener)
+    if (!l) {
         close(fd);
+        errno = ENOMEM;
+        return NULL;
+    }
+    *l = (struct sg_listener){.fd = fd, .fn = fn, .ctx = ctx};
+    l->resume = evtimer_new(base, on_resume, l);
+    l->readable = event_new(base, fd, EV_READ | EV_PERSIST, on_readable, l);
+    if (l->resume && l->readable && event_add(l->readable, NULL) == 0)
+        return l;
     sg_listener_free(l);
     errno = ENOMEM;
     return NULL;
@@ -129,7 +163,10 @@ void sg_listener_free(struct sg_listener *listener)
         return;
     if (listener->resume)
         event_free(listener->resume);
-    if (listener->listener)
-        evconnlistener_free(listener->listener);
-    free(listener);
+    if (listener->readable)
+        event_free(listener->readable);
+    close(listener->fd);
+    listener->has_ended = true;
+    if (!listener->is_accepting)
+        free(listener);
 }

@@ -1,4 +1,8 @@
-/* A TCP listener: accepted sockets are non-blocking and NODELAY; running out of descriptors pauses it, no more. */
+/*
+ * A TCP listener: accepted sockets are non-blocking and NODELAY; running out of descriptors pauses it, no more. A turn
+ * of the loop accepts a small number, whatever waits. The callback may free the
+ * listener.
+ */
 #ifndef SG_NET_LISTENER_H
 #define SG_NET_LISTENER_H
 

@@ -68,6 +68,19 @@ static int refuse_passphrase(char *buf, int size, int rwflag, void *arg)
     return -1;
 }
 
+/*
+ * Key shares of other groups are never computed with: one of ffdhe8192 costs a hundred times what one of these costs
+ * (CVE-2002-20001). A hybrid of X25519 and ML-KEM comes first where OpenSSL has it (3.5), and a client sends a share of
+ * X25519 beside it then, so that no server makes it begin again.
+ */
+static bool set_groups(SSL_CTX *ctx)
+{
+    bool set = SSL_CTX_set1_groups_list(ctx, "*X25519MLKEM768:*X25519:P-256") == 1 ||
+               SSL_CTX_set1_groups_list(ctx, "X25519:P-256") == 1;
+    ERR_clear_error();
+    return set;
+}
+
 static SSL_CTX *new_ctx(const SSL_METHOD *method)
 {
     pthread_once(&indexes_once, make_indexes);
@@ -75,7 +88,7 @@ static SSL_CTX *new_ctx(const SSL_METHOD *method)
     if (!ctx)
         return NULL;
     if (pin_index < 0 || wait_index < 0 || !SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) ||
-        !SSL_CTX_set_num_tickets(ctx, 0)) {
+        !SSL_CTX_set_num_tickets(ctx, 0) || !set_groups(ctx)) {
         SSL_CTX_free(ctx);
         return NULL;
     }

@@ -26,10 +26,10 @@ enum { SG_TLS_PIN_BYTES = 32, SG_TLS_NAME_MAX = 64, SG_TLS_TEXT_MAX = 256 };
 enum sg_tls_alpn { SG_TLS_ALPN_NONE, SG_TLS_ALPN_SOCKS5, SG_TLS_ALPN_SEALGRAM };
 
 /*
- * A server context: TLS 1.3 only, no tickets, no early data, ALPN `sealgram/1` and `socks5` (others
- * refused). client_ca may be NULL; if given, a client certificate is asked for (not demanded) and
- * verified against it. On failure NULL, and one line (file and cause) in text. The caller frees
- * with SSL_CTX_free.
+ * A server context: TLS 1.3 only, groups X25519 and P-256 (and X25519MLKEM768 where OpenSSL has it, before them; the
+ * same for clients), no tickets, no early data, ALPN `sealgram/1` and `socks5` (others refused). client_ca may be NULL;
+ * if given, a client certificate is asked for (not demanded) and verified against it. On failure NULL, and one line
+ * (file and cause) in text. The caller frees with SSL_CTX_free.
  */
 SSL_CTX *sg_tls_server_ctx(const char *certificate, const char *key, const char *client_ca,
                            char text[static SG_TLS_TEXT_MAX]);

@@ -8,7 +8,8 @@ import socket
 import struct
 import time
 
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from nacl import bindings
@@ -56,6 +57,34 @@ def control(kind, body=b''):
 
 def plaintext(number, target, data):
     return struct.pack('!I', number) + socks_address(*target) + data
+
+
+GROUPS = {'x25519': (29, 32), 'x448': (30, 56), 'P-256': (23, 65), 'P-384': (24, 97), 'P-521': (25, 133), 'ffdhe8192': (260, 1024)}
+CURVES = {'P-256': ec.SECP256R1(), 'P-384': ec.SECP384R1(), 'P-521': ec.SECP521R1()}
+
+
+def key_share(group):
+    """One that a server would compute with; nobody has its secret."""
+    if group in CURVES:
+        return ec.generate_private_key(CURVES[group]).public_key().public_bytes(
+            serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+    return b'\x01' + os.urandom(GROUPS[group][1] - 1)
+
+
+def client_hello(*groups, extra=b'', alpn=b'\x0asealgram/1'):
+    """A ClientHello of TLS 1.3 as a record, with a key share of each group; extra is one or more encoded extensions."""
+    def extension(kind, value):
+        return struct.pack('!HH', kind, len(value)) + value
+
+    def vector(value):
+        return struct.pack('!H', len(value)) + value
+    shares = b''.join(struct.pack('!H', GROUPS[group][0]) + vector(key_share(group)) for group in groups)
+    extensions = (extension(43, b'\2\3\4') + extension(10, vector(b''.join(struct.pack('!H', GROUPS[group][0]) for group in groups)))
+                  + extension(13, vector(bytes.fromhex('0403 0804 0807 0401'))) + extension(51, vector(shares))
+                  + extension(16, vector(alpn)) + extra)
+    body = b'\3\3' + os.urandom(32) + b'\x20' + os.urandom(32) + b'\0\4\x13\1\x13\2' + b'\1\0' + vector(extensions)
+    message = b'\1' + len(body).to_bytes(3, 'big') + body
+    return b'\x16\3\1' + vector(message)
 
 
 class Stream:
