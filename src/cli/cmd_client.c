@@ -145,11 +145,11 @@ static bool read_invites(struct arguments *args, FILE *file, const char *name)
     bool good = true;
     size_t before = args->options.invite_count;
     for (unsigned number = 1; good && fgets(line, sizeof line, file); number++) {
-        strip_line_end(line);
-        const char *text = line + strspn(line, " \t");
+        size_t len = 0;
+        const char *text = sg_invite_trim(line, &len);
         snprintf(where, sizeof where, "%s:%u", name, number);
-        if (*text && *text != '#')
-            good = add_invite(args, text, where);
+        if (len > 0 && *text != '#')
+            good = add_invite(args, line, where);
     }
     sodium_memzero(line, sizeof line);
     if (good && ferror(file)) {

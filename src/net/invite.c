@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include <sodium.h>
 
@@ -125,7 +126,7 @@ static bool parse_query(const char *from, struct sg_invite *out, char problem[st
 
 static bool parse_whole(const char *text, struct sg_invite *out, char problem[static SG_INVITE_TEXT_MAX])
 {
-    if (strncmp(text, scheme, strlen(scheme)) != 0)
+    if (strncasecmp(text, scheme, strlen(scheme)) != 0)
         return problem_is(problem, "an invite begins with sealgram://");
     const char *from = text + strlen(scheme);
     const char *end = from + strcspn(from, "/?");
@@ -146,13 +147,38 @@ static bool parse_whole(const char *text, struct sg_invite *out, char problem[st
     return *end == '\0' || parse_query(end + 1, out, problem);
 }
 
+const char *sg_invite_trim(const char *text, size_t *len)
+{
+    static const char mark[] = "\xef\xbb\xbf", blanks[] = " \t\r\n\v\f", opening[] = "\"'<", closing[] = "\"'>";
+    if (strncmp(text, mark, strlen(mark)) == 0)
+        text += strlen(mark);
+    text += strspn(text, blanks);
+    *len = strlen(text);
+    while (*len > 0 && strchr(blanks, text[*len - 1]))
+        --*len;
+    const char *quote = *len >= 2 ? strchr(opening, text[0]) : NULL;
+    if (quote && text[*len - 1] == closing[quote - opening]) {
+        text++;
+        *len -= 2;
+    }
+    return text;
+}
+
 bool sg_invite_parse(const char *text, struct sg_invite *out, char problem[static SG_INVITE_TEXT_MAX])
 {
+    char line[SG_INVITE_LINE_MAX];
+    size_t len = 0;
     memset(out, 0, sizeof *out);
     problem[0] = '\0';
-    bool good = parse_whole(text, out, problem);
+    text = sg_invite_trim(text, &len);
+    if (len >= sizeof line)
+        return problem_is(problem, "it is too long for an invite");
+    memcpy(line, text, len);
+    line[len] = '\0';
+    bool good = parse_whole(line, out, problem);
     if (!good)
         sodium_memzero(out, sizeof *out);
+    sodium_memzero(line, sizeof line);
     return good;
 }
 

@@ -26,7 +26,13 @@ struct sg_invite {
  */
 bool sg_invite_host_is_valid(const char *host);
 
-/* Parses one line. False, and problem says what is wrong (never the token); out is then empty. The caller wipes out. */
+/*
+ * The part of a text that an invite would be, and its length: without the blanks, line ends, byte order mark and quotes
+ * ("", '' or <>) that mail, chat and editors leave around it. Length 0: nothing else was there.
+ */
+const char *sg_invite_trim(const char *text, size_t *len);
+
+/* Parses one line, trimmed. False, and problem says what is wrong (never the token); out is then empty. The caller wipes out. */
 bool sg_invite_parse(const char *text, struct sg_invite *out, char problem[static SG_INVITE_TEXT_MAX]);
 
 /* The line of an invite, terminated. */

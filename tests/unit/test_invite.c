@@ -45,6 +45,27 @@ static void reads_every_form(void **state)
     }
 }
 
+/* What mail, chat and editors leave around an invite is not part of it; what is inside it, is. */
+static void takes_what_surrounds(void **state)
+{
+    (void)state;
+#define ONE "SealGram://alice:" TOKEN "@192.0.2.1:7/?pin=sha256:" PIN
+    static const char *const texts[] = {
+        "  " ONE,      ONE "  \t\n",  ONE "\r\n",      "\t" ONE " \r\n", "\xef\xbb\xbf" ONE "\r\n",
+        "\"" ONE "\"", "'" ONE "'\n", "<" ONE ">\r\n", " <" ONE "> ",    "\xef\xbb\xbf \"" ONE "\" \n",
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        const char *text = texts[i];
+        struct sg_invite invite;
+        char problem[SG_INVITE_TEXT_MAX];
+        if (!sg_invite_parse(text, &invite, problem))
+            fail_msg("%s: %s", text, problem);
+        assert_string_equal(invite.user, "alice");
+        assert_true(invite.has_pin);
+    }
+#undef ONE
+}
+
 #define ALICE "sealgram://alice:" TOKEN "@"
 
 static void names_what_is_wrong(void **state)
@@ -61,6 +82,10 @@ static void names_what_is_wrong(void **state)
         const char *text, *problem;
     } cases[] = {
         {"", "an invite begins with sealgram://"},
+        {"\"", "an invite begins with sealgram://"},
+        {"<>", "an invite begins with sealgram://"},
+        {"<sealgram://bob@h\"", "an invite begins with sealgram://"},
+        {"sealgram://bob@h>", bad_host},
         {"https://alice@h", "an invite begins with sealgram://"},
         {"sealgram://", "there is no USER before '@'"},
         {"sealgram://h:1443/?pin=sha256:" PIN, "there is no USER before '@'"},
@@ -163,9 +188,9 @@ static void writes_the_longest(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_every_form),   cmocka_unit_test(names_what_is_wrong),
-        cmocka_unit_test(bears_being_cut),    cmocka_unit_test(writes_what_it_reads),
-        cmocka_unit_test(writes_the_longest),
+        cmocka_unit_test(reads_every_form),     cmocka_unit_test(takes_what_surrounds),
+        cmocka_unit_test(names_what_is_wrong),  cmocka_unit_test(bears_being_cut),
+        cmocka_unit_test(writes_what_it_reads), cmocka_unit_test(writes_the_longest),
     };
     return cmocka_run_group_tests_name("invite", tests, NULL, NULL);
 }
