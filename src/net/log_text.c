@@ -1,4 +1,4 @@
-/* Escaping and masking. The rules of UTF-8 are those of RFC 3629 section 4: no overlong form, no surrogate. */
+/* Escaping and masking. */
 #include "net/log_text.h"
 
 #include <stdbool.h>
@@ -7,27 +7,9 @@
 #include <string.h>
 
 #include "net/log.h"
+#include "net/utf8.h"
 
 enum { V6_SHOWN_BYTES = 6 };
-
-/* The character that the bytes begin with: its length, 0 if they are no UTF-8. */
-static size_t decode(const uint8_t *in, size_t len, uint32_t *out)
-{
-    size_t need = in[0] < 0x80 ? 1 : in[0] < 0xc2 ? 0 : in[0] < 0xe0 ? 2 : in[0] < 0xf0 ? 3 : in[0] < 0xf5 ? 4 : 0;
-    if (need == 0 || need > len)
-        return 0;
-    uint32_t code = need == 1 ? in[0] : in[0] & (0x7fu >> need);
-    for (size_t i = 1; i < need; i++) {
-        if ((in[i] & 0xc0) != 0x80)
-            return 0;
-        code = code << 6 | (in[i] & 0x3f);
-    }
-    if ((need == 3 && (code < 0x800 || (code >= 0xd800 && code <= 0xdfff))) ||
-        (need == 4 && (code < 0x10000 || code > 0x10ffff)))
-        return 0;
-    *out = code;
-    return need;
-}
 
 /* What a terminal or a reader of the log could take for more than a character. */
 static bool is_plain(uint32_t code)
@@ -47,7 +29,7 @@ size_t sg_log_escape(char *out, size_t size, const char *in, size_t len)
         const uint8_t *at = (const uint8_t *)in + i;
         char unit[16] = {0};
         uint32_t code = 0;
-        size_t taken = decode(at, len - i, &code);
+        size_t taken = sg_utf8_decode(at, len - i, &code);
         size_t made = 0;
         if (taken > 0 && is_plain(code)) {
             if (code == '\\')

@@ -2,9 +2,11 @@
 #include "server/config.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <libfyaml.h>
@@ -311,18 +313,76 @@ static bool fill_in(struct sg_config *config, const char *path, char error[stati
     return config->devices != NULL;
 }
 
-struct sg_config *sg_config_load(const char *path, char error[static SG_CONFIG_ERROR_MAX])
+/* What the file says is in config; takes it over, and returns it if it is whole. */
+static struct sg_config *complete(struct sg_config *config, bool good, const char *path, char *error)
 {
-    struct sg_config *config = sg_config_new();
-    if (config)
-        config->file = strdup(path);
-    if (!config || !config->file)
-        snprintf(error, SG_CONFIG_ERROR_MAX, "%s: out of memory", path);
-    else if (sg_yaml_load(path, top_keys, config, error) && check_whole(config, path, error) &&
-             sg_rules_check(config->rules, path, error) && fill_in(config, path, error))
+    if (good && check_whole(config, path, error) && sg_rules_check(config->rules, path, error) &&
+        fill_in(config, path, error))
         return config;
     sg_config_free(config);
     return NULL;
+}
+
+static struct sg_config *new_of(const char *path, char *error)
+{
+    struct sg_config *config = sg_config_new();
+    if (config && (config->file = strdup(path)))
+        return config;
+    snprintf(error, SG_CONFIG_ERROR_MAX, "%s: out of memory", path);
+    sg_config_free(config);
+    return NULL;
+}
+
+struct sg_config *sg_config_parse(const char *path, const char *text, size_t len,
+                                  char error[static SG_CONFIG_ERROR_MAX])
+{
+    struct sg_config *config = new_of(path, error);
+    return config ? complete(config, sg_yaml_parse(path, text, len, top_keys, config, error), path, error) : NULL;
+}
+
+struct sg_config *sg_config_read(const char *path, char error[static SG_CONFIG_ERROR_MAX])
+{
+    struct sg_config *config = new_of(path, error);
+    return config ? complete(config, sg_yaml_load(path, top_keys, config, error), path, error) : NULL;
+}
+
+/* --- with a deadline --- */
+
+/* Of both threads until the reading one has ended, or for good if it never does. */
+struct reading {
+    char *path;
+    char error[SG_CONFIG_ERROR_MAX];
+    struct sg_config *config;
+};
+
+static void *read_aside(void *ctx)
+{
+    struct reading *reading = ctx;
+    reading->config = sg_config_read(reading->path, reading->error);
+    return NULL;
+}
+
+struct sg_config *sg_config_load(const char *path, char error[static SG_CONFIG_ERROR_MAX])
+{
+    struct timespec until;
+    pthread_t thread;
+    struct reading *reading = calloc(1, sizeof *reading);
+    if (!reading || !(reading->path = strdup(path)) || pthread_create(&thread, NULL, read_aside, reading) != 0) {
+        snprintf(error, SG_CONFIG_ERROR_MAX, "%s: out of memory", path);
+        return NULL; /* the process ends */
+    }
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += SG_CONFIG_SECONDS_MAX;
+    if (pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until) != 0) {
+        pthread_detach(thread);
+        snprintf(error, SG_CONFIG_ERROR_MAX, SG_CONFIG_TOO_LONG, path, SG_CONFIG_SECONDS_MAX);
+        return NULL; /* the thread keeps what it works on */
+    }
+    struct sg_config *config = reading->config;
+    memcpy(error, reading->error, sizeof reading->error);
+    free(reading->path);
+    free(reading);
+    return config;
 }
 
 struct sg_config *sg_config_share(struct sg_config *config)

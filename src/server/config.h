@@ -18,6 +18,10 @@
 
 enum { SG_CONFIG_LISTEN_MAX = 16, SG_CONFIG_NETS_MAX = SG_YAML_NETS_MAX, SG_CONFIG_ERROR_MAX = SG_YAML_ERROR_MAX };
 
+/* How long a file may take, and what is said of one that takes longer. */
+enum { SG_CONFIG_SECONDS_MAX = 5 };
+#define SG_CONFIG_TOO_LONG "%.300s: was not read within %d seconds: is it on a file system that does not answer?"
+
 struct sg_timeouts {
     uint64_t association_ms, dns_ms;
     uint64_t renew_ms, grace_ms; /* of channels; of sessions without a stream, 0: none */
@@ -75,8 +79,19 @@ struct sg_config {
 /* Every key at its default; what has none is empty. NULL: out of memory. */
 struct sg_config *sg_config_new(void);
 
-/* Loads a file. NULL, and error has the line to show, when anything in it is wrong. */
+/*
+ * Loads a file. NULL, and error has the line to show, when anything in it is wrong, or when it could not be read and
+ * parsed within SG_CONFIG_SECONDS_MAX. It starts a thread for that.
+ */
 struct sg_config *sg_config_load(const char *path, char error[static SG_CONFIG_ERROR_MAX]);
+
+/* The same without a deadline, for threads that nobody waits for. */
+struct sg_config *sg_config_read(const char *path, char error[static SG_CONFIG_ERROR_MAX]);
+
+/* The same of a text that was read already; path is for error and relative names. */
+struct sg_config *sg_config_parse(const char *path, const char *text, size_t len,
+                                  char error[static SG_CONFIG_ERROR_MAX]);
+
 /* The same once more, for another owner, who frees it too. What is shared does not change. */
 struct sg_config *sg_config_share(struct sg_config *config);
 void sg_config_free(struct sg_config *config); /* accepts NULL */

@@ -12,6 +12,7 @@
 #include <libfyaml.h>
 
 #include "core/guard.h"
+#include "server/yaml_text.h"
 
 int sg_yaml_line_of(struct fy_node *node)
 {
@@ -275,12 +276,13 @@ static bool read_documents(struct sg_yaml_reader *reader, const struct sg_yaml_k
     return good;
 }
 
-static bool read_yaml(struct sg_yaml_reader *reader, const struct sg_yaml_key *keys, struct fy_diag *diag)
+static bool read_yaml(struct sg_yaml_reader *reader, const struct sg_yaml_key *keys, struct fy_diag *diag,
+                      const char *text, size_t len)
 {
     struct fy_parse_cfg cfg = {.flags = FYPCF_QUIET | FYPCF_COLLECT_DIAG, .diag = diag};
     struct fy_parser *parser = fy_parser_create(&cfg);
     bool good = false;
-    if (parser && fy_parser_set_input_file(parser, reader->path) == 0)
+    if (parser && fy_parser_set_string(parser, text, len) == 0)
         good = read_documents(reader, keys, diag, parser);
     else
         (void)sg_yaml_refuse(reader, 1, "yaml", "cannot be read");
@@ -289,25 +291,39 @@ static bool read_yaml(struct sg_yaml_reader *reader, const struct sg_yaml_key *k
     return good;
 }
 
-bool sg_yaml_load(const char *path, const struct sg_yaml_key *keys, void *base, char error[static SG_YAML_ERROR_MAX])
+bool sg_yaml_parse(const char *path, const char *text, size_t len, const struct sg_yaml_key *keys, void *base,
+                   char error[static SG_YAML_ERROR_MAX])
 {
     struct sg_yaml_reader reader = {.base = base, .path = path, .error = error};
-    bool good = false;
-    error[0] = '\0';
-    if (access(path, R_OK) != 0) {
-        snprintf(error, SG_YAML_ERROR_MAX, "%s: %s", path, strerror(errno));
-        return false;
-    }
     struct fy_diag_cfg diag_cfg;
+    bool good = false;
+    int line = 0;
+    error[0] = '\0';
+    const char *wrong = sg_yaml_text_check(text, len, &line);
+    if (wrong)
+        return sg_yaml_refuse(&reader, line, "yaml", "%s", wrong);
     fy_diag_cfg_default(&diag_cfg);
     diag_cfg.fp = NULL;
     struct fy_diag *diag = fy_diag_create(&diag_cfg);
     if (diag) {
         fy_diag_set_collect_errors(diag, true);
-        good = read_yaml(&reader, keys, diag);
+        good = read_yaml(&reader, keys, diag, text, len);
     }
     fy_diag_destroy(diag);
     if (!good && error[0] == '\0')
         snprintf(error, SG_YAML_ERROR_MAX, "%s: out of memory", path);
+    return good;
+}
+
+bool sg_yaml_load(const char *path, const struct sg_yaml_key *keys, void *base, char error[static SG_YAML_ERROR_MAX])
+{
+    size_t len = 0;
+    char *text = sg_yaml_text_read(path, &len);
+    if (!text) {
+        snprintf(error, SG_YAML_ERROR_MAX, "%s: %s", path, strerror(errno));
+        return false;
+    }
+    bool good = sg_yaml_parse(path, text, len, keys, base, error);
+    free(text);
     return good;
 }

@@ -35,6 +35,10 @@ struct sg_yaml_key {
  */
 bool sg_yaml_load(const char *path, const struct sg_yaml_key *keys, void *base, char error[static SG_YAML_ERROR_MAX]);
 
+/* The same of the file's text; path is for error and relative names. */
+bool sg_yaml_parse(const char *path, const char *text, size_t len, const struct sg_yaml_key *keys, void *base,
+                   char error[static SG_YAML_ERROR_MAX]);
+
 /* Records the first fault (line 0: that of the key); returns false, for `return sg_yaml_refuse(...)`. */
 bool sg_yaml_refuse(struct sg_yaml_reader *reader, int line, const char *key, const char *format, ...)
     __attribute__((format(printf, 4, 5)));

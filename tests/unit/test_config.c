@@ -324,6 +324,56 @@ static void guards_secret_files(void **state)
     refuse_file("key", "not a file", ".");
     assert_null(sg_config_load("/nonexistent/server.yaml", error));
     assert_string_equal(error, "/nonexistent/server.yaml: No such file or directory");
+    assert_null(sg_config_load(folder, error));
+    snprintf(reason, sizeof reason, "%s: Is a directory", folder);
+    assert_string_equal(error, reason);
+}
+
+/* libfyaml never returned from the first of these; none of them reaches it. */
+static void refuses_bytes_that_no_text_has(void **state)
+{
+    (void)state;
+    static const char not_utf8[] = "yaml: a byte that is not UTF-8: save the file in that encoding";
+    static const char directive[] = "yaml: a line that begins with %: directives of YAML have no meaning here";
+    static const char control[] = "yaml: a control character: only tabs and line ends may be in the file";
+    static const char nul[] = "yaml: a NUL byte: the file must be a text in UTF-8";
+    static const struct {
+        const char *text;
+        size_t len;
+        int line;
+        const char *reason;
+    } cases[] = {
+#define BYTES(text) text, sizeof(text) - 1
+        {BYTES("listen: [\"127.0(0.1:144:43\"]\n%oen: \xdb"
+               "eis(ten: \xdb"
+               "ers\ng"),
+         2, directive},
+        {BYTES("%\xdb"), 1, directive},
+        {BYTES("%YAML 1.2\n---\n" BASE), 1, directive},
+        {BYTES("\xef\xbb\xbf%YAML 1.2\n---\n" BASE), 1, directive},
+        {BYTES(BASE "...\n%TAG ! x\n"), 6, directive},
+        {BYTES(BASE "\r%\xdb\n"), 6, directive},
+        {BYTES(BASE "# f\xfcr\n"), 5, not_utf8},
+        {BYTES(BASE "host: \xc0\xafx\n"), 5, not_utf8},
+        {BYTES(BASE "host: \xed\xa0\x80x\n"), 5, not_utf8},
+        {BYTES(BASE "host: \xe2\x82"), 5, not_utf8},
+        {BYTES("\xff\xfel\0i\0s\0"), 1, not_utf8}, /* UTF-16 */
+        {BYTES("l\0i\0s\0t\0"), 1, nul},
+        {BYTES(BASE "host: a\0b\n"), 5, nul},
+        {BYTES(BASE "host: a\x01\n"), 5, control},
+        {BYTES(BASE "host: \"a\x7f\"\n"), 5, control},
+        {BYTES(BASE "host: a\xc2\x85\n"), 5, control},
+        {BYTES(BASE "host: a\xe2\x80\xa8\n"), 5, control},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char expected[SG_CONFIG_ERROR_MAX];
+        struct sg_config *config = sg_config_parse(path, cases[i].text, cases[i].len, error);
+        snprintf(expected, sizeof expected, "%s:%d: %s", path, cases[i].line, cases[i].reason);
+        assert_null(config);
+        if (strcmp(error, expected) != 0)
+            fail_msg("case %zu: %s\nnot: %s", i, error, expected);
+    }
+    sg_config_free(load("\xef\xbb\xbf# f\xc3\xbcr 100 %\r\n" BASE "# %\n"));
 }
 
 static void refuses_too_many(void **state)
@@ -448,6 +498,7 @@ int main(void)
         cmocka_unit_test(names_what_is_missing),
         cmocka_unit_test(guards_secret_files),
         cmocka_unit_test(names_the_line_of_bad_syntax),
+        cmocka_unit_test(refuses_bytes_that_no_text_has),
         cmocka_unit_test(refuses_too_many),
         cmocka_unit_test(knows_what_is_exposed),
         cmocka_unit_test(reads_how_to_log),
