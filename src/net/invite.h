@@ -32,7 +32,10 @@ bool sg_invite_host_is_valid(const char *host);
  */
 const char *sg_invite_trim(const char *text, size_t *len);
 
-/* Parses one line, trimmed. False, and problem says what is wrong (never the token); out is then empty. The caller wipes out. */
+/*
+ * Parses one line, trimmed. False, and problem says what is wrong (never the token); out is then empty. The caller
+ * wipes out.
+ */
 bool sg_invite_parse(const char *text, struct sg_invite *out, char problem[static SG_INVITE_TEXT_MAX]);
 
 /* The line of an invite, terminated. */
