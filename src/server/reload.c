@@ -146,7 +146,7 @@ static bool load_config(struct sg_reload *reload, char error[static SG_POLICY_ER
     struct sg_server *server = reload->server;
     char names[NAMES_MAX];
     struct stat users_stat, crl_stat;
-    struct sg_config *config = sg_config_load(server->config->file, error);
+    struct sg_config *config = sg_config_read(server->config->file, error);
     if (!config)
         return false;
     keep_what_stays(server, config, names);
