@@ -40,12 +40,15 @@ struct found {
     char *path[FOUND_MAX];
     int fd[FOUND_MAX];
     unsigned count;
+    const char *closed; /* a directory that this user may not look into, or NULL */
 };
 
 /* Adds the sockets of one directory that somebody answers on. */
 static void search_dir(struct found *found, const char *dir_path, const char *role)
 {
     DIR *dir = opendir(dir_path);
+    if (!dir && errno == EACCES)
+        found->closed = dir_path;
     const struct dirent *entry = NULL;
     while (dir && found->count < FOUND_MAX && (entry = readdir(dir))) {
         size_t len = strlen(entry->d_name);
@@ -55,6 +58,8 @@ static void search_dir(struct found *found, const char *dir_path, const char *ro
             continue;
         int fd = connect_to(path);
         if (fd < 0) {
+            if (errno == EACCES)
+                found->closed = dir_path;
             free(path);
             continue;
         }
@@ -75,7 +80,14 @@ static int connect_to_only(const char *role, int *code)
         search_dir(&found, dirs[i], role);
     int only = found.count == 1 ? found.fd[0] : -1;
     if (found.count == 0) {
-        sg_cli_error("no running %s was found; --socket PATH names one", role[0] ? "server" : "server or client");
+        const char *what = role[0] ? "server" : "server or client";
+        if (found.closed)
+            sg_cli_error(
+                "no running %s of this user was found, and %s is closed to this user: ask as the user that runs "
+                "it (sudo, if that is root)",
+                what, found.closed);
+        else
+            sg_cli_error("no running %s was found; --socket PATH names one", what);
         *code = SG_EXIT_FAILED;
     } else if (found.count > 1) {
         sg_cli_error("several %s run; name one with --socket PATH:", role[0] ? "servers" : "programs");
@@ -113,12 +125,27 @@ static char *exchange(int fd, const char *request)
     return NULL;
 }
 
+/* What may be the matter with a control socket that was named. */
+static const char *explain(int error)
+{
+    switch (error) {
+    case EACCES:
+        return ": it is another user's: ask as that user (as root: sudo)";
+    case ENOENT:
+        return ": does the program run? The log of its start, or its status_socket, says where its socket is";
+    case ECONNREFUSED:
+        return ": the program that made it does not run any more";
+    default:
+        return "";
+    }
+}
+
 char *sg_cli_ask(const char *path, const char *role, const char *request, int *code)
 {
     *code = SG_EXIT_FAILED;
     int fd = path ? connect_to(path) : connect_to_only(role, code);
     if (fd < 0 && path)
-        sg_cli_error("%s: %s", path, strerror(errno));
+        sg_cli_error("%s: %s%s", path, strerror(errno), explain(errno));
     if (fd < 0)
         return NULL;
     char *text = exchange(fd, request);

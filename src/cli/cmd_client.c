@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <sodium.h>
 
@@ -48,22 +49,13 @@ struct arguments {
     struct sg_cli_log log;
 };
 
-/* LISTEN of an option: an IP address and a port, which may be 0. */
-static bool parse_listen(const char *text, struct sg_endpoint *out)
-{
-    struct sg_target target;
-    if (sg_target_parse(text, true, &target) != SG_OK || target.atyp == SG_ATYP_NAME)
-        return false;
-    *out = sg_target_endpoint(&target);
-    return true;
-}
-
 static void add_socks(struct argp_state *state, struct arguments *args, const char *text)
 {
     if (args->options.socks_count == LISTENERS_MAX)
         argp_error(state, "--socks: more than %d", LISTENERS_MAX);
-    if (!parse_listen(text, &args->socks[args->options.socks_count]))
-        argp_error(state, "--socks %s: not of the form ADDR:PORT, as in 127.0.0.1:1080", text);
+    const char *problem = sg_listen_parse(text, true, &args->socks[args->options.socks_count]);
+    if (problem)
+        argp_error(state, "--socks %s: %s", text, problem);
     args->options.socks_count++;
 }
 
@@ -85,8 +77,9 @@ static void add_forward(struct argp_state *state, struct arguments *args, const 
         argp_error(state, "--forward %s: not of the form udp:LISTEN=TARGET or tcp:LISTEN=TARGET", text);
     memcpy(listen, start, len);
     listen[len] = '\0';
-    if (!parse_listen(listen, &forward->listen))
-        argp_error(state, "--forward %s: LISTEN is not of the form ADDR:PORT, as in 127.0.0.1:5353", text);
+    const char *problem = sg_listen_parse(listen, true, &forward->listen);
+    if (problem)
+        argp_error(state, "--forward %s: LISTEN: %s", text, problem);
     if (sg_target_parse(equals + 1, false, &forward->target) != SG_OK)
         argp_error(state, "--forward %s: TARGET is not of the form HOST:PORT, as in 9.9.9.9:53", text);
     args->options.forward_count++;
@@ -126,7 +119,7 @@ static bool add_invite(struct arguments *args, const char *text, const char *whe
         return false;
     }
     if (!sg_invite_parse(text, &args->invites[args->options.invite_count], problem)) {
-        sg_log(SG_LOG_ERROR, "%s: %s", where, problem);
+        sg_log(SG_LOG_ERROR, "%s: %s; is the line whole? Copy it again, or ask for a new invite", where, problem);
         return false;
     }
     if (!sg_device_name(&args->invites[args->options.invite_count], error)) {
@@ -165,6 +158,10 @@ static bool take_invite(struct arguments *args, const char *text)
 {
     if (strcmp(text, "-") == 0)
         return read_invites(args, stdin, "standard input");
+    if (text[0] != '@' && !strstr(text, "://") && access(text, F_OK) == 0) {
+        sg_log(SG_LOG_ERROR, "INVITE: %s is a file: @%s reads the invite in it", text, text);
+        return false;
+    }
     if (text[0] != '@') {
         sg_log(SG_LOG_INFO, "an invite on the command line shows in `ps`: @FILE keeps it secret");
         return add_invite(args, text, "INVITE");
@@ -269,10 +266,8 @@ static void check_options(struct argp_state *state, struct arguments *args)
         argp_error(state, "--cert and --key belong together");
     if (args->no_socks && (options->socks_count > 0 || options->forward_count == 0))
         argp_error(state, "--no-socks goes with --forward, and not with --socks");
-    if (options->socks_count == 0 && !args->no_socks && !parse_listen("127.0.0.1:1080", &args->socks[0]))
-        argp_error(state, "no address to listen on");
     if (options->socks_count == 0 && !args->no_socks)
-        options->socks_count = 1;
+        add_socks(state, args, "127.0.0.1:1080");
     for (size_t i = 0; i < options->socks_count; i++) {
         char text[SG_ENDPOINT_TEXT_MAX];
         sg_endpoint_format(&args->socks[i], text);

@@ -63,9 +63,10 @@ static void add_item(struct argp_state *state, const char *option, const char **
 
 static void add_listen(struct argp_state *state, struct arguments *args, const char *value)
 {
-    struct sg_target target;
-    if (sg_target_parse(value, false, &target) != SG_OK || target.atyp == SG_ATYP_NAME)
-        argp_error(state, "--listen %s: not of the form ADDR:PORT, as in 0.0.0.0:1443", value);
+    struct sg_endpoint endpoint;
+    const char *problem = sg_listen_parse(value, false, &endpoint);
+    if (problem)
+        argp_error(state, "--listen %s: %s", value, problem);
     add_item(state, "--listen", args->listen, &args->listen_count, SG_CONFIG_LISTEN_MAX, value);
 }
 

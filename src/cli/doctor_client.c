@@ -45,7 +45,7 @@ static bool copy_invite(const struct sg_doctor *doctor, char *at, size_t size)
 /* The last line that the client logged, which says why it is not ready. */
 static void tell_client_log(const struct sg_doctor *doctor)
 {
-    char path[96], line[512], last[512] = "it said nothing";
+    char path[96], line[512], last[512] = "its log is empty";
     snprintf(path, sizeof path, "%s/client.log", doctor->dir);
     FILE *file = fopen(path, "re");
     while (file && fgets(line, sizeof line, file))

@@ -12,7 +12,9 @@
 #include "client/tunnel.h"
 #include "client/uplink.h"
 #include "net/invite.h"
+#include "net/listen_failed.h"
 #include "net/log.h"
+#include "net/log_text.h"
 #include "net/loop.h"
 #include "net/resolver.h"
 #include "net/tls.h"
@@ -48,14 +50,19 @@ static bool make_servers(struct sg_client *client)
     return true;
 }
 
-static bool listen_failed(const struct sg_endpoint *listen, const char *option)
+/* A SOCKS listener can ask for a password, a forward cannot. */
+static void warn_if_reachable(const struct sg_client_forward *forward, const struct sg_endpoint *bound)
 {
-    char text[SG_ENDPOINT_TEXT_MAX];
-    int error = errno;
-    sg_endpoint_format(listen, text);
-    sg_log_event(SG_LOG_ERROR, "listen_failed", SG_LOG_FIELDS(sg_log_word("address", text)),
-                 "cannot listen on %s (%s): %s", text, option, strerror(error));
-    return false;
+    char listen[SG_ENDPOINT_TEXT_MAX], target[SG_TARGET_TEXT_MAX];
+    if (sg_client_is_local(&bound->ip))
+        return;
+    sg_endpoint_format(bound, listen);
+    sg_log_target(&forward->target, target);
+    sg_log_event(
+        SG_LOG_WARN, "forward_reachable", SG_LOG_FIELDS(sg_log_word("address", listen)),
+        "--forward %s:%s: not a loopback address, so everyone who reaches it sends to %s as this client's user: "
+        "listen on 127.0.0.1, or let a firewall decide who may",
+        forward->udp ? "udp" : "tcp", listen, target);
 }
 
 static bool open_listeners(struct sg_client *client, struct sg_endpoint *bound)
@@ -64,7 +71,7 @@ static bool open_listeners(struct sg_client *client, struct sg_endpoint *bound)
     for (size_t i = 0; i < options->socks_count; i++, bound++) {
         const struct sg_endpoint at = client->index == 0 ? options->socks[i] : *bound;
         if (!sg_socks_listen(client, &at, bound))
-            return listen_failed(&at, "--socks");
+            return sg_listen_failed("TCP", &at, "--socks", errno);
     }
     for (size_t i = 0; i < options->forward_count; i++, bound++) {
         const struct sg_client_forward *forward = &options->forwards[i];
@@ -73,7 +80,9 @@ static bool open_listeners(struct sg_client *client, struct sg_endpoint *bound)
                                                          bound) == SG_OK
                                  : sg_tunnel_listen(client, &at, &forward->target, bound);
         if (!good)
-            return listen_failed(&at, "--forward");
+            return sg_listen_failed(forward->udp ? "UDP" : "TCP", &at, "--forward", errno);
+        if (client->index == 0)
+            warn_if_reachable(forward, bound);
     }
     return true;
 }

@@ -80,6 +80,7 @@ struct sg_client {
     size_t tunnel_count;
     size_t connection_limit; /* local TCP connections, by the limit of open files */
     size_t connection_count;
+    const char *waited_for; /* what a session's attempt was last said to wait for; NULL: nothing since one succeeded */
     uint64_t tls_handshakes;
     uint64_t tunnels_opened;
     struct sg_letter told; /* to the process, once: that it is ready, or cannot go on */

@@ -17,6 +17,7 @@
 #include "net/control_socket.h"
 #include "net/finish.h"
 #include "net/json_add.h"
+#include "net/listen_failed.h"
 #include "net/log.h"
 #include "net/loop.h"
 #include "net/sandbox.h"
@@ -161,10 +162,7 @@ static bool open_control(struct sg_process *process)
     if (!path)
         return true;
     process->control = sg_control_socket_new(process->loops[0]->base, path, answer_request, process);
-    if (!process->control)
-        sg_log_event(SG_LOG_ERROR, "listen_failed", NULL, "cannot listen on %s (--status-socket): %s", path,
-                     strerror(errno));
-    return process->control != NULL;
+    return process->control || sg_listen_failed_path(path, "--status-socket", errno);
 }
 
 /* --- start --- */

@@ -14,10 +14,12 @@
 #include <event2/event.h>
 #include <sodium.h>
 
+#include "client/advice.h"
 #include "client/client.h"
 #include "core/socks5.h"
 #include "net/dial.h"
 #include "net/invite.h"
+#include "net/log.h"
 #include "net/resolver.h"
 #include "net/sockaddr.h"
 #include "net/tls.h"
@@ -25,8 +27,10 @@
 enum {
     WHOLE_LIMIT_S = 20,
     PROGRESS_LIMIT_S = 10,
+    SLOW_S = 3,
     TARGET_LIMIT_S = 60, /* once authenticated: the server may have slow addresses to try */
-    TEXT_MAX = 512,
+    SERVER_TEXT_MAX = 300,
+    TEXT_MAX = 768,
     /* The stream is what is left when UDP is not: it must not fall into the black hole that long packets fall into. */
     CHANNEL_MSS = 1220, /* what a path of IPv6 has at least */
 };
@@ -40,6 +44,8 @@ struct sg_server_conn {
     struct sg_dial *dial;
     struct bufferevent *bev;
     struct event *limit; /* of the whole */
+    struct event *slow;  /* of a session's: when it is time to say what is waited for */
+    const char *stage;   /* what is waited for */
     uint8_t command;
     bool is_patient;
     struct sg_endpoint peer;
@@ -58,6 +64,8 @@ static void free_conn(struct sg_server_conn *conn)
         bufferevent_free(conn->bev);
     if (conn->limit)
         event_free(conn->limit);
+    if (conn->slow)
+        event_free(conn->slow);
     sodium_memzero(conn->flight, conn->flight_len);
     free(conn);
 }
@@ -84,13 +92,19 @@ static bool all_refused(const struct sg_client *client)
     return true;
 }
 
+/* "server HOST:PORT" */
+static void name_server(const struct sg_invite *invite, char out[static SERVER_TEXT_MAX])
+{
+    snprintf(out, SERVER_TEXT_MAX, strchr(invite->host, ':') ? "server [%s]:%u" : "server %s:%u", invite->host,
+             invite->port);
+}
+
 /* Nothing came of it. final: trying this server again does not help. */
 static void fail(struct sg_server_conn *conn, bool final, const char *cause)
 {
-    char text[TEXT_MAX];
-    const struct sg_invite *invite = conn->server->invite;
-    snprintf(text, sizeof text, strchr(invite->host, ':') ? "server [%s]:%u: %s" : "server %s:%u: %s", invite->host,
-             invite->port, cause);
+    char server[SERVER_TEXT_MAX], text[TEXT_MAX];
+    name_server(conn->server->invite, server);
+    snprintf(text, sizeof text, "%s: %s", server, cause);
     note_outcome(conn, true, final);
     struct sg_server_conn_result result = {
         .rep = SG_SOCKS5_REP_GENERAL,
@@ -119,6 +133,7 @@ static void succeed(struct sg_server_conn *conn)
         .text = sg_socks5_rep_text(conn->socks.rep),
     };
     note_outcome(conn, conn->socks.rep != 0, false);
+    conn->client->waited_for = NULL;
     conn->bev = NULL;
     bufferevent_setcb(bev, NULL, NULL, NULL, NULL);
     bufferevent_set_timeouts(bev, NULL, NULL);
@@ -161,8 +176,10 @@ static void on_input(struct bufferevent *bev, void *ctx)
         succeed(conn);
         return;
     case SG_SOCKS5_CLIENT_METHOD_REFUSED:
-    case SG_SOCKS5_CLIENT_PASSWORD_REFUSED:
         fail(conn, true, sg_socks5_client_text(event));
+        return;
+    case SG_SOCKS5_CLIENT_PASSWORD_REFUSED:
+        fail(conn, true, sg_advice_login(conn->server->invite));
         return;
     case SG_SOCKS5_CLIENT_MALFORMED:
         fail(conn, false, sg_socks5_client_text(event));
@@ -178,6 +195,7 @@ static void on_handshake(struct sg_server_conn *conn)
         fail(conn, true, "no common application protocol (ALPN sealgram/1)");
         return;
     }
+    conn->stage = "the answer to the login";
     bool sent = bufferevent_write(conn->bev, conn->flight, conn->flight_len) == 0;
     sodium_memzero(conn->flight, conn->flight_len);
     if (!sent)
@@ -198,27 +216,18 @@ static void on_event(struct bufferevent *bev, short what, void *ctx)
 
 /* --- before it --- */
 
-static const char *dial_text(int error)
-{
-    switch (error) {
-    case ECONNREFUSED:
-        return "connection refused";
-    case ETIMEDOUT:
-        return "connection timed out";
-    default:
-        return strerror(error);
-    }
-}
-
 static void on_dialled(void *ctx, int fd, int error)
 {
     static const struct timeval progress = {.tv_sec = PROGRESS_LIMIT_S};
     struct sg_server_conn *conn = ctx;
     conn->dial = NULL;
     if (fd < 0) {
-        fail(conn, false, dial_text(error));
+        char text[SG_ADVICE_MAX];
+        sg_advice_dial(error, conn->server->invite->port, text);
+        fail(conn, false, text);
         return;
     }
+    conn->stage = "the TLS handshake (is a Sealgram server at this port?)";
     conn->peer = sg_socket_peer(fd);
     conn->bev = sg_tls_connect(conn->client->base, conn->server->tls, fd, conn->server->invite->host);
     if (!conn->bev) {
@@ -236,9 +245,12 @@ static void on_resolved(void *ctx, enum sg_err err, const struct sg_ip *ips, siz
     struct sg_server_conn *conn = ctx;
     conn->resolve = NULL;
     if (err != SG_OK || count == 0) {
-        fail(conn, false, "name does not resolve");
+        fail(conn, false,
+             "name does not resolve (is it written right, and does this machine's name server "
+             "know it?)");
         return;
     }
+    conn->stage = "a TCP connection (does a firewall drop packets to this port?)";
     int mss = conn->command == SG_SOCKS5_CMD_CHANNEL ? CHANNEL_MSS : 0;
     conn->dial = sg_dial_start(conn->client->base, ips, count, conn->server->invite->port, mss, on_dialled, conn);
     if (!conn->dial)
@@ -249,13 +261,31 @@ static void on_limit(evutil_socket_t fd, short what, void *ctx)
 {
     (void)fd;
     (void)what;
-    fail(ctx, false, "no answer in time");
+    struct sg_server_conn *conn = ctx;
+    char text[TEXT_MAX];
+    snprintf(text, sizeof text, "no answer in time; the last that was waited for was %s", conn->stage);
+    fail(conn, false, text);
+}
+
+/* A program that says nothing leaves its user to guess. One line for each thing that is waited for, until it came. */
+static void on_slow(evutil_socket_t fd, short what, void *ctx)
+{
+    struct sg_server_conn *conn = ctx;
+    struct sg_client *client = conn->client;
+    char server[SERVER_TEXT_MAX];
+    (void)fd;
+    (void)what;
+    name_server(conn->server->invite, server);
+    bool repeated = client->waited_for && strcmp(client->waited_for, conn->stage) == 0;
+    client->waited_for = conn->stage;
+    sg_log_event(repeated ? SG_LOG_DEBUG : SG_LOG_INFO, "connect_slow", NULL, "%s: still waiting for %s", server,
+                 conn->stage);
 }
 
 static bool prepare(struct sg_server_conn *conn, uint8_t cmd, const struct sg_target *target, const uint8_t *extra,
                     size_t extra_len)
 {
-    const struct timeval whole = {.tv_sec = WHOLE_LIMIT_S};
+    const struct timeval whole = {.tv_sec = WHOLE_LIMIT_S}, slow = {.tv_sec = SLOW_S};
     struct sg_wbuf w = sg_wbuf_init(conn->flight, conn->flight_len);
     const struct sg_invite *invite = conn->server->invite;
     bool has_password = invite->password[0] != '\0'; /* else a certificate says who we are */
@@ -266,8 +296,14 @@ static bool prepare(struct sg_server_conn *conn, uint8_t cmd, const struct sg_ta
     if (!sg_wbuf_ok(&w))
         return false;
     conn->flight_len = sg_wbuf_len(&w);
+    conn->stage = "a name server to say the address";
     conn->limit = evtimer_new(conn->client->base, on_limit, conn);
-    return conn->limit && evtimer_add(conn->limit, &whole) == 0;
+    if (!conn->limit || evtimer_add(conn->limit, &whole) != 0)
+        return false;
+    if (cmd != SG_SOCKS5_CMD_CHANNEL)
+        return true;
+    conn->slow = evtimer_new(conn->client->base, on_slow, conn);
+    return conn->slow && evtimer_add(conn->slow, &slow) == 0;
 }
 
 struct sg_server_conn *sg_server_conn_start(struct sg_client *client, uint8_t cmd, const struct sg_target *target,

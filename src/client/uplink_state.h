@@ -43,7 +43,7 @@ struct sg_attempt {
     uint64_t started_ms; /* the last one */
     uint64_t retry_ms;   /* when it waits */
     unsigned failures;   /* in a row */
-    char last_error[256];
+    char last_error[768];
 };
 
 /* One association of a local application: a UDP ASSOCIATE (own socket), or one source address at a forward. */

@@ -9,6 +9,7 @@
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include <sodium.h>
 
@@ -155,6 +156,48 @@ enum sg_err sg_target_parse(const char *text, bool allow_port_zero, struct sg_ta
     *out = (struct sg_target){
         .atyp = SG_ATYP_NAME, .name_len = (uint8_t)len, .port = (uint16_t)port, .name = (const uint8_t *)text};
     return SG_OK;
+}
+
+static bool is_localhost(const struct sg_target *target)
+{
+    static const char name[] = "localhost";
+    size_t len = target->name_len;
+    if (len == sizeof name && target->name[len - 1] == '.') /* fully qualified */
+        len--;
+    return len == sizeof name - 1 && strncasecmp((const char *)target->name, name, len) == 0;
+}
+
+/* What keeps a text from being ADDR:PORT. */
+static const char *listen_problem(const char *text, bool allow_port_zero)
+{
+    struct sg_ip ip;
+    unsigned port = 0;
+    const char *colon = strrchr(text, ':');
+    if (sg_ip_parse(text, &ip) == SG_OK && ip.family == 4)
+        return "has no port: must be ADDRESS:PORT, as in 127.0.0.1:1443";
+    if (text[0] == '[' && text[strlen(text) - 1] == ']')
+        return "has no port: must be [ADDRESS]:PORT, as in [::1]:1443";
+    if (text[0] != '[' && colon && strchr(text, ':') != colon)
+        return "an IPv6 address stands in brackets, before the port: [::1]:1443";
+    if (!colon || colon == text || colon[1] == '\0')
+        return "must be ADDRESS:PORT, as in 127.0.0.1:1443";
+    if (!parse_decimal(colon + 1, 65535, &port) || (port == 0 && !allow_port_zero))
+        return "the port must be a number from 1 to 65535";
+    return "must be ADDRESS:PORT, with an IP address (or localhost), as in 127.0.0.1:1443";
+}
+
+const char *sg_listen_parse(const char *text, bool allow_port_zero, struct sg_endpoint *out)
+{
+    static const struct sg_ip loopback = {.family = 4, .bytes = {127, 0, 0, 1}};
+    struct sg_target target;
+    if (sg_target_parse(text, allow_port_zero, &target) != SG_OK)
+        return listen_problem(text, allow_port_zero);
+    if (target.atyp == SG_ATYP_NAME && !is_localhost(&target))
+        return listen_problem(text, allow_port_zero);
+    *out = sg_target_endpoint(&target);
+    if (target.atyp == SG_ATYP_NAME)
+        out->ip = loopback;
+    return NULL;
 }
 
 /* --- the SOCKS form (RFC 1928 section 5) --- */

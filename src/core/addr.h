@@ -90,6 +90,12 @@ void sg_target_format(const struct sg_target *t, char out[static SG_TARGET_TEXT_
 SG_MUST_CHECK enum sg_err sg_target_parse(const char *text, bool allow_port_zero, struct sg_target *out);
 
 /*
+ * "ADDR:PORT", "[V6]:PORT" or "localhost:PORT" (which is 127.0.0.1) to an endpoint to listen on. Port 1 to 65535 (0
+ * only if allow_port_zero). Returns NULL, or what is wrong with the text, for a user to read: static.
+ */
+SG_MUST_CHECK const char *sg_listen_parse(const char *text, bool allow_port_zero, struct sg_endpoint *out);
+
+/*
  * Reads ATYP, address and port from the cursor. The cursor's error sticks on truncation;
  * UNSUPPORTED for another ATYP, MALFORMED for a name of length 0 or with a NUL byte, TRUNCATED when
  * bytes are missing; out is of no use then.

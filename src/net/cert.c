@@ -170,6 +170,28 @@ static enum sg_err check_key_file(const char *path, char *error)
     return SG_ERR_DENIED;
 }
 
+/* The key cannot be used: why. Certificates named in the place of keys are the usual mistake. */
+static enum sg_err refuse_key(char *error, const char *key_path)
+{
+    X509 *cert = read_cert(key_path);
+    enum sg_err err = fail(error, key_path,
+                           cert ? "holds a certificate and no private key: are `key` and `certificate` exchanged?"
+                                : "holds no private key that can be read without a pass phrase (PEM; `openssl pkey -in "
+                                  "FILE -out NEW` removes a pass phrase)");
+    X509_free(cert);
+    return err;
+}
+
+static enum sg_err refuse_certificate(char *error, const char *cert_path)
+{
+    EVP_PKEY *key = read_key(cert_path);
+    enum sg_err err = fail(error, cert_path,
+                           key ? "holds a private key and no certificate: are `key` and `certificate` exchanged?"
+                               : "holds no certificate (PEM)");
+    EVP_PKEY_free(key);
+    return err;
+}
+
 enum sg_err sg_cert_check(const char *key_path, const char *cert_path, char error[static SG_CERT_ERROR_MAX])
 {
     enum sg_err err = check_key_file(key_path, error);
@@ -178,11 +200,11 @@ enum sg_err sg_cert_check(const char *key_path, const char *cert_path, char erro
     EVP_PKEY *key = read_key(key_path);
     X509 *cert = read_cert(cert_path);
     if (!key)
-        err = fail(error, key_path, "holds no private key that can be read without a pass phrase");
+        err = refuse_key(error, key_path);
     else if (!cert)
-        err = fail(error, cert_path, "holds no certificate");
+        err = refuse_certificate(error, cert_path);
     else if (X509_check_private_key(cert, key) != 1)
-        err = fail(error, cert_path, "does not belong to the key");
+        err = fail(error, cert_path, "does not belong to the key: sealgram renew-cert DIR makes one that does");
     else if (X509_cmp_current_time(X509_get0_notAfter(cert)) < 0)
         err = fail(error, cert_path, "has expired: sealgram renew-cert DIR makes a new one with the same key");
     else if (X509_cmp_current_time(X509_get0_notBefore(cert)) > 0)

@@ -15,8 +15,6 @@
 
 enum { KEY_BYTES = 32, NAME_BYTES = 16, PATH_BYTES = 400 };
 
-static const char prefix[] = "sgd1_";
-
 /* Makes each directory of the path that is not there yet. */
 static bool make_dirs(char *path)
 {
@@ -90,7 +88,7 @@ bool sg_device_name(struct sg_invite *invite, char error[static SG_DEVICE_ERROR_
     char name[sodium_base64_ENCODED_LEN(NAME_BYTES, sodium_base64_VARIANT_URLSAFE_NO_PADDING)];
     uint8_t key[KEY_BYTES], bytes[NAME_BYTES];
     size_t len = strlen(invite->password);
-    if (strncmp(invite->password, prefix, strlen(prefix)) != 0)
+    if (strncmp(invite->password, SG_DEVICE_TOKEN_PREFIX, strlen(SG_DEVICE_TOKEN_PREFIX)) != 0)
         return true;
     if (!find_path(path) || (!read_key(path, key) && (errno != ENOENT || !make_key(path) || !read_key(path, key)))) {
         snprintf(error, SG_DEVICE_ERROR_MAX, "the invite counts devices, and this one's key cannot be kept in %s: %s",

@@ -127,12 +127,12 @@ static bool parse_query(const char *from, struct sg_invite *out, char problem[st
 static bool parse_whole(const char *text, struct sg_invite *out, char problem[static SG_INVITE_TEXT_MAX])
 {
     if (strncasecmp(text, scheme, strlen(scheme)) != 0)
-        return problem_is(problem, "an invite begins with sealgram://");
+        return problem_is(problem, "an invite begins with sealgram:// (@FILE reads one from a file)");
     const char *from = text + strlen(scheme);
     const char *end = from + strcspn(from, "/?");
     const char *at = memchr(from, '@', (size_t)(end - from));
     if (!at)
-        return problem_is(problem, "there is no USER before '@'");
+        return problem_is(problem, "it ends before the '@' that stands between USER:TOKEN and the server");
     const char *colon = memchr(from, ':', (size_t)(at - from));
     if (!decode_part(from, colon ? colon : at, out->user, sizeof out->user) || out->user[0] == '\0')
         return problem_is(problem, "the user name is empty, too long or badly encoded");
@@ -162,6 +162,12 @@ const char *sg_invite_trim(const char *text, size_t *len)
         *len -= 2;
     }
     return text;
+}
+
+bool sg_invite_has_token(const struct sg_invite *invite)
+{
+    return strncmp(invite->password, SG_TOKEN_PREFIX, strlen(SG_TOKEN_PREFIX)) == 0 ||
+           strncmp(invite->password, SG_DEVICE_TOKEN_PREFIX, strlen(SG_DEVICE_TOKEN_PREFIX)) == 0;
 }
 
 bool sg_invite_parse(const char *text, struct sg_invite *out, char problem[static SG_INVITE_TEXT_MAX])

@@ -11,6 +11,10 @@
 
 enum { SG_INVITE_TEXT_MAX = 160, SG_INVITE_LINE_MAX = 1536, SG_INVITE_PIN_BYTES = 32, SG_DEFAULT_PORT = 1443 };
 
+/* What tokens begin with; the second counts the devices that use it (net/device.h). */
+#define SG_TOKEN_PREFIX "sgt1_"
+#define SG_DEVICE_TOKEN_PREFIX "sgd1_"
+
 struct sg_invite {
     char user[65];
     char password[256]; /* a token or a password; empty: none */
@@ -37,6 +41,9 @@ const char *sg_invite_trim(const char *text, size_t *len);
  * wipes out.
  */
 bool sg_invite_parse(const char *text, struct sg_invite *out, char problem[static SG_INVITE_TEXT_MAX]);
+
+/* True if what it presents is a token that `sealgram invite` made, and not a password that somebody chose. */
+bool sg_invite_has_token(const struct sg_invite *invite);
 
 /* The line of an invite, terminated. */
 void sg_invite_format(const struct sg_invite *invite, char out[static SG_INVITE_LINE_MAX]);

@@ -310,24 +310,34 @@ static void verify_text(bool server, long result, char text[static SG_TLS_TEXT_M
     const char *peer = server ? "client" : "server";
     switch (result) {
     case X509_V_ERR_APPLICATION_VERIFICATION:
-        snprintf(text, SG_TLS_TEXT_MAX, "%s's key does not match the pin in the invite", peer);
+        snprintf(
+            text, SG_TLS_TEXT_MAX,
+            "%s's key does not match the pin in the invite: if the server was made anew, ask whoever runs it for a "
+            "new invite; if it was not, somebody stands between you and it",
+            peer);
         return;
     case X509_V_ERR_CERT_HAS_EXPIRED:
-        snprintf(text, SG_TLS_TEXT_MAX, "%s's certificate has expired", peer);
+        snprintf(text, SG_TLS_TEXT_MAX, "%s's certificate has expired%s", peer,
+                 server ? "" : "; `sealgram renew-cert DIR` on the server makes a new one");
         return;
     case X509_V_ERR_CERT_NOT_YET_VALID:
-        snprintf(text, SG_TLS_TEXT_MAX, "%s's certificate is not valid yet", peer);
+        snprintf(text, SG_TLS_TEXT_MAX, "%s's certificate is not valid yet: is this machine's clock right?", peer);
         return;
     case X509_V_ERR_HOSTNAME_MISMATCH:
     case X509_V_ERR_IP_ADDRESS_MISMATCH:
-        snprintf(text, SG_TLS_TEXT_MAX, "%s's certificate is for another name", peer);
+        snprintf(text, SG_TLS_TEXT_MAX, "%s's certificate is for another name than the %s", peer,
+                 server ? "user's" : "invite's");
         return;
     case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
     case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
     case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
-        snprintf(text, SG_TLS_TEXT_MAX, "%s's certificate is not from a trusted CA", peer);
+        snprintf(text, SG_TLS_TEXT_MAX, "%s's certificate is not from a trusted CA%s", peer,
+                 server
+                     ? ""
+                     : ": the invite has no pin (is it whole?), and neither the system nor --ca FILE knows a CA that "
+                       "signed it");
         return;
     default:
         snprintf(text, SG_TLS_TEXT_MAX, "%s's certificate was refused: %s", peer,

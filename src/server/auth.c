@@ -179,9 +179,11 @@ static void let_join(struct sg_auth *auth, struct sg_auth_job *job)
                      "a device of %s joined: %zu of %u", job->user, sg_devices_count(auth->devices, job->claim.token),
                      job->claim.uses);
     else if (err != SG_ERR_FULL)
-        sg_log_event(SG_LOG_ERROR, "device_refused", SG_LOG_FIELDS(sg_log_word("user", job->user)),
-                     "a device of %s cannot join, the list of devices cannot be written: %s", job->user,
-                     strerror(error));
+        sg_log_event(
+            SG_LOG_ERROR, "device_refused", SG_LOG_FIELDS(sg_log_word("user", job->user)),
+            "a device of %s cannot join, the list of devices cannot be written: %s: `devices` in server.yaml names "
+            "a file for it in a directory that the server may write to",
+            job->user, strerror(error));
     job->result.good = err == SG_OK;
     job->result.why = err == SG_ERR_FULL ? invite_used_up : NULL;
 }

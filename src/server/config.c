@@ -83,15 +83,6 @@ static bool read_dscp(struct sg_yaml_reader *reader, struct fy_node *node, const
                           "must be a list of code points, as in ef,af41,cs5 or 46,34");
 }
 
-static bool parse_endpoint(const char *text, struct sg_endpoint *out)
-{
-    struct sg_target target;
-    if (!text || sg_target_parse(text, false, &target) != SG_OK || target.atyp == SG_ATYP_NAME)
-        return false;
-    *out = sg_target_endpoint(&target);
-    return true;
-}
-
 /* The port may be left out. */
 static bool read_advertise(struct sg_yaml_reader *reader, struct fy_node *node, const struct sg_yaml_key *key)
 {
@@ -99,10 +90,10 @@ static bool read_advertise(struct sg_yaml_reader *reader, struct fy_node *node, 
     struct sg_endpoint *out = &config->advertise;
     const char *text = sg_yaml_scalar_of(node);
     *out = (struct sg_endpoint){0};
-    if (text && (sg_ip_parse(text, &out->ip) == SG_OK || parse_endpoint(text, out)))
+    if (text && sg_ip_parse(text, &out->ip) == SG_OK)
         return true;
-    return sg_yaml_refuse(reader, sg_yaml_first_line(node), key->name,
-                          "must be ADDRESS or ADDRESS:PORT, with an IP address");
+    const char *problem = text ? sg_listen_parse(text, false, out) : "must be ADDRESS or ADDRESS:PORT";
+    return !problem || sg_yaml_refuse(reader, sg_yaml_first_line(node), key->name, "%s", problem);
 }
 
 static bool read_listen(struct sg_yaml_reader *reader, struct fy_node *node, const struct sg_yaml_key *key)
@@ -115,9 +106,10 @@ static bool read_listen(struct sg_yaml_reader *reader, struct fy_node *node, con
     config->listen_count = 0;
     while ((item = fy_node_sequence_iterate(node, &at))) {
         struct sg_endpoint ep;
-        if (!parse_endpoint(sg_yaml_scalar_of(item), &ep))
-            return sg_yaml_refuse(reader, sg_yaml_first_line(item), key->name,
-                                  "must be ADDRESS:PORT, with an IP address");
+        const char *text = sg_yaml_scalar_of(item);
+        const char *problem = text ? sg_listen_parse(text, false, &ep) : "must be ADDRESS:PORT";
+        if (problem)
+            return sg_yaml_refuse(reader, sg_yaml_first_line(item), key->name, "%s", problem);
         for (unsigned i = 0; i < config->listen_count; i++)
             if (sg_endpoint_equal(&config->listen[i], &ep))
                 return sg_yaml_refuse(reader, sg_yaml_line_of(item), key->name, "%s is there twice",

@@ -43,11 +43,8 @@ static bool read_endpoint(struct sg_yaml_reader *reader, struct fy_node *node, c
 {
     struct sg_endpoint *out = sg_yaml_value_at(reader, key->offset);
     const char *text = sg_yaml_scalar_of(node);
-    struct sg_target target;
-    if (!text || sg_target_parse(text, false, &target) != SG_OK || target.atyp == SG_ATYP_NAME)
-        return sg_yaml_refuse(reader, sg_yaml_first_line(node), key->name, "must be ADDRESS:PORT, with an IP address");
-    *out = sg_target_endpoint(&target);
-    return true;
+    const char *problem = text ? sg_listen_parse(text, false, out) : "must be ADDRESS:PORT";
+    return !problem || sg_yaml_refuse(reader, sg_yaml_first_line(node), key->name, "%s", problem);
 }
 
 static const struct sg_yaml_key metrics_keys[] = {

@@ -11,6 +11,7 @@
 
 #include "net/control_socket.h"
 #include "net/inbox.h"
+#include "net/listen_failed.h"
 #include "net/log.h"
 #include "net/rundir.h"
 #include "server/drain.h"
@@ -111,8 +112,5 @@ bool sg_control_open(struct event_base *base, struct sg_reload *reload, struct s
         return true;
     }
     *out = sg_control_socket_new(base, chosen ? chosen : path, answer_request, reload);
-    if (!*out)
-        sg_log_event(SG_LOG_ERROR, "listen_failed", NULL, "cannot listen on %s (status_socket): %s",
-                     chosen ? chosen : path, strerror(errno));
-    return *out != NULL;
+    return *out || sg_listen_failed_path(chosen ? chosen : path, "status_socket", errno);
 }

@@ -18,6 +18,7 @@
 #include "core/plaintext.h"
 #include "net/clock.h"
 #include "net/ledger_json.h"
+#include "net/listen_failed.h"
 #include "net/log.h"
 #include "net/service.h"
 #include "net/sockaddr.h"
@@ -216,19 +217,14 @@ static int open_socket(const struct sg_worker *worker, const struct sg_endpoint 
 
 static bool open_port(struct sg_datapath *datapath, const struct sg_endpoint *listen)
 {
-    char text[SG_ENDPOINT_TEXT_MAX];
-    sg_endpoint_format(listen, text);
     if (datapath->port_count == SG_DATAPATH_PORTS) {
         sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "more than %d listen addresses", SG_DATAPATH_PORTS);
         return false;
     }
     struct sg_port *port = &datapath->ports[datapath->port_count];
     port->fd = open_socket(datapath->worker, listen);
-    if (port->fd < 0) {
-        sg_log_event(SG_LOG_ERROR, "listen_failed", SG_LOG_FIELDS(sg_log_word("address", text)),
-                     "cannot listen on udp %s (listen): %s", text, strerror(errno));
-        return false;
-    }
+    if (port->fd < 0)
+        return sg_listen_failed("UDP", listen, "listen", errno);
     port->datapath = datapath;
     port->index = (uint16_t)datapath->port_count++;
     port->bound = sg_socket_local(port->fd);

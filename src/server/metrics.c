@@ -13,6 +13,7 @@
 
 #include "net/clock.h"
 #include "net/http_text.h"
+#include "net/listen_failed.h"
 #include "net/log.h"
 #include "net/process_stats.h"
 #include "server/gather.h"
@@ -78,8 +79,7 @@ struct sg_metrics *sg_metrics_new(struct sg_server *server, struct event_base *b
                      "metrics at http://%s/metrics", text);
         return metrics;
     }
-    sg_log_event(SG_LOG_ERROR, "listen_failed", SG_LOG_FIELDS(sg_log_word("address", text)),
-                 "cannot listen on %s (metrics): %s", text, strerror(errno));
+    (void)sg_listen_failed("TCP", &options.listen, "metrics", errno);
     sg_metrics_free(metrics);
     return NULL;
 }

@@ -12,13 +12,12 @@
 #include <time.h>
 
 #include "core/err.h"
+#include "net/invite.h"
 
 enum { SG_USER_NAME_MAX = 64, SG_TOKEN_BYTES = 32, SG_TOKEN_TEXT_BYTES = 48, SG_USERS_ERROR_MAX = 512 };
-#define SG_TOKEN_PREFIX "sgt1_"
 
 /* A token that counts devices comes with a dot and the device's name, 22 characters of base64url. */
 enum { SG_DEVICE_PASSWORD_BYTES = SG_TOKEN_TEXT_BYTES + 1 + 22 };
-#define SG_DEVICE_TOKEN_PREFIX "sgd1_"
 
 enum sg_user_kind { SG_USER_TOKEN, SG_USER_PASSWORD, SG_USER_CERTIFICATE };
 

@@ -8,6 +8,7 @@
 #include <jansson.h>
 
 #include "net/ledger_json.h"
+#include "net/listen_failed.h"
 #include "net/listener.h"
 #include "net/log.h"
 #include "net/loop.h"
@@ -33,18 +34,12 @@ static bool open_listeners(struct sg_worker *worker)
     enum sg_share share = sg_share_of(worker->index, worker->server->worker_count);
     for (unsigned i = 0; i < config->listen_count && i < SG_WORKER_LISTENERS; i++) {
         struct sg_endpoint bound;
-        char text[SG_ENDPOINT_TEXT_MAX];
         int passed = sg_service_take(SG_SERVICE_STREAM, &config->listen[i], worker->index);
         struct sg_listener *listener =
             passed >= 0 ? sg_listener_adopt(worker->base, passed, on_accept, worker)
                         : sg_listener_new(worker->base, &config->listen[i], share, &bound, on_accept, worker);
-        if (!listener) {
-            int error = errno;
-            sg_endpoint_format(&config->listen[i], text);
-            sg_log_event(SG_LOG_ERROR, "listen_failed", SG_LOG_FIELDS(sg_log_word("address", text)),
-                         "cannot listen on %s (listen): %s", text, strerror(error));
-            return false;
-        }
+        if (!listener)
+            return sg_listen_failed("TCP", &config->listen[i], "listen", errno);
         worker->listeners[worker->listener_count++] = listener;
     }
     return true;

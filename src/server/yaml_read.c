@@ -1,7 +1,9 @@
 /* libfyaml does the parsing; here is what the types of values look like, and where the line of a fault comes from. */
 #include "server/yaml_read.h"
 
+#include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +15,8 @@
 
 #include "core/guard.h"
 #include "server/yaml_text.h"
+
+enum { FAULTS_SHOWN = 4, KEY_NAME_MAX = 64 };
 
 int sg_yaml_line_of(struct fy_node *node)
 {
@@ -28,9 +32,12 @@ bool sg_yaml_refuse(struct sg_yaml_reader *reader, int line, const char *key, co
     va_start(args, format);
     vsnprintf(reason, sizeof reason, format, args);
     va_end(args);
-    if (reader->error[0] == '\0')
-        snprintf(reader->error, SG_YAML_ERROR_MAX, "%.200s:%d: %.64s: %s", reader->path, line > 0 ? line : reader->line,
-                 key, reason);
+    size_t used = strlen(reader->error);
+    line = line > 0 ? line : reader->line;
+    if (reader->faults++ == 0)
+        snprintf(reader->error, SG_YAML_ERROR_MAX, "%.200s:%d: %.64s: %s", reader->path, line, key, reason);
+    else if (reader->faults <= FAULTS_SHOWN)
+        snprintf(reader->error + used, SG_YAML_ERROR_MAX - used, "; line %d: %.64s: %.200s", line, key, reason);
     return false;
 }
 
@@ -209,6 +216,70 @@ bool sg_yaml_read_nets(struct sg_yaml_reader *reader, struct fy_node *node, cons
     return true;
 }
 
+/* --- keys --- */
+
+static unsigned smallest(unsigned a, unsigned b, unsigned c)
+{
+    unsigned least = a < b ? a : b;
+    return least < c ? least : c;
+}
+
+/* How many letters must be added, removed or replaced to make b of a; case does not count. */
+static unsigned edit_distance(const char *a, const char *b)
+{
+    unsigned row[KEY_NAME_MAX + 1];
+    size_t len = strlen(b);
+    if (len > KEY_NAME_MAX)
+        return UINT_MAX;
+    for (unsigned i = 0; i <= len; i++)
+        row[i] = i;
+    for (unsigned i = 0; a[i]; i++) {
+        unsigned diagonal = row[0];
+        row[0] = i + 1;
+        for (size_t k = 0; k < len; k++) {
+            unsigned replaced = diagonal + (tolower((unsigned char)a[i]) != tolower((unsigned char)b[k]));
+            diagonal = row[k + 1];
+            row[k + 1] = smallest(row[k] + 1, row[k + 1] + 1, replaced);
+        }
+    }
+    return row[len];
+}
+
+/* The key that was probably meant, or NULL. */
+static const char *near_key(const char *name, const struct sg_yaml_key *keys)
+{
+    const char *nearest = NULL;
+    unsigned least = strlen(name) < 5 ? 2 : strlen(name) < 9 ? 3 : 4; /* what is less is a slip */
+    for (const struct sg_yaml_key *key = keys; key->name; key++) {
+        unsigned distance = edit_distance(name, key->name);
+        if (distance < least) {
+            least = distance;
+            nearest = key->name;
+        }
+    }
+    return nearest;
+}
+
+/* The mapping of this table that the key belongs in, or NULL. */
+static const char *home_of(const char *name, const struct sg_yaml_key *keys)
+{
+    for (const struct sg_yaml_key *key = keys; key->name; key++)
+        for (const struct sg_yaml_key *inner = key->keys; inner && inner->name; inner++)
+            if (strcmp(inner->name, name) == 0)
+                return key->name;
+    return NULL;
+}
+
+static bool refuse_key(struct sg_yaml_reader *reader, int line, const char *name, const struct sg_yaml_key *keys)
+{
+    const char *nearest = near_key(name, keys), *home = home_of(name, keys);
+    if (nearest)
+        return sg_yaml_refuse(reader, line, name, "unknown key (did you mean %s?)", nearest);
+    if (home)
+        return sg_yaml_refuse(reader, line, name, "unknown key (it belongs into %s)", home);
+    return sg_yaml_refuse(reader, line, name, "unknown key");
+}
+
 static bool read_pair(struct sg_yaml_reader *reader, struct fy_node_pair *pair, const struct sg_yaml_key *keys)
 {
     struct fy_node *key_node = fy_node_pair_key(pair);
@@ -223,19 +294,19 @@ static bool read_pair(struct sg_yaml_reader *reader, struct fy_node_pair *pair, 
             return sg_yaml_refuse(reader, sg_yaml_line_of(key_node), key->name, "has no value");
         return key->read(reader, value, key);
     }
-    return sg_yaml_refuse(reader, sg_yaml_first_line(key_node), name ? name : "?", "unknown key");
+    return refuse_key(reader, sg_yaml_first_line(key_node), name ? name : "?", keys);
 }
 
 bool sg_yaml_read_mapping(struct sg_yaml_reader *reader, struct fy_node *node, const struct sg_yaml_key *key)
 {
     void *at = NULL;
     struct fy_node_pair *pair = NULL;
+    bool good = true;
     if (!fy_node_is_mapping(node))
         return sg_yaml_refuse(reader, sg_yaml_first_line(node), key->name, "must be a mapping of keys to values");
     while ((pair = fy_node_mapping_iterate(node, &at)))
-        if (!read_pair(reader, pair, key->keys))
-            return false;
-    return true;
+        good &= read_pair(reader, pair, key->keys); /* further faults are shown, too */
+    return good;
 }
 
 /* libfyaml's own diagnosis of a file that is no YAML, as FILE:LINE: yaml: reason. */

@@ -1,6 +1,7 @@
 /*
  * Reading a YAML file into a struct by tables of keys: each key names the reader of its type and where the value goes.
- * libfyaml parses, and tells the line of every node; the first fault is FILE:LINE: KEY: reason.
+ * libfyaml parses, and tells the line of every node; the first fault is FILE:LINE: KEY: reason,
+ * and a few more may follow it.
  */
 #ifndef SG_SERVER_YAML_READ_H
 #define SG_SERVER_YAML_READ_H
@@ -17,7 +18,8 @@ struct sg_yaml_reader {
     void *base; /* the struct that is filled */
     const char *path;
     char *error; /* SG_YAML_ERROR_MAX; empty as long as all is well */
-    int line;    /* of the key whose value is read: an empty list or mapping has no line of its own */
+    unsigned faults;
+    int line; /* of the key whose value is read: an empty list or mapping has no line of its own */
 };
 
 struct sg_yaml_key {
@@ -39,7 +41,7 @@ bool sg_yaml_load(const char *path, const struct sg_yaml_key *keys, void *base, 
 bool sg_yaml_parse(const char *path, const char *text, size_t len, const struct sg_yaml_key *keys, void *base,
                    char error[static SG_YAML_ERROR_MAX]);
 
-/* Records the first fault (line 0: that of the key); returns false, for `return sg_yaml_refuse(...)`. */
+/* Records a fault (line 0: that of the key), the first few; returns false, for `return sg_yaml_refuse(...)`. */
 bool sg_yaml_refuse(struct sg_yaml_reader *reader, int line, const char *key, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 

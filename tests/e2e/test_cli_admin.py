@@ -168,8 +168,8 @@ def test_two_inits_at_once_make_one_server(tmp_path):
 @pytest.mark.parametrize('options, text', [
     ([], 'DIR is missing'),
     (['d', 'e'], "'e' is one argument too many"),
-    (['d', '--listen', '1443'], '--listen 1443: not of the form ADDR:PORT, as in 0.0.0.0:1443'),
-    (['d', '--listen', 'localhost:1443'], '--listen localhost:1443: not of the form ADDR:PORT'),
+    (['d', '--listen', '1443'], '--listen 1443: must be ADDRESS:PORT'),
+    (['d', '--listen', 'example.org:1443'], '--listen example.org:1443: must be ADDRESS:PORT, with an IP address'),
     (['d', '--listen', '0.0.0.0:1', '--listen', '0.0.0.0:1'], '--listen 0.0.0.0:1: given twice'),
     (['d', '--allow', '10.0.0.1/8'], '--allow 10.0.0.1/8: not of the form ADDRESS/BITS without host bits'),
     (['d', '--host', 'a b'], '--host a b: neither a name nor an address'),

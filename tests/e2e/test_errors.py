@@ -9,8 +9,14 @@ import pytest
 from harness import SEALGRAM, free_port, run, wait_for
 
 FAILED, CONFIG = 1, 3
-CREDENTIALS = 'sealgram: error: server 127.0.0.1:{port}: user or password refused\n'
-PIN = "sealgram: error: server 127.0.0.1:{port}: server's key does not match the pin in the invite\n"
+INVITE = ('sealgram: error: server 127.0.0.1:{port}: the invite was refused: it has expired, was revoked or replaced, or as '
+          'many devices as may have used it; ask whoever runs the server for a new one (its log says which it was)\n')
+PASSWORD = ('sealgram: error: server 127.0.0.1:{port}: user or password refused; whoever runs the server can set a new one '
+            'with `sealgram passwd DIR USER`\n')
+PIN = ("sealgram: error: server 127.0.0.1:{port}: server's key does not match the pin in the invite: if the server was made "
+       'anew, ask whoever runs it for a new invite; if it was not, somebody stands between you and it\n')
+
+TAKEN = "Address already in use: `ss -tulpn 'sport = :{}'` shows which program has the port; {} may name another\n"
 
 
 @pytest.fixture
@@ -32,9 +38,9 @@ def refused(lab, invite, *options):
 
 
 @pytest.mark.parametrize('pattern, replacement, text', [
-    ('.{4}@', 'AAAA@', CREDENTIALS),
-    (':[^:@]+@', ':a-password@', CREDENTIALS),
-    ('alice', 'nobody', CREDENTIALS),
+    ('.{4}@', 'AAAA@', INVITE),
+    (':[^:@]+@', ':a-password@', PASSWORD),
+    ('alice', 'nobody', INVITE),
     ('sha256:.*', 'sha256:' + 'A' * 43, PIN)])
 def test_whom_the_server_does_not_know_and_a_server_that_is_another(lab, served, pattern, replacement, text):
     _, port, invite = served
@@ -56,7 +62,8 @@ def test_an_expired_certificate_of_a_ca(lab):
         subprocess.run(['openssl', *map(str, words)], check=True, capture_output=True)
     lab.server(folder)
     assert refused(lab, invite.split('?')[0], '--ca', ca) == \
-        f"sealgram: error: server 127.0.0.1:{port}: server's certificate has expired\n"
+        f"sealgram: error: server 127.0.0.1:{port}: server's certificate has expired; `sealgram renew-cert DIR` on the server makes a " \
+        'new one\n'
 
 
 def test_an_expired_certificate_of_the_server(lab):
@@ -76,7 +83,8 @@ def test_a_server_that_is_gone(lab):
     _, port, invite = lab.init()
     client = lab.client(invite, ready=False)
     wait_for(lambda: client.err.endswith('\n'), 5, 'the warning')
-    assert client.err == f'sealgram: warning: server 127.0.0.1:{port}: connection refused; trying again\n'
+    assert client.err == f'sealgram: warning: server 127.0.0.1:{port}: connection refused (is the server running, and is {port} its ' \
+        'port?); trying again\n'
     assert client.out == ''
 
 
@@ -84,7 +92,7 @@ def test_ports_in_use(lab, served):
     folder, port, invite = served
     done = run('server', '-c', folder / 'server.yaml', folder=lab.folder)
     assert (done.returncode, done.stdout, done.stderr) == \
-        (FAILED, '', f'sealgram: error: cannot listen on 127.0.0.1:{port} (listen): Address already in use\n')
+        (FAILED, '', f'sealgram: error: cannot listen on TCP 127.0.0.1:{port} (listen): {TAKEN}'.format(port, 'listen'))
     taken = free_port()
     for options, kind, option in ((['--socks', f'127.0.0.1:{taken}'], socket.SOCK_STREAM, 'socks'),
                                   (['--forward', f'tcp:127.0.0.1:{taken}=a:1'], socket.SOCK_STREAM, 'forward'),
@@ -93,8 +101,10 @@ def test_ports_in_use(lab, served):
             other.bind(('127.0.0.1', taken))
             if kind == socket.SOCK_STREAM:
                 other.listen()
+            proto = 'TCP' if kind == socket.SOCK_STREAM else 'UDP'
             assert refused(lab, invite, *options) == \
-                f'sealgram: error: cannot listen on 127.0.0.1:{taken} (--{option}): Address already in use\n'
+                f'sealgram: error: cannot listen on {proto} 127.0.0.1:{taken} (--{option}): ' + \
+                TAKEN.format(taken, f'--{option}')
 
 
 @pytest.mark.parametrize('added, text', [

@@ -104,7 +104,7 @@ def test_revoking_ends_the_user_s_sessions_within_a_second(lab, echo):
     wait_for(lambda: server.status()['sessions'] == 1, 3, 'the end of the session')
     assert time.monotonic() - start < 1.2
     assert run('users', folder).stdout.split()[0] == 'alice'
-    wait_for(lambda: 'user or password refused' in clients[1].err, 5, 'the reason, in its log')
+    wait_for(lambda: 'the invite was refused' in clients[1].err, 5, 'the reason, in its log')
     assert socks_request(clients[1].socks, CONNECT, '127.0.0.1', 9)[1] == 1, 'told at once'
     assert ask_udp(clients[0].forwards[0], MARKER) == MARKER
 

@@ -383,7 +383,7 @@ def test_rules_that_log(lab, echo, tcp_echo, addresses):
 # --- faults of the file ---
 
 @pytest.mark.parametrize('text, line, fault', [
-    ('rules:\n  - {name: a, action: allow, ports: 5}', 2, 'ports: unknown key'),
+    ('rules:\n  - {name: a, action: allow, ports: 5}', 2, 'ports: unknown key (did you mean port?)'),
     ('rules:\n  - name: a\n    action: deny\n    to: 10.0.0.1/8', 4,
      "to: '10.0.0.1/8' is not a network: ADDRESS/BITS without host bits"),
     ('rules:\n  - name: a\n    port: 9-8', 3, "port: '9-8' is neither a port nor FIRST-LAST, from 1 to 65535"),

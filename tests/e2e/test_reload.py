@@ -171,7 +171,8 @@ def test_a_key_that_does_not_fit_changes_nothing(lab):
     other, _, _ = lab.init()
     (folder / 'key.pem').write_text((other / 'key.pem').read_text())
     done = reload(lab, server)
-    assert (done.returncode, done.stderr) == (1, f'sealgram: {folder}/cert.pem: does not belong to the key\n')
+    assert (done.returncode, done.stderr) == (1, f'sealgram: {folder}/cert.pem: does not belong to the key: sealgram renew-cert '
+                                              'DIR makes one that does\n')
     assert served_certificate(port) == before
     (folder / 'cert.pem').write_text((other / 'cert.pem').read_text())
     expect_reloaded(lab, server)

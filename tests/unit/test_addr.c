@@ -454,9 +454,56 @@ static void empty_cidr_holds_nothing(void **state)
     assert_false(sg_cidr_contains(&none, &any));
 }
 
+static void test_listen_parse(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *shown; /* shown: the endpoint, or what is wrong */
+    } cases[] = {
+        {"127.0.0.1:1443", "127.0.0.1:1443"},
+        {"0.0.0.0:53", "0.0.0.0:53"},
+        {"[::1]:53", "[::1]:53"},
+        {"[::]:65535", "[::]:65535"},
+        {"localhost:53", "127.0.0.1:53"},
+        {"LocalHost.:53", "127.0.0.1:53"},
+        {"127.0.0.1", "has no port: must be ADDRESS:PORT, as in 127.0.0.1:1443"},
+        {"[::1]", "has no port: must be [ADDRESS]:PORT, as in [::1]:1443"},
+        {"::1:53", "an IPv6 address stands in brackets, before the port: [::1]:1443"},
+        {"::1", "an IPv6 address stands in brackets, before the port: [::1]:1443"},
+        {"127.0.0.1:99999", "the port must be a number from 1 to 65535"},
+        {"127.0.0.1:65536", "the port must be a number from 1 to 65535"},
+        {"127.0.0.1:-1", "the port must be a number from 1 to 65535"},
+        {"127.0.0.1:http", "the port must be a number from 1 to 65535"},
+        {"127.0.0.1:0", "the port must be a number from 1 to 65535"},
+        {"127.0.0.1:", "must be ADDRESS:PORT, as in 127.0.0.1:1443"},
+        {":53", "must be ADDRESS:PORT, as in 127.0.0.1:1443"},
+        {"", "must be ADDRESS:PORT, as in 127.0.0.1:1443"},
+        {"1443", "must be ADDRESS:PORT, as in 127.0.0.1:1443"},
+        {"example.org:53", "must be ADDRESS:PORT, with an IP address (or localhost), as in 127.0.0.1:1443"},
+        {"localhost.example:53", "must be ADDRESS:PORT, with an IP address (or localhost), as in 127.0.0.1:1443"},
+        {"300.0.0.1:53", "must be ADDRESS:PORT, with an IP address (or localhost), as in 127.0.0.1:1443"},
+        {"[fe80::1%eth0]:53", "must be ADDRESS:PORT, with an IP address (or localhost), as in 127.0.0.1:1443"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct sg_endpoint ep;
+        char text[SG_ENDPOINT_TEXT_MAX];
+        const char *shown = sg_listen_parse(cases[i].text, false, &ep);
+        if (!shown) {
+            sg_endpoint_format(&ep, text);
+            shown = text;
+        }
+        if (strcmp(shown, cases[i].shown) != 0)
+            fail_msg("%s: \"%s\", not \"%s\"", cases[i].text, shown, cases[i].shown);
+    }
+    struct sg_endpoint ep;
+    assert_null(sg_listen_parse("127.0.0.1:0", true, &ep));
+    assert_int_equal(ep.port, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_listen_parse),
         cmocka_unit_test(ip_text_round_trips),
         cmocka_unit_test(ip_text_that_is_none),
         cmocka_unit_test(ipv4_leaves_the_rest_zero),

@@ -28,6 +28,8 @@ static void write_file(const char *name, const char *text, mode_t mode)
     assert_int_equal(chmod(where, mode), 0);
 }
 
+#define WITH_AN_ADDRESS "must be ADDRESS:PORT, with an IP address (or localhost), as in 127.0.0.1:1443"
+
 /* Four lines: what is added begins on line 5. */
 #define BASE "listen: [\"127.0.0.1:1443\"]\ncertificate: cert.pem\nkey: key.pem\nusers: users\n"
 
@@ -161,13 +163,13 @@ static void advertises_to_clients_of_the_family(void **state)
     expect_advertised("advertise: \"[2001:db8::7]:4000\"", "0.0.0.0:0", "[2001:db8::7]:4000");
     expect_advertised("advertise: \"2001:db8::7\"", "0.0.0.0:0", "[2001:db8::7]:0");
     expect_advertised("advertise: 0.0.0.0:4000", "0.0.0.0:4000", "[::]:0");
-    static const char *const wrong[] = {"203.0.113.7:0", "\"203.0.113.7:\"", "\"[2001:db8::7]\"", "\":4000\"", "[]",
-                                        "4000"};
-    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        char yaml[256];
-        snprintf(yaml, sizeof yaml, BASE "advertise: %s\n", wrong[i]);
-        refuse(yaml, "5: advertise: must be ADDRESS or ADDRESS:PORT, with an IP address");
-    }
+    refuse(BASE "advertise: 203.0.113.7:0\n", "5: advertise: the port must be a number from 1 to 65535");
+    refuse(BASE "advertise: \"203.0.113.7:\"\n", "5: advertise: must be ADDRESS:PORT, as in 127.0.0.1:1443");
+    refuse(BASE "advertise: \"[2001:db8::7]\"\n",
+           "5: advertise: has no port: must be [ADDRESS]:PORT, as in [::1]:1443");
+    refuse(BASE "advertise: \":4000\"\n", "5: advertise: must be ADDRESS:PORT, as in 127.0.0.1:1443");
+    refuse(BASE "advertise: []\n", "5: advertise: must be ADDRESS or ADDRESS:PORT");
+    refuse(BASE "advertise: 4000\n", "5: advertise: must be ADDRESS:PORT, as in 127.0.0.1:1443");
 }
 
 static void reads_each_kind_of_filtering(void **state)
@@ -225,10 +227,10 @@ static void reads_a_range_of_ports(void **state)
 static void names_unknown_keys(void **state)
 {
     (void)state;
-    refuse(BASE "# a comment\nlisten_on: 1\n", "6: listen_on: unknown key");
-    refuse(BASE "limits:\n  sessions: 5\n  session: 5\n", "7: session: unknown key");
+    refuse(BASE "# a comment\nlisten_on: 1\n", "6: listen_on: unknown key (did you mean listen?)");
+    refuse(BASE "limits:\n  sessions: 5\n  session: 5\n", "7: session: unknown key (did you mean sessions?)");
     refuse(BASE "plain_udp: {to: []}\n", "5: to: unknown key");
-    refuse(BASE "Host: h\n", "5: Host: unknown key");
+    refuse(BASE "Host: h\n", "5: Host: unknown key (did you mean host?)");
     refuse(BASE "? []\n: 1\n", "4: ?: unknown key");
     refuse(BASE "key: key.pem\n", "5: yaml: duplicate key");
 }
@@ -268,12 +270,12 @@ static void names_wrong_values(void **state)
     refuse(BASE "allow: [[10.0.0.0/8]]\n", "5: allow: 'the entry' is not a network: ADDRESS/BITS without host bits");
     refuse(BASE "plain_socks: {from: [localhost]}\n",
            "5: from: 'localhost' is not a network: ADDRESS/BITS without host bits");
-    refuse(BASE "advertise: example.org:1443\n", "5: advertise: must be ADDRESS or ADDRESS:PORT, with an IP address");
+    refuse(BASE "advertise: example.org:1443\n", "5: advertise: " WITH_AN_ADDRESS);
     refuse(BASE "host: a b\n", "5: host: 'a b' is neither a name nor an address");
     refuse(BASE "host: \"[::1]\"\n", "5: host: '[::1]' is neither a name nor an address");
-    refuse("listen: [127.0.0.1]\n", "1: listen: must be ADDRESS:PORT, with an IP address");
-    refuse("listen: [127.0.0.1:65536]\n", "1: listen: must be ADDRESS:PORT, with an IP address");
-    refuse("listen: [127.0.0.1:0]\n", "1: listen: must be ADDRESS:PORT, with an IP address");
+    refuse("listen: [127.0.0.1]\n", "1: listen: has no port: must be ADDRESS:PORT, as in 127.0.0.1:1443");
+    refuse("listen: [127.0.0.1:65536]\n", "1: listen: the port must be a number from 1 to 65535");
+    refuse("listen: [127.0.0.1:0]\n", "1: listen: the port must be a number from 1 to 65535");
     refuse("listen:\n  - 127.0.0.1:5\n  - 127.0.0.1:5\n", "3: listen: 127.0.0.1:5 is there twice");
 }
 
@@ -480,8 +482,9 @@ static void metrics_are_local_unless_it_is_said(void **state)
         sg_config_free(config);
     }
     refuse(BASE "metrics:\n  per_user: true\n", "6: metrics: listen is missing");
-    refuse(BASE "metrics:\n  listen: localhost:9090\n", "6: listen: must be ADDRESS:PORT, with an IP address");
-    refuse(BASE "metrics:\n  listen: 127.0.0.1\n", "6: listen: must be ADDRESS:PORT, with an IP address");
+    refuse(BASE "metrics:\n  listen: example.org:9090\n", "6: listen: " WITH_AN_ADDRESS);
+    refuse(BASE "metrics:\n  listen: 127.0.0.1\n",
+           "6: listen: has no port: must be ADDRESS:PORT, as in 127.0.0.1:1443");
 }
 
 int main(void)

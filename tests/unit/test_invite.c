@@ -71,6 +71,8 @@ static void takes_what_surrounds(void **state)
 static void names_what_is_wrong(void **state)
 {
     (void)state;
+    static const char no_scheme[] = "an invite begins with sealgram:// (@FILE reads one from a file)";
+    static const char no_at[] = "it ends before the '@' that stands between USER:TOKEN and the server";
     static const char no_host[] = "there is no host, or it is too long";
     static const char bad_host[] = "the host is neither a name nor an address (an IPv6 address stands in [])";
     static const char bad_port[] = "the port is not a number from 1 to 65535";
@@ -81,14 +83,14 @@ static void names_what_is_wrong(void **state)
     static const struct {
         const char *text, *problem;
     } cases[] = {
-        {"", "an invite begins with sealgram://"},
-        {"\"", "an invite begins with sealgram://"},
-        {"<>", "an invite begins with sealgram://"},
-        {"<sealgram://bob@h\"", "an invite begins with sealgram://"},
+        {"", no_scheme},
+        {"\"", no_scheme},
+        {"<>", no_scheme},
+        {"<sealgram://bob@h\"", no_scheme},
         {"sealgram://bob@h>", bad_host},
-        {"https://alice@h", "an invite begins with sealgram://"},
-        {"sealgram://", "there is no USER before '@'"},
-        {"sealgram://h:1443/?pin=sha256:" PIN, "there is no USER before '@'"},
+        {"https://alice@h", no_scheme},
+        {"sealgram://", no_at},
+        {"sealgram://h:1443/?pin=sha256:" PIN, no_at},
         {"sealgram://@h", bad_user},
         {"sealgram://a%4@h", bad_user},
         {"sealgram://a%00@h", bad_user},

@@ -88,7 +88,7 @@ static void refuses_wrong_rules(void **state)
            "2: name: 'the value' is no name: 1 to 64 of letters, digits and . _ - @");
     refuse(RULE "- name: s\n  action: deny\n- action: allow\n  name: r\n",
            "6: rules: r is also the name of the rule in line 2");
-    refuse(RULE "  ports: 53\n", "4: ports: unknown key");
+    refuse(RULE "  ports: 53\n", "4: ports: unknown key (did you mean port?)");
     refuse(RULE "  action: deny\n", "4: yaml: duplicate key");
     refuse("rules:\n- name: r\n  action: drop\n", "3: action: must be allow or deny");
     refuse(RULE "  reply: 0\n", "4: reply: must be a SOCKS reply code from 1 to 8");

@@ -1,0 +1,327 @@
+"""What the program says to the mistakes that people make: what is wrong, why, and what to do next. One row each."""
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+
+import pytest
+
+from harness import SEALGRAM, free_port, run, wait_for
+
+FAILED, USAGE, CONFIG = 1, 2, 3
+# root without capabilities is stopped by modes and low ports as anybody is
+PLAIN = [word for word in (shutil.which('setpriv') or 'setpriv', '--bounding-set=-all', '--inh-caps=-all')
+         if os.geteuid() == 0]
+
+
+class Mistake:
+    """A server's folder with an invite, and ways to run a command until it has said what is to be seen."""
+
+    def __init__(self, lab):
+        self.lab = lab
+        self.folder, self.port, self.invite = lab.init()
+        self.config = self.folder / 'server.yaml'
+
+    def file(self, text, name='alice.invite'):
+        path = self.lab.folder / name
+        path.write_text(text + '\n')
+        path.chmod(0o600)
+        return path
+
+    def command(self, *argv, prefix=(), env=None):
+        done = subprocess.run([*prefix, SEALGRAM, *map(str, argv)], capture_output=True, text=True, timeout=60,
+                              stdin=subprocess.DEVNULL,
+                              env={**os.environ, 'XDG_RUNTIME_DIR': str(self.lab.folder), **(env or {})})
+        return done.returncode, done.stderr
+
+    def client(self, invite, *options, prefix=()):
+        return self.command('client', '--socks', '127.0.0.1:0', *options, f'@{self.file(invite)}', prefix=prefix)
+
+    def waits(self, invite, text, *options, seconds=15):
+        """A client that goes on trying: what it has said once text was there. It has ended by itself: None."""
+        client = self.lab.client(invite, *options, ready=False)
+        wait_for(lambda: text in client.err, seconds, f'{text!r} in what the client says: {client.err}')
+        return None, client.err
+
+    def server(self, *options, prefix=()):
+        return self.command('server', '-c', self.config, *options, prefix=prefix)
+
+    def add(self, text):
+        self.lab.edit_config(self.folder, text)
+
+    def full_listener(self):
+        """A port where connections are neither taken nor refused: a firewall that drops looks like that."""
+        listener = self.lab.open(socket.socket())
+        listener.bind(('127.0.0.1', free_port()))
+        listener.listen(0)
+        for _ in range(4):
+            other = self.lab.open(socket.socket())
+            other.setblocking(False)
+            other.connect_ex(listener.getsockname())
+        return listener.getsockname()[1]
+
+
+def server_down(m):
+    return m.waits(m.invite, 'trying again')
+
+
+def tcp_dropped(m):
+    return m.waits(m.invite.replace(f':{m.port}', f':{m.full_listener()}'), 'still waiting')
+
+
+def tcp_dropped_in_the_end(m):
+    return m.waits(m.invite.replace(f':{m.port}', f':{m.full_listener()}'), 'trying again', seconds=60)
+
+
+def tcp_dropped_doctor(m):
+    return m.command('doctor', f"@{m.file(m.invite.replace(f':{m.port}', f':{m.full_listener()}'))}")
+
+
+def mute_server(m):
+    listener = m.lab.open(socket.create_server(('127.0.0.1', 0)))
+    return m.waits(m.invite.replace(f':{m.port}', f':{listener.getsockname()[1]}'), 'still waiting')
+
+
+def unknown_name(m):
+    return m.waits(m.invite.replace('127.0.0.1', 'a' * 64 + '.example'), 'trying again')  # no name server is asked
+
+
+def wrong_token(m):
+    m.lab.server(m.folder)
+    return m.client(re.sub('.{4}@', 'AAAA@', m.invite))
+
+
+def revoked_invite(m):
+    run('revoke', m.folder, 'alice')
+    run('invite', m.folder, 'bob')
+    m.lab.server(m.folder)
+    return m.client(m.invite)
+
+
+def wrong_password(m):
+    m.lab.server(m.folder)
+    return m.client(re.sub(':[^:@]+@', ':a-password@', m.invite))
+
+
+def devices_that_cannot_be_written(m):
+    invite = m.lab.invite(m.folder, 'bob', '--uses', '2')
+    m.add(f'devices: {m.lab.folder}/closed/devices')
+    (m.lab.folder / 'closed').mkdir()
+    (m.lab.folder / 'closed').chmod(0o500)
+    server = m.lab.start('server', 'server', '-c', m.config, prefix=PLAIN)
+    server.ready()
+    env = {**os.environ, 'STATE_DIRECTORY': str(m.lab.folder)}
+    code, text = m.command('client', '--socks', '127.0.0.1:0', f'@{m.file(invite)}', env=env)
+    return code, text + server.err
+
+
+def another_server(m):
+    m.lab.server(m.folder)
+    return m.client(re.sub('sha256:.*', 'sha256:' + 'A' * 43, m.invite))
+
+
+def no_pin(m):
+    m.lab.server(m.folder)
+    return m.client(m.invite.split('?')[0])
+
+
+def forgotten_at(m):
+    return m.command('client', '--socks', '127.0.0.1:0', m.file(m.invite))
+
+
+def no_invite_and_no_file(m):
+    return m.command('client', '--socks', '127.0.0.1:0', 'alice.invite')
+
+
+def truncated(length):
+    def make(m):
+        return m.client(m.invite[:length])
+    return make
+
+
+def udp_forward_for_all(m):
+    m.lab.server(m.folder)
+    client = m.lab.client(m.invite, '--forward', 'udp:0.0.0.0:0=192.0.2.1:53')
+    return None, client.err
+
+
+def tcp_forward_for_all(m):
+    m.lab.server(m.folder)
+    client = m.lab.client(m.invite, '--forward', 'tcp:0.0.0.0:0=192.0.2.1:53')
+    return None, client.err
+
+
+def taken(kind, *options):
+    def make(m):
+        sock = m.lab.open(socket.socket(socket.AF_INET, kind))
+        sock.bind(('127.0.0.1', 0))
+        if kind == socket.SOCK_STREAM:
+            sock.listen()
+        at = f'127.0.0.1:{sock.getsockname()[1]}'
+        return m.client(m.invite, *[word.format(at=at) for word in options])
+    return make
+
+
+def taken_of_server(m):
+    m.lab.open(socket.create_server(('127.0.0.1', m.port)))
+    return m.server()
+
+
+def low_port(m):
+    m.config.write_text(m.config.read_text().replace(f'127.0.0.1:{m.port}', '127.0.0.1:443'))
+    return m.server(prefix=PLAIN)
+
+
+def low_port_of_client(m):
+    return m.client(m.invite, '--socks', '127.0.0.1:443', prefix=PLAIN)
+
+
+def no_such_address(m):
+    return m.client(m.invite, '--socks', '127.0.0.1:0', '--forward', 'udp:192.0.2.77:53=192.0.2.1:53')
+
+
+def few_descriptors(m):
+    # the lowest limit with which the event loop is there, but not all sockets
+    for limit in range(8, 40):
+        code, text = m.server(prefix=['prlimit', f'--nofile={limit}:{limit}', *PLAIN])
+        if 'cannot listen' in text:
+            return code, text
+    return None, 'no limit made it fail at a socket'
+
+
+def typo(m):
+    m.config.write_text(m.config.read_text().replace('\nlisten:', '\nlisen:'))
+    m.add('metrix: {}\ntimeouts: {grace_secs: 5}')
+    return m.server('--check')
+
+
+def key_of_elsewhere(m):
+    m.add('sessions_per_user: 5')
+    return m.server('--check')
+
+
+def listens_at(text):
+    def make(m):
+        m.config.write_text(m.config.read_text().replace(f'127.0.0.1:{m.port}', text))
+        return m.server('--check')
+    return make
+
+
+def socks_at(text):
+    return lambda m: m.command('client', '--socks', text, '-')
+
+
+def exchanged(m):
+    m.config.write_text(m.config.read_text().replace('key: key.pem', 'key: cert.pem'))
+    (m.folder / 'cert.pem').chmod(0o600)
+    return m.server('--check')
+
+
+def certificate_is_a_key(m):
+    m.config.write_text(m.config.read_text().replace('certificate: cert.pem', 'certificate: key.pem'))
+    return m.server('--check')
+
+
+def config_without_option(m):
+    return m.command('server', m.config)
+
+
+def status_of_another_user(m):
+    m.lab.server(m.folder)
+    (m.lab.folder / 'sealgram').chmod(0)
+    try:
+        return m.command('status', prefix=PLAIN)
+    finally:
+        (m.lab.folder / 'sealgram').chmod(0o700)
+
+
+def closed_socket(m):
+    m.lab.server(m.folder)
+    path = next((m.lab.folder / 'sealgram').glob('server-*'))
+    path.chmod(0)
+    return m.command('status', '--socket', path, prefix=PLAIN)
+
+
+def missing_socket(m):
+    return m.command('status', '--socket', m.lab.folder / 'nope')
+
+
+def socket_that_was_left(m):
+    server = m.lab.server(m.folder)
+    path = next((m.lab.folder / 'sealgram').glob('server-*'))
+    server.process.send_signal(signal.SIGKILL)
+    server.process.wait()
+    return m.command('status', '--socket', path)
+
+
+def status_socket_in_no_directory(m):
+    return m.client(m.invite, '--status-socket', m.lab.folder / 'nope' / 'socket')
+
+
+def status_socket_in_a_closed_directory(m):
+    (m.lab.folder / 'closed').mkdir()
+    (m.lab.folder / 'closed').chmod(0o500)
+    return m.client(m.invite, '--status-socket', m.lab.folder / 'closed' / 'socket', prefix=PLAIN)
+
+
+ANEW = ('ask whoever runs the server for a new one', 'revoked or replaced', 'log says which')
+MISTAKES = [
+    (server_down, None, 'server 127.0.0.1:{port}: connection refused', 'is the server running', 'is {port} its port'),
+    (tcp_dropped, None, 'server 127.0.0.1:', 'still waiting for a TCP connection', 'does a firewall drop packets to this port?'),
+    (tcp_dropped_in_the_end, None, 'connection timed out|no answer in time', 'firewall drop'),
+    (tcp_dropped_doctor, FAILED, 'no session with the server', 'waiting for a TCP connection', 'firewall'),
+    (mute_server, None, 'still waiting for the TLS handshake', 'is a Sealgram server at this port?'),
+    (unknown_name, None, 'name does not resolve', 'is it written right', "this machine's name server"),
+    (wrong_token, FAILED, 'the invite was refused', *ANEW),
+    (revoked_invite, FAILED, 'the invite was refused', *ANEW),
+    (wrong_password, FAILED, 'user or password refused', 'sealgram passwd DIR USER'),
+    (devices_that_cannot_be_written, FAILED, 'the invite was refused', 'log says which',
+     'the list of devices cannot be written: Permission denied', '`devices` in server.yaml'),
+    (another_server, FAILED, "server's key does not match the pin", 'made anew', 'ask .* for a new invite',
+     'somebody stands between'),
+    (no_pin, FAILED, 'not from a trusted CA', 'the invite has no pin .is it whole', '--ca FILE'),
+    (forgotten_at, FAILED, 'is a file', '@.*alice.invite reads'),
+    (no_invite_and_no_file, FAILED, 'begins with sealgram://', '@FILE'),
+    (truncated(5), FAILED, 'begins with sealgram://', 'is the line whole', 'new invite'),
+    (truncated(30), FAILED, "ends before the '@'", 'is the line whole', 'new invite'),
+    (truncated(-5), FAILED, 'the pin is not complete', 'is the line whole', 'new invite'),
+    (udp_forward_for_all, None, 'not a loopback address', 'everyone who reaches it', '127.0.0.1', 'firewall'),
+    (tcp_forward_for_all, None, 'not a loopback address', 'everyone who reaches it', '127.0.0.1', 'firewall'),
+    (taken(socket.SOCK_STREAM, '--socks', '{at}'), FAILED, 'Address already in use', 'ss -tulpn', '--socks may name another'),
+    (taken(socket.SOCK_STREAM, '--forward', 'tcp:{at}=a:1'), FAILED, 'Address already in use', 'ss -tulpn', '--forward may'),
+    (taken(socket.SOCK_DGRAM, '--forward', 'udp:{at}=a:1'), FAILED, 'Address already in use', 'ss -tulpn', '--forward may'),
+    (taken_of_server, FAILED, 'Address already in use', 'sport = :{port}', 'listen may name another'),
+    (low_port, FAILED, 'Permission denied', 'below 1024', 'socket unit', 'listen may name another'),
+    (low_port_of_client, FAILED, 'Permission denied', 'below 1024', 'socket unit', '--socks may name another'),
+    (no_such_address, FAILED, 'Cannot assign requested address', 'no interface', 'ip address'),
+    (few_descriptors, FAILED, 'Too many open files', 'ulimit -n', 'LimitNOFILE='),
+    (typo, CONFIG, r'server.yaml:\d+: lisen: unknown key .did you mean listen\?', r'line \d+: metrix: .*metrics\?',
+     r'line \d+: grace_secs: .*grace_seconds\?'),
+    (key_of_elsewhere, CONFIG, 'sessions_per_user: unknown key', 'belongs into limits'),
+    (listens_at('127.0.0.1:99999'), CONFIG, 'server.yaml:', 'the port must be a number from 1 to 65535'),
+    (listens_at('127.0.0.1'), CONFIG, 'has no port', 'as in 127.0.0.1:1443'),
+    (listens_at('::1:1443'), CONFIG, 'IPv6 address stands in brackets', r'\[::1\]:1443'),
+    (listens_at('example.org:1443'), CONFIG, 'with an IP address', 'as in 127.0.0.1:1443'),
+    (socks_at('127.0.0.1:99999'), USAGE, '--socks 127.0.0.1:99999', 'the port must be a number from 1 to 65535'),
+    (socks_at('::1:1080'), USAGE, 'stands in brackets'),
+    (exchanged, CONFIG, 'cert.pem: holds a certificate and no private key', 'are `key` and `certificate` exchanged'),
+    (certificate_is_a_key, CONFIG, 'key.pem: holds a private key and no certificate', 'are `key` and `certificate` exchanged'),
+    (config_without_option, USAGE, 'the configuration is named with -c'),
+    (status_of_another_user, FAILED, 'no running server or client of this user', 'sealgram is closed to this user', 'sudo'),
+    (closed_socket, FAILED, 'Permission denied', "another user's", 'sudo'),
+    (missing_socket, FAILED, 'No such file or directory', 'does the program run', 'status_socket'),
+    (socket_that_was_left, FAILED, 'Connection refused', 'does not run any more'),
+    (status_socket_in_no_directory, FAILED, 'No such file or directory', 'the directory must be there', '--status-socket'),
+    (status_socket_in_a_closed_directory, FAILED, 'Permission denied', 'able to write to the directory', '--status-socket'),
+]
+
+
+@pytest.mark.parametrize('mistake, code, texts', [(mistake, code, texts) for mistake, code, *texts in MISTAKES])
+def test_a_mistake_is_told_with_its_cause_and_the_next_step(lab, mistake, code, texts):
+    m = Mistake(lab)
+    found, said = mistake(m)
+    assert found == code, said
+    for text in texts:
+        assert re.search(text.replace('{port}', str(m.port)), said), f'{text!r} is not in: {said}'
