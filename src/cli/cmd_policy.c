@@ -279,7 +279,7 @@ int sg_cmd_policy(int argc, char **argv)
     }
     int code = SG_EXIT_FAILED;
     policy.rules = config->rules;
-    if (sg_policy_make_guard(config, &policy.guard))
+    if (sg_policy_make_guard(config, &policy.nat64, &policy.guard))
         code = test(&args, &policy, args.config);
     else
         sg_cli_error("cannot list the own addresses: %s", strerror(errno));

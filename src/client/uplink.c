@@ -432,7 +432,7 @@ struct sg_uplink *sg_uplink_new(struct sg_client *client)
         errno = ENOMEM;
         return NULL;
     }
-    uplink->addresses = sg_addr_watch_new(uplink->base, on_addresses, uplink);
+    uplink->addresses = sg_addr_watch_new(uplink->base, SG_WATCH_ADDRESSES, on_addresses, uplink);
     if (!locked)
         sg_log_event(SG_LOG_WARN, "memory_not_locked", NULL,
                      "keys cannot be locked in memory: raise the limit of locked memory (ulimit -l)");

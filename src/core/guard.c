@@ -151,7 +151,21 @@ static unsigned carried_by_local_nat64(const uint8_t *b, struct sg_ip out[static
     return count;
 }
 
-unsigned sg_guard_carried(const struct sg_ip *ip, struct sg_ip out[static SG_GUARD_CARRIED_MAX])
+/* Where RFC 6052 puts the IPv4 address after a prefix of so many bits: byte 8 is always left out. */
+static struct sg_ip ipv4_after(const uint8_t *b, unsigned bits)
+{
+    uint8_t ip[4];
+    for (unsigned i = 0, at = bits / 8; i < 4; i++, at++) {
+        at += at == 8;
+        ip[i] = b[at];
+    }
+    return ipv4_of(ip[0], ip[1], ip[2], ip[3]);
+}
+
+static const uint8_t nat64_bits[] = {96, 64, 56, 48, 40, 32};
+
+/* By the forms that are the same everywhere. At most one of them fits. */
+static unsigned carried_by_prefix(const uint8_t *b, struct sg_ip out[static SG_GUARD_CARRIED_MAX])
 {
     static const uint8_t zero[15]; /* also ::/96 without :: and ::1, the v4-compatible form */
     static const uint8_t siit[12] = {[8] = 0xff, [9] = 0xff};
@@ -159,9 +173,6 @@ unsigned sg_guard_carried(const struct sg_ip *ip, struct sg_ip out[static SG_GUA
     static const uint8_t local_nat64[6] = {0x00, 0x64, 0xff, 0x9b, 0x00, 0x01};
     static const uint8_t sixtofour[2] = {0x20, 0x02};
     static const uint8_t teredo[4] = {0x20, 0x01};
-    const uint8_t *b = ip->bytes;
-    if (ip->family != 6)
-        return 0;
     bool is_compatible = memcmp(b, zero, 12) == 0 && (memcmp(b, zero, 15) != 0 || b[15] > 1);
     if (is_compatible || memcmp(b, siit, 12) == 0 || memcmp(b, nat64, 12) == 0) {
         out[0] = ipv4_of(b[12], b[13], b[14], b[15]);
@@ -181,11 +192,47 @@ unsigned sg_guard_carried(const struct sg_ip *ip, struct sg_ip out[static SG_GUA
     return 0;
 }
 
+/* An interface id ::0:5efe:a.b.c.d or ::200:5efe:a.b.c.d, under any prefix (RFC 5214 section 6.1). */
+static bool is_isatap(const uint8_t *b)
+{
+    return (b[8] & ~2u) == 0 && b[9] == 0 && b[10] == 0x5e && b[11] == 0xfe;
+}
+
+unsigned sg_guard_carried(const struct sg_guard *guard, const struct sg_ip *ip,
+                          struct sg_ip out[static SG_GUARD_CARRIED_MAX])
+{
+    const uint8_t *b = ip->bytes;
+    if (ip->family != 6)
+        return 0;
+    unsigned count = carried_by_prefix(b, out);
+    if (is_isatap(b))
+        out[count++] = ipv4_of(b[12], b[13], b[14], b[15]);
+    for (unsigned i = 0; guard && i < guard->nat64_count; i++)
+        if (sg_cidr_contains(&guard->nat64[i], ip))
+            out[count++] = ipv4_after(b, guard->nat64[i].bits);
+    return count;
+}
+
+bool sg_guard_nat64_of(const struct sg_ip *answer, struct sg_cidr *prefix)
+{
+    for (size_t i = 0; i < sizeof nat64_bits && answer->family == 6; i++) {
+        const struct sg_ip known = ipv4_after(answer->bytes, nat64_bits[i]);
+        static const uint8_t first[4] = {192, 0, 0, 170};
+        if ((nat64_bits[i] < 96 && answer->bytes[8] != 0) || memcmp(known.bytes, first, 3) != 0 ||
+            known.bytes[3] < 170 || known.bytes[3] > 171)
+            continue;
+        *prefix = (struct sg_cidr){.ip = {.family = 6}, .bits = nat64_bits[i]};
+        memcpy(prefix->ip.bytes, answer->bytes, nat64_bits[i] / 8);
+        return true;
+    }
+    return false;
+}
+
 const char *sg_guard_class(const struct sg_ip *given)
 {
     struct sg_ip ip = sg_ip_unmap(given);
     struct sg_ip carried[SG_GUARD_CARRIED_MAX];
-    unsigned count = sg_guard_carried(&ip, carried);
+    unsigned count = sg_guard_carried(NULL, &ip, carried);
     for (unsigned i = 0; i < count; i++) {
         const char *class = class_of(&carried[i]);
         if (class)
@@ -201,37 +248,31 @@ bool sg_guard_same_class(const struct sg_ip *a, const struct sg_ip *b)
 
 /* --- the verdict --- */
 
-enum sg_err sg_guard_allow(struct sg_guard *guard, const struct sg_cidr *net)
+/* Unmapped, since that is how targets are compared: ::ffff:10.0.0.0/104 is 10.0.0.0/8. INVALID: it is no network. */
+static enum sg_err unmap_net(const struct sg_cidr *net, struct sg_cidr *out)
 {
-    struct sg_cidr entry = *net;
     struct sg_ip unmapped = sg_ip_unmap(&net->ip);
     unsigned full = net->ip.family == 4 ? 32 : net->ip.family == 6 ? 128 : 0;
+    *out = *net;
     if (full == 0 || net->bits > full)
         return SG_ERR_INVALID;
-    /* ::ffff:10.0.0.0/104 is 10.0.0.0/8, since targets are compared unmapped */
     if (unmapped.family != net->ip.family && net->bits >= 96)
-        entry = (struct sg_cidr){.ip = unmapped, .bits = (uint8_t)(net->bits - 96)};
+        *out = (struct sg_cidr){.ip = unmapped, .bits = (uint8_t)(net->bits - 96)};
+    return SG_OK;
+}
+
+enum sg_err sg_guard_allow(struct sg_guard *guard, const struct sg_cidr *net)
+{
+    struct sg_cidr entry;
+    if (unmap_net(net, &entry) != SG_OK)
+        return SG_ERR_INVALID;
     if (guard->allow_count == SG_GUARD_ALLOW_MAX)
         return SG_ERR_FULL;
     guard->allow[guard->allow_count++] = entry;
     return SG_OK;
 }
 
-enum sg_err sg_guard_add_own(struct sg_guard *guard, const struct sg_endpoint *own)
-{
-    struct sg_endpoint entry = {.ip = sg_ip_unmap(&own->ip), .port = own->port};
-    if (entry.ip.family == 0)
-        return SG_ERR_INVALID;
-    for (unsigned i = 0; i < guard->own_count; i++)
-        if (sg_endpoint_equal(&guard->own[i], &entry))
-            return SG_ERR_EXISTS;
-    if (guard->own_count == SG_GUARD_OWN_MAX)
-        return SG_ERR_FULL;
-    guard->own[guard->own_count++] = entry;
-    return SG_OK;
-}
-
-static bool is_allowed(const struct sg_guard *guard, const struct sg_ip *ip)
+bool sg_guard_is_allowed(const struct sg_guard *guard, const struct sg_ip *ip)
 {
     for (unsigned i = 0; i < guard->allow_count; i++)
         if (sg_cidr_contains(&guard->allow[i], ip))
@@ -239,27 +280,93 @@ static bool is_allowed(const struct sg_guard *guard, const struct sg_ip *ip)
     return false;
 }
 
-static bool is_own(const struct sg_guard *guard, const struct sg_ip *ip, uint16_t port)
+/* The bytes after those of the family are not looked at, and are 0 here. */
+static struct sg_guard_range range_of(const struct sg_cidr *net)
 {
-    for (unsigned i = 0; i < guard->own_count; i++) {
-        const struct sg_endpoint *own = &guard->own[i];
-        if ((own->port == 0 || own->port == port) && sg_ip_equal(&own->ip, ip))
-            return true;
+    unsigned len = net->ip.family == 4 ? 4 : 16;
+    struct sg_guard_range range = {.first.family = net->ip.family, .last.family = net->ip.family};
+    for (unsigned i = 0; i < len; i++) {
+        unsigned left = net->bits > i * 8 ? net->bits - i * 8 : 0;
+        uint8_t host = left >= 8 ? 0 : (uint8_t)(0xffu >> left);
+        range.first.bytes[i] = (uint8_t)(net->ip.bytes[i] & ~host);
+        range.last.bytes[i] = (uint8_t)(net->ip.bytes[i] | host);
     }
-    return false;
+    return range;
+}
+
+/* IPv4 before IPv6. */
+static int compare(const struct sg_ip *a, const struct sg_ip *b)
+{
+    if (a->family != b->family)
+        return a->family < b->family ? -1 : 1;
+    return memcmp(a->bytes, b->bytes, a->family == 4 ? 4 : 16);
+}
+
+/* The number of own ranges that end before the address. */
+static unsigned count_before(const struct sg_guard *guard, const struct sg_ip *ip)
+{
+    unsigned low = 0;
+    for (unsigned high = guard->own_count; low < high;) {
+        unsigned middle = (low + high) / 2;
+        if (compare(&guard->own[middle].last, ip) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static bool is_own(const struct sg_guard *guard, const struct sg_ip *ip)
+{
+    unsigned at = count_before(guard, ip);
+    return at < guard->own_count && compare(&guard->own[at].first, ip) <= 0;
+}
+
+/* Of two networks that share an address one is within the other. */
+enum sg_err sg_guard_add_own(struct sg_guard *guard, const struct sg_cidr *own)
+{
+    struct sg_cidr net;
+    if (unmap_net(own, &net) != SG_OK)
+        return SG_ERR_INVALID;
+    struct sg_guard_range range = range_of(&net);
+    unsigned at = count_before(guard, &range.first), end = at;
+    if (at < guard->own_count && compare(&guard->own[at].first, &range.first) <= 0 &&
+        compare(&range.last, &guard->own[at].last) <= 0)
+        return SG_ERR_EXISTS;
+    while (end < guard->own_count && compare(&guard->own[end].last, &range.last) <= 0)
+        end++;
+    if (end == at && guard->own_count == SG_GUARD_OWN_MAX)
+        return SG_ERR_FULL;
+    memmove(&guard->own[at + 1], &guard->own[end], (guard->own_count - end) * sizeof guard->own[0]);
+    guard->own[at] = range;
+    guard->own_count = guard->own_count - (end - at) + 1;
+    return SG_OK;
+}
+
+enum sg_err sg_guard_add_nat64(struct sg_guard *guard, const struct sg_cidr *prefix)
+{
+    if (prefix->ip.family != 6 || !memchr(nat64_bits, prefix->bits, sizeof nat64_bits))
+        return SG_ERR_INVALID;
+    for (unsigned i = 0; i < guard->nat64_count; i++)
+        if (guard->nat64[i].bits == prefix->bits && sg_ip_equal(&guard->nat64[i].ip, &prefix->ip))
+            return SG_ERR_EXISTS;
+    if (guard->nat64_count == SG_GUARD_NAT64_MAX)
+        return SG_ERR_FULL;
+    guard->nat64[guard->nat64_count++] = *prefix;
+    return SG_OK;
 }
 
 bool sg_guard_is_here(const struct sg_guard *guard, const struct sg_ip *ip)
 {
-    return is_own(guard, ip, 0) && !sg_ip_equal(&guard->outside, ip);
+    return is_own(guard, ip) && class_of(ip) == NULL && !sg_ip_equal(&guard->outside, ip);
 }
 
 /* Why this one address, whatever it carries, may not be reached; NULL if it may. The list of
  * allowed networks is read only for what would be refused: ordinary targets are the common case. */
-static const char *refuse_form(const struct sg_guard *guard, const struct sg_ip *ip, uint16_t port)
+static const char *refuse_form(const struct sg_guard *guard, const struct sg_ip *ip)
 {
-    const char *why = is_own(guard, ip, port) ? "own" : class_of(ip);
-    return why && is_allowed(guard, ip) ? NULL : why;
+    const char *class = class_of(ip), *why = class ? class : is_own(guard, ip) ? "own" : NULL;
+    return why && sg_guard_is_allowed(guard, ip) ? NULL : why;
 }
 
 static const char *refuse(const struct sg_guard *guard, const struct sg_ip *ip, uint16_t port)
@@ -267,13 +374,13 @@ static const char *refuse(const struct sg_guard *guard, const struct sg_ip *ip, 
     struct sg_ip carried[SG_GUARD_CARRIED_MAX];
     if (port == 0)
         return "port_zero";
-    unsigned count = sg_guard_carried(ip, carried);
+    unsigned count = sg_guard_carried(guard, ip, carried);
     for (unsigned i = 0; i < count; i++) {
-        const char *why = refuse_form(guard, &carried[i], port);
+        const char *why = refuse_form(guard, &carried[i]);
         if (why)
             return why;
     }
-    return refuse_form(guard, ip, port);
+    return refuse_form(guard, ip);
 }
 
 enum sg_err sg_guard_check(const struct sg_guard *guard, const struct sg_endpoint *ep, const char **why)

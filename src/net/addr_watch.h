@@ -1,4 +1,4 @@
-/* Notices when this machine's addresses change: another network, another lease (rtnetlink). */
+/* Notices when this machine's addresses change: another network, another lease, another local route (rtnetlink). */
 #ifndef SG_NET_ADDR_WATCH_H
 #define SG_NET_ADDR_WATCH_H
 
@@ -11,8 +11,14 @@ struct sg_addr_watch;
 
 typedef void sg_addr_watch_fn(void *ctx);
 
-/* fn is called once a burst of changes is over, 100 ms after the last of them. NULL if the system does not tell. */
-struct sg_addr_watch *sg_addr_watch_new(struct event_base *base, sg_addr_watch_fn *fn, void *ctx);
+enum sg_addr_watch_what {
+    SG_WATCH_ADDRESSES,
+    SG_WATCH_OWN_ROUTES, /* these too: routes that are local, anycast or broadcast (own_routes.h) */
+};
+
+/* fn is called 100 ms after a change, for all changes until then. NULL if the system does not tell. */
+struct sg_addr_watch *sg_addr_watch_new(struct event_base *base, enum sg_addr_watch_what what, sg_addr_watch_fn *fn,
+                                        void *ctx);
 void sg_addr_watch_free(struct sg_addr_watch *watch); /* NULL is fine */
 
 /* Whether a socket of this machine can have the address now. */

@@ -11,6 +11,7 @@
 
 #include <libfyaml.h>
 
+#include "core/guard.h"
 #include "net/dscp.h"
 #include "net/invite.h"
 #include "server/rules.h"
@@ -149,6 +150,20 @@ static bool read_command(struct sg_yaml_reader *reader, struct fy_node *node, co
     return true;
 }
 
+static bool read_nat64(struct sg_yaml_reader *reader, struct fy_node *node, const struct sg_yaml_key *key)
+{
+    const struct sg_config *config = reader->base;
+    struct sg_guard guard = {0};
+    if (!sg_yaml_read_nets(reader, node, key))
+        return false;
+    for (unsigned i = 0; i < config->nat64_count; i++)
+        if (sg_guard_add_nat64(&guard, &config->nat64[i]) != SG_OK)
+            return sg_yaml_refuse(reader, sg_yaml_first_line(node), key->name,
+                                  "must be at most %d different IPv6 prefixes of 32, 40, 48, 56, 64 or 96 bits",
+                                  SG_GUARD_NAT64_MAX);
+    return true;
+}
+
 #define AT(member) offsetof(struct sg_config, member)
 
 static const struct sg_yaml_key plain_socks_keys[] = {
@@ -213,6 +228,7 @@ static const struct sg_yaml_key top_keys[] = {
     {.name = "certificate_users", .read = sg_yaml_read_cert_users, .offset = AT(cert_users)},
     {.name = "status_socket", .read = sg_yaml_read_path, .offset = AT(status_socket)},
     {.name = "allow", .read = sg_yaml_read_nets, .offset = AT(allow), .count_offset = AT(allow_count)},
+    {.name = "nat64", .read = read_nat64, .offset = AT(nat64), .count_offset = AT(nat64_count)},
     {.name = "groups", .read = sg_yaml_read_groups, .offset = AT(rules)},
     {.name = "rules", .read = sg_yaml_read_rules, .offset = AT(rules)},
     {.name = "plain_socks", .read = sg_yaml_read_mapping, .keys = plain_socks_keys},

@@ -41,6 +41,8 @@ struct sg_config {
     char *client_ca, *client_crl;             /* or NULL */
     char *status_socket;                      /* or NULL: the default */
     struct sg_cidr allow[SG_CONFIG_NETS_MAX]; /* targets that are refused otherwise */
+    struct sg_cidr nat64[SG_CONFIG_NETS_MAX]; /* prefixes of this network's translators to IPv4 */
+    unsigned nat64_count;                     /* at most SG_GUARD_NAT64_MAX */
     unsigned allow_count;
     struct sg_rules *rules;                         /* and groups; one reference */
     struct sg_cidr plain_socks[SG_CONFIG_NETS_MAX]; /* clients that may speak SOCKS5 in the clear */

@@ -5,8 +5,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "core/guard.h"
 #include "core/socks5.h"
 #include "net/dial.h"
+#include "net/own_routes.h"
 #include "net/resolver.h"
 #include "net/sockaddr.h"
 #include "server/policy.h"
@@ -33,6 +35,17 @@ static void dispose(struct sg_tunnel *tunnel)
 
 static const struct sg_tunnel_setup setup = {.dispose = dispose, .command = SG_RULE_CONNECT};
 
+/*
+ * A route may have become local since the name was looked at, or be so only for this server's packets: where the
+ * connection ended counts. What the operator opened is opened.
+ */
+static bool ended_here(const struct sg_tunnel *tunnel, int fd, const struct sg_endpoint *peer)
+{
+    struct sg_endpoint local = sg_socket_local(fd);
+    return !sg_guard_is_allowed(&tunnel->worker->policy->guard, &peer->ip) &&
+           (sg_ip_equal(&local.ip, &peer->ip) || sg_own_routes_has(&peer->ip));
+}
+
 static void on_dialled(void *ctx, int fd, int error)
 {
     struct sg_tunnel *tunnel = ctx;
@@ -44,6 +57,8 @@ static void on_dialled(void *ctx, int fd, int error)
     }
     struct sg_endpoint peer = sg_socket_peer(fd);
     struct sg_verdict verdict = sg_tunnel_judge(tunnel, &peer); /* policy may be another one by now */
+    if (verdict.outcome == SG_RULES_ALLOW && ended_here(tunnel, fd, &peer))
+        verdict = (struct sg_verdict){.outcome = SG_RULES_DENY, .special = "own"};
     if (verdict.outcome != SG_RULES_ALLOW) {
         close(fd);
         sg_tunnel_refuse(tunnel, &verdict, &peer);

@@ -25,7 +25,7 @@ struct place {
 };
 
 struct sg_permit_memory {
-    uint64_t serial;   /* of the rules */
+    uint64_t serial;   /* of the policy */
     struct sg_ip from; /* the client's address at the time */
     struct sg_rule_selection selection;
     struct place places[PLACES];
@@ -61,10 +61,10 @@ static struct sg_permit_memory *current_memory(struct sg_permits *permits)
     struct sg_permit_memory *memory = permits->memory;
     if (!memory)
         memory = permits->memory = calloc(1, sizeof *memory);
-    if (!memory || (memory->serial == rules_of(permits)->serial && sg_ip_equal(&memory->from, from)))
+    if (!memory || (memory->serial == permits->worker->policy->serial && sg_ip_equal(&memory->from, from)))
         return memory;
     memset(memory, 0, sizeof *memory);
-    memory->serial = rules_of(permits)->serial;
+    memory->serial = permits->worker->policy->serial;
     memory->from = *from;
     select_rules(permits, &memory->selection);
     permits->epoch++;
@@ -76,9 +76,9 @@ static struct sg_rules_verdict judge(struct sg_permits *permits, const struct sg
     struct sg_rule_selection selection;
     const struct sg_permit_memory *memory = current_memory(permits);
     if (memory)
-        return sg_rules_judge(rules_of(permits), &memory->selection, target);
+        return sg_rules_judge(rules_of(permits), &permits->worker->policy->guard, &memory->selection, target);
     select_rules(permits, &selection);
-    return sg_rules_judge(rules_of(permits), &selection, target);
+    return sg_rules_judge(rules_of(permits), &permits->worker->policy->guard, &selection, target);
 }
 
 static void tell(const struct sg_permits *permits, const struct sg_rule *rule, const struct sg_target *target)

@@ -9,6 +9,12 @@
 #include "server/rules.h"
 #include "server/users.h"
 
+uint64_t sg_policy_next_serial(void)
+{
+    static _Atomic uint64_t serials;
+    return atomic_fetch_add(&serials, 1) + 1;
+}
+
 /* Shares everything but users and tls, which are taken over. */
 static struct sg_policy *copy_but(const struct sg_policy *before, struct sg_users *users, SSL_CTX *tls)
 {
@@ -24,8 +30,10 @@ static struct sg_policy *copy_but(const struct sg_policy *before, struct sg_user
     policy->tls = tls;
     memcpy(policy->ca_digest, before->ca_digest, sizeof policy->ca_digest);
     policy->users = users;
+    policy->nat64 = before->nat64;
     policy->guard = before->guard;
     policy->rules = sg_rules_ref(before->rules);
+    policy->serial = before->serial;
     return policy;
 }
 
@@ -47,11 +55,15 @@ struct sg_policy *sg_policy_with_tls(const struct sg_policy *before, SSL_CTX *tl
     return copy_but(before, sg_users_share(before->users), tls);
 }
 
-struct sg_policy *sg_policy_with_guard(const struct sg_policy *before, const struct sg_guard *guard)
+struct sg_policy *sg_policy_with_guard(const struct sg_policy *before, const struct sg_guard *guard,
+                                       const struct sg_nat64 *nat64)
 {
     struct sg_policy *policy = copy_but(before, sg_users_share(before->users), share_tls(before->tls));
-    if (policy)
+    if (policy) {
         policy->guard = *guard;
+        policy->nat64 = *nat64;
+        policy->serial = sg_policy_next_serial();
+    }
     return policy;
 }
 

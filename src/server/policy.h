@@ -18,6 +18,12 @@ struct sg_users;
 
 enum { SG_POLICY_ERROR_MAX = SG_YAML_ERROR_MAX };
 
+/* Prefixes of translators to IPv4 that the network told of. */
+struct sg_nat64 {
+    unsigned count;
+    struct sg_cidr prefixes[SG_GUARD_NAT64_MAX];
+};
+
 struct sg_policy {
     _Atomic unsigned refs;
     unsigned generation; /* of credentials: another number, other users, or other ways to be one */
@@ -25,8 +31,10 @@ struct sg_policy {
     SSL_CTX *tls;
     uint8_t ca_digest[32]; /* of what client certificates are checked against */
     struct sg_users *users;
+    struct sg_nat64 nat64; /* the guard has them, and those of the configuration */
     struct sg_guard guard; /* comes before the rules */
     struct sg_rules *rules;
+    uint64_t serial; /* another number: guard or rules may be others, and what they said does not count */
 };
 
 /*
@@ -38,18 +46,25 @@ struct sg_policy *sg_policy_build(struct sg_config *config, const struct sg_poli
                                   char error[static SG_POLICY_ERROR_MAX]);
 
 /*
- * The same as before, but for its users, or its TLS context, which are taken over; for its guard. NULL when memory is
- * short.
+ * The same as before, but for its users, or its TLS context, which are taken over; for its guard, and what the network
+ * told of translators. NULL when memory is short.
  */
 struct sg_policy *sg_policy_with_users(const struct sg_policy *before, struct sg_users *users);
 struct sg_policy *sg_policy_with_tls(const struct sg_policy *before, SSL_CTX *tls);
-struct sg_policy *sg_policy_with_guard(const struct sg_policy *before, const struct sg_guard *guard);
+struct sg_policy *sg_policy_with_guard(const struct sg_policy *before, const struct sg_guard *guard,
+                                       const struct sg_nat64 *nat64);
 
 /* The TLS context of a configuration. NULL, and error has the line to show. */
 SSL_CTX *sg_policy_make_tls(const struct sg_config *config, char error[static SG_POLICY_ERROR_MAX]);
 
-/* The guard as it must be now: addresses of this machine come and go. False: they cannot be listed (errno). */
-bool sg_policy_make_guard(const struct sg_config *config, struct sg_guard *guard);
+/*
+ * The guard as it must be now: addresses of this machine come and go, and the network may tell of other translators.
+ * False: the addresses cannot be listed (errno).
+ */
+bool sg_policy_make_guard(const struct sg_config *config, const struct sg_nat64 *nat64, struct sg_guard *guard);
+
+/* A serial that no policy of this process has had. */
+uint64_t sg_policy_next_serial(void);
 
 struct sg_policy *sg_policy_ref(struct sg_policy *policy);
 void sg_policy_release(struct sg_policy *policy); /* accepts NULL */

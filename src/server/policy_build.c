@@ -12,6 +12,7 @@
 
 #include "net/cert.h"
 #include "net/log.h"
+#include "net/own_routes.h"
 #include "net/sockaddr.h"
 #include "net/tls.h"
 #include "net/tls_client_cert.h"
@@ -21,23 +22,33 @@
 
 /* --- the guard --- */
 
-/* Special ones are refused anyway: room is only needed for the others. */
-static bool add_own(struct sg_guard *guard, const struct sg_ip *ip)
+struct listing {
+    struct sg_guard *guard;
+    bool full;
+};
+
+/* Single special ones are refused anyway: room is only needed for the others. */
+static void add_own(void *ctx, const struct sg_cidr *net)
 {
-    struct sg_endpoint own = {.ip = *ip};
-    return sg_guard_class(ip) != NULL || sg_guard_add_own(guard, &own) != SG_ERR_FULL;
+    struct listing *listing = ctx;
+    bool is_single = net->bits == (net->ip.family == 4 ? 32 : 128);
+    if (!(is_single && sg_guard_class(&net->ip) != NULL) && sg_guard_add_own(listing->guard, net) == SG_ERR_FULL)
+        listing->full = true;
 }
 
-/*
- * The server's own addresses are no targets, unless --allow covers them; associations reach each other there all the
- * same (sg_permits_target).
- */
-static bool add_own_addresses(struct sg_guard *guard, const struct sg_ip *advertised)
+static void add_own_ip(struct listing *listing, const struct sg_ip *ip)
+{
+    const struct sg_cidr net = {.ip = *ip, .bits = ip->family == 4 ? 32 : 128};
+    if (ip->family != 0)
+        add_own(listing, &net);
+}
+
+/* Addresses of interfaces that are down are not in the routing tables, and may be up in a moment. */
+static bool add_interfaces(struct listing *listing)
 {
     struct ifaddrs *list = NULL;
     if (getifaddrs(&list) != 0)
         return false;
-    guard->outside = *advertised;
     for (const struct ifaddrs *i = list; i; i = i->ifa_next) {
         struct sockaddr_storage ss = {0};
         if (!i->ifa_addr || (i->ifa_addr->sa_family != AF_INET && i->ifa_addr->sa_family != AF_INET6))
@@ -45,26 +56,53 @@ static bool add_own_addresses(struct sg_guard *guard, const struct sg_ip *advert
         memcpy(&ss, i->ifa_addr,
                i->ifa_addr->sa_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6));
         struct sg_ip ip = sg_sockaddr_endpoint(&ss).ip;
-        if (sg_ip_equal(&ip, advertised))
-            guard->outside = (struct sg_ip){0};
-        if (!add_own(guard, &ip))
-            sg_log(SG_LOG_WARN, "more own addresses than %d: the others are not guarded", SG_GUARD_OWN_MAX);
+        add_own_ip(listing, &ip);
     }
     freeifaddrs(list);
     return true;
 }
 
-bool sg_policy_make_guard(const struct sg_config *config, struct sg_guard *guard)
+/*
+ * The server's own addresses are no targets, unless --allow covers them; associations reach each other there all the
+ * same (sg_permits_target).
+ */
+static bool add_own_addresses(struct sg_guard *guard, const struct sg_config *config)
+{
+    struct listing listing = {.guard = guard};
+    if (!add_interfaces(&listing) || !sg_own_routes_each(add_own, &listing))
+        return false;
+    /* behind a NAT no interface has it, and what is sent there comes back to this machine */
+    if (!sg_guard_is_here(guard, &config->advertise.ip))
+        guard->outside = config->advertise.ip;
+    add_own_ip(&listing, &config->advertise.ip);
+    for (unsigned i = 0; i < config->listen_count; i++)
+        add_own_ip(&listing, &config->listen[i].ip);
+    if (listing.full)
+        sg_log(SG_LOG_WARN, "more own addresses and networks than %d: the others are not guarded", SG_GUARD_OWN_MAX);
+    return true;
+}
+
+static bool add_nat64(struct sg_guard *guard, const struct sg_cidr *prefixes, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        enum sg_err err = sg_guard_add_nat64(guard, &prefixes[i]);
+        if (err != SG_OK && err != SG_ERR_EXISTS)
+            return false;
+    }
+    return true;
+}
+
+bool sg_policy_make_guard(const struct sg_config *config, const struct sg_nat64 *nat64, struct sg_guard *guard)
 {
     memset(guard, 0, sizeof *guard);
     for (unsigned i = 0; i < config->allow_count; i++)
         if (sg_guard_allow(guard, &config->allow[i]) != SG_OK)
             return false;
-    for (unsigned i = 0; i < config->listen_count; i++)
-        if (!add_own(guard, &config->listen[i].ip))
-            return false;
-    /* behind a NAT no interface has it, and what is sent there comes back to this machine */
-    return add_own(guard, &config->advertise.ip) && add_own_addresses(guard, &config->advertise.ip);
+    if (!add_nat64(guard, config->nat64, config->nat64_count))
+        return false;
+    if (!add_nat64(guard, nat64->prefixes, nat64->count))
+        sg_log(SG_LOG_WARN, "more prefixes of NAT64 than %d: the others are not undone", SG_GUARD_NAT64_MAX);
+    return add_own_addresses(guard, config);
 }
 
 /* --- TLS --- */
@@ -141,11 +179,14 @@ struct sg_policy *sg_policy_build(struct sg_config *config, const struct sg_poli
     atomic_init(&policy->refs, 1);
     policy->config = sg_config_share(config);
     policy->rules = sg_rules_ref(config->rules);
+    policy->serial = sg_policy_next_serial();
     policy->tls = sg_policy_make_tls(config, error);
     if (!policy->tls)
         goto failed;
     digest_ca(policy->tls, policy->ca_digest);
-    if (!sg_policy_make_guard(config, &policy->guard)) {
+    if (before)
+        policy->nat64 = before->nat64;
+    if (!sg_policy_make_guard(config, &policy->nat64, &policy->guard)) {
         snprintf(error, SG_POLICY_ERROR_MAX, "cannot list the own addresses: %s", strerror(errno));
         goto failed;
     }

@@ -1,15 +1,18 @@
 /* A new policy is announced by a letter to each worker: all of them, or none when memory is short. */
 #include "server/reload.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "net/addr_watch.h"
 #include "net/clock.h"
 #include "net/inbox.h"
 #include "net/log.h"
 #include "net/service.h"
+#include "server/nat64.h"
 #include "server/server.h"
 #include "server/users.h"
 #include "server/worker.h"
@@ -234,18 +237,61 @@ static bool same_own(const struct sg_guard *a, const struct sg_guard *b)
 {
     bool same = a->own_count == b->own_count && sg_ip_equal(&a->outside, &b->outside);
     for (unsigned i = 0; i < a->own_count && same; i++)
-        same = sg_endpoint_equal(&a->own[i], &b->own[i]);
+        same = sg_ip_equal(&a->own[i].first, &b->own[i].first) && sg_ip_equal(&a->own[i].last, &b->own[i].last);
     return same;
 }
 
-/* Addresses come and go: DHCP, temporary ones of IPv6. */
-static void look_up_addresses(struct sg_server *server)
+static bool same_nat64(const struct sg_guard *a, const struct sg_guard *b)
+{
+    bool same = a->nat64_count == b->nat64_count;
+    for (unsigned i = 0; i < a->nat64_count && same; i++)
+        same = a->nat64[i].bits == b->nat64[i].bits && sg_ip_equal(&a->nat64[i].ip, &b->nat64[i].ip);
+    return same;
+}
+
+/* Addresses and routes come and go: DHCP, temporary ones of IPv6, load balancers; translators of the network too. */
+static void renew_guard(struct sg_reload *reload, const struct sg_nat64 *nat64)
 {
     struct sg_guard guard;
+    struct sg_server *server = reload->server;
     const struct sg_policy *now = server->policy;
-    if (sg_policy_make_guard(now->config, &guard) && !same_own(&guard, &now->guard) &&
-        !announce(server, sg_policy_with_guard(now, &guard)))
+    reload->guard_ms = sg_now_ms();
+    if (!sg_policy_make_guard(now->config, nat64, &guard))
+        sg_log(SG_LOG_ERROR, "the own addresses cannot be listed, and stay as they were: %s", strerror(errno));
+    else if ((!same_own(&guard, &now->guard) || !same_nat64(&guard, &now->guard)) &&
+             !announce(server, sg_policy_with_guard(now, &guard, nat64)))
         sg_log(SG_LOG_ERROR, "out of memory: own addresses stay as they were");
+}
+
+static void on_addresses(void *ctx)
+{
+    struct sg_reload *reload = ctx;
+    struct sg_nat64 nat64 = reload->server->policy->nat64;
+    renew_guard(reload, &nat64);
+    sg_nat64_watch_ask(reload->nat64);
+}
+
+static void on_nat64(void *ctx, const struct sg_nat64 *found)
+{
+    renew_guard(ctx, found);
+}
+
+bool sg_reload_start(struct sg_reload *reload, struct event_base *base)
+{
+    const struct sg_server *server = reload->server;
+    reload->nat64 = sg_nat64_watch_new(base, server->workers[0]->resolver, on_nat64, reload);
+    if (!reload->nat64)
+        return false;
+    reload->addresses = sg_addr_watch_new(base, SG_WATCH_OWN_ROUTES, on_addresses, reload);
+    return true;
+}
+
+void sg_reload_stop(struct sg_reload *reload)
+{
+    sg_addr_watch_free(reload->addresses);
+    sg_nat64_watch_free(reload->nat64);
+    reload->addresses = NULL;
+    reload->nat64 = NULL;
 }
 
 void sg_reload_init(struct sg_reload *reload, struct sg_server *server, const struct sg_config *config)
@@ -258,9 +304,9 @@ void sg_reload_watch(struct sg_reload *reload)
 {
     struct stat st;
     uint64_t now_ms = sg_now_ms();
-    if (now_ms >= reload->guard_ms + OWN_ADDRESSES_MS) {
-        reload->guard_ms = now_ms;
-        look_up_addresses(reload->server);
+    if (!reload->addresses && now_ms >= reload->guard_ms + OWN_ADDRESSES_MS) {
+        struct sg_nat64 nat64 = reload->server->policy->nat64;
+        renew_guard(reload, &nat64);
     }
     expire_users(reload->server);
     const char *crl = reload->server->policy->config->client_crl;

@@ -13,12 +13,10 @@
 
 struct sg_rules *sg_rules_new(void)
 {
-    static _Atomic uint64_t serials;
     struct sg_rules *rules = calloc(1, sizeof *rules);
     if (!rules)
         return NULL;
     atomic_init(&rules->refs, 1);
-    rules->serial = atomic_fetch_add(&serials, 1) + 1;
     return rules;
 }
 
@@ -187,7 +185,8 @@ static enum match match_host(const struct sg_rule *rule, const struct sg_rule_ta
     return NO;
 }
 
-static enum match match_to(const struct sg_rule *rule, const struct sg_rule_target *target)
+static enum match match_to(const struct sg_rule *rule, const struct sg_guard *guard,
+                           const struct sg_rule_target *target)
 {
     struct sg_ip carried[SG_GUARD_CARRIED_MAX];
     if (rule->to_count == 0)
@@ -197,7 +196,7 @@ static enum match match_to(const struct sg_rule *rule, const struct sg_rule_targ
     struct sg_ip ip = sg_ip_unmap(&target->ip);
     if (covers(rule->to, rule->to_count, &ip))
         return YES;
-    unsigned count = rule->allow ? 0 : sg_guard_carried(&ip, carried);
+    unsigned count = rule->allow ? 0 : sg_guard_carried(guard, &ip, carried);
     for (unsigned i = 0; i < count; i++)
         if (covers(rule->to, rule->to_count, &carried[i]))
             return YES;
@@ -239,11 +238,12 @@ void sg_rules_select(const struct sg_rules *rules, const struct sg_rule_asker *a
     }
 }
 
-static enum match match_target(const struct sg_rule *rule, const struct sg_rule_target *target)
+static enum match match_target(const struct sg_rule *rule, const struct sg_guard *guard,
+                               const struct sg_rule_target *target)
 {
     enum match port = match_port(rule, target->port);
     enum match host = port == NO ? NO : match_host(rule, target);
-    return host == NO ? NO : worse(worse(port, host), match_to(rule, target));
+    return host == NO ? NO : worse(worse(port, host), match_to(rule, guard, target));
 }
 
 /* What was seen before the rule that matches for certain: the first that may match, and what it could mean. */
@@ -261,8 +261,8 @@ static struct sg_rules_verdict settle(const struct possible *possible, const str
     return (struct sg_rules_verdict){allow ? SG_RULES_ALLOW : SG_RULES_DENY, rule, possible->needs_from};
 }
 
-struct sg_rules_verdict sg_rules_judge(const struct sg_rules *rules, const struct sg_rule_selection *selection,
-                                       const struct sg_rule_target *target)
+struct sg_rules_verdict sg_rules_judge(const struct sg_rules *rules, const struct sg_guard *guard,
+                                       const struct sg_rule_selection *selection, const struct sg_rule_target *target)
 {
     struct possible possible = {0};
     if (!rules->given)
@@ -271,7 +271,7 @@ struct sg_rules_verdict sg_rules_judge(const struct sg_rules *rules, const struc
         for (uint64_t left = selection->selected[word]; left != 0; left &= left - 1) {
             unsigned i = word * 64 + (unsigned)__builtin_ctzll(left);
             const struct sg_rule *rule = &rules->rules[i];
-            enum match match = match_target(rule, target);
+            enum match match = match_target(rule, guard, target);
             bool unsure = (selection->unsure[word] & bit_of(i)) != 0;
             if (match == YES && !unsure)
                 return settle(&possible, rule);

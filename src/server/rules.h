@@ -12,6 +12,8 @@
 
 #include "core/addr.h"
 
+struct sg_guard;
+
 enum { SG_RULES_MAX = 256, SG_RULE_LIST_MAX = 256, SG_RULE_NAME_MAX = 64, SG_RULE_NOT_FOUND = 0xffff };
 
 /* Bits, so that a rule holds a set of them. */
@@ -53,8 +55,7 @@ struct sg_rule {
 
 struct sg_rules {
     _Atomic unsigned refs;
-    uint64_t serial; /* no other rules of this process have it */
-    bool given;      /* there is a list of rules, be it empty; otherwise everything is allowed */
+    bool given; /* there is a list of rules, be it empty; otherwise everything is allowed */
     struct sg_group *groups;
     unsigned group_count;
     struct sg_rule *rules;
@@ -111,10 +112,10 @@ void sg_rules_select(const struct sg_rules *rules, const struct sg_rule_asker *a
 /*
  * The verdict on a target for the asker of a selection. IPv4-mapped forms count as the IPv4 address, on both sides; and
  * a deny for an IPv4 network also concerns the IPv6 addresses that carry an address of it (NAT64, 6to4, Teredo and the
- * like), an allow does not.
+ * like; guard, which may be NULL, knows the network's own prefixes), an allow does not.
  */
-struct sg_rules_verdict sg_rules_judge(const struct sg_rules *rules, const struct sg_rule_selection *selection,
-                                       const struct sg_rule_target *target);
+struct sg_rules_verdict sg_rules_judge(const struct sg_rules *rules, const struct sg_guard *guard,
+                                       const struct sg_rule_selection *selection, const struct sg_rule_target *target);
 
 /* The SOCKS reply code of a verdict that is DENY. */
 uint8_t sg_rules_reply(const struct sg_rules_verdict *verdict);

@@ -314,7 +314,8 @@ static bool start(struct running *running)
         return false;
     }
     const struct sg_config *config = running->server.config;
-    return make_arena(&running->server) && make_workers(running) && start_metrics(running) && sg_confine_drop(config) &&
+    return make_arena(&running->server) && make_workers(running) && sg_reload_start(&running->reload, running->base) &&
+           start_metrics(running) && sg_confine_drop(config) &&
            sg_control_open(running->base, &running->reload, &running->control) && sg_confine_files(config) &&
            start_watchdog(running) && start_threads(running) && sg_confine_calls(config);
 }
@@ -342,6 +343,7 @@ static void stop(struct running *running)
     for (unsigned i = 0; i < server->worker_count; i++)
         if (running->loops[i])
             sg_loop_stop(running->loops[i]);
+    sg_reload_stop(&running->reload);
     for (unsigned i = 0; i < server->worker_count; i++)
         sg_worker_close(server->workers[i]);
     sg_auth_free(server->auth); /* what it still had to say is in the inboxes now */

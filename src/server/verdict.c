@@ -9,13 +9,15 @@
 struct sg_verdict sg_verdict_of(const struct sg_policy *policy, const struct sg_rule_asker *asker,
                                 const struct sg_rule_target *target)
 {
-    const struct sg_endpoint at = {.ip = target->ip, .port = target->port};
+    struct sg_endpoint at = {.ip = target->ip, .port = target->port};
     struct sg_rule_selection selection;
     const char *special = NULL;
-    if (asker->command != SG_RULE_BIND && at.ip.family != 0 && sg_guard_check(&policy->guard, &at, &special) != SG_OK)
+    if (asker->command == SG_RULE_BIND && at.port == 0)
+        at.port = 1; /* the peer chooses: the address alone is looked at */
+    if (at.ip.family != 0 && sg_guard_check(&policy->guard, &at, &special) != SG_OK)
         return (struct sg_verdict){.outcome = SG_RULES_DENY, .special = special};
     sg_rules_select(policy->rules, asker, &selection);
-    struct sg_rules_verdict verdict = sg_rules_judge(policy->rules, &selection, target);
+    struct sg_rules_verdict verdict = sg_rules_judge(policy->rules, &policy->guard, &selection, target);
     return (struct sg_verdict){.outcome = verdict.outcome, .rule = verdict.rule, .needs_from = verdict.needs_from};
 }
 

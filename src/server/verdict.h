@@ -17,7 +17,7 @@ struct sg_verdict {
 };
 
 /*
- * The guard's word on an address that is known (not with BIND, whose peers come to us), then that of the rules.
+ * The guard's word on an address that is known (with BIND that of the peer, named or come), then that of the rules.
  * Pointers in the verdict live as long as the policy.
  */
 struct sg_verdict sg_verdict_of(const struct sg_policy *policy, const struct sg_rule_asker *asker,

@@ -28,9 +28,13 @@ def in_network_of_its_own(body):
 
 
 class Dns(Thread):
-    """A DNS server at 127.0.0.9. A name's A records are its next list, the last one stays; it may take long, or be silent."""
+    """
+    A DNS server at 127.0.0.9. A name's A records are its next list, the last one stays; its AAAA records are always the
+    same; it may take long, or be silent.
+    """
 
-    def __init__(self, silent=False, seconds=0, **answers):
+    def __init__(self, silent=False, seconds=0, aaaa=None, **answers):
+        self.aaaa = {name.encode(): list(addresses) for name, addresses in (aaaa or {}).items()}
         self.silent, self.seconds = silent, seconds
         self.answers = {name.encode(): lists for name, lists in answers.items()}
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -48,8 +52,11 @@ class Dns(Thread):
         addresses = []
         if kind == b'\0\1':
             addresses = lists.pop(0) if len(lists) > 1 else lists[0]
+        if kind == b'\0\x1c':
+            addresses = self.aaaa.get(label, [])
         head = query[:2] + b'\x81\x80' + struct.pack('!HHHH', 1, len(addresses), 0, 0)
-        records = [b'\xc0\x0c\0\1\0\1\0\0\0\0\0\4' + socket.inet_aton(address) for address in addresses]
+        numbers = [socket.inet_pton(socket.AF_INET6 if ':' in address else socket.AF_INET, address) for address in addresses]
+        records = [b'\xc0\x0c' + kind + b'\0\1\0\0\0\0' + struct.pack('!H', len(number)) + number for number in numbers]
         self.sock.sendto(head + query[12:end] + b''.join(records), asker)
 
 

@@ -292,8 +292,8 @@ def test_commands(lab, echo, tcp_echo):
 
 
 def test_a_bind_judges_the_peer_that_comes(lab):
-    site = Site(lab, 'command: bind, to: 127.0.0.2, action: deny', 'command: bind, to: 127.0.0.0/8, action: allow',
-                'command: bind, to: "10.0.0.0/8", action: deny, reply: 5')
+    site = Site(lab, 'command: bind, to: 127.0.0.2, action: deny', 'command: bind, to: 127.0.0.9, action: deny, reply: 5',
+                'command: bind, to: 127.0.0.0/8, action: allow', 'command: bind, to: "10.0.0.0/8", action: allow')
     client = site.client()
     app, code, bound = socks_request(client.socks, BIND, '0.0.0.0', 0)
     lab.open(app)
@@ -304,7 +304,7 @@ def test_a_bind_judges_the_peer_that_comes(lab):
         assert read_reply(app) == (0, right.getsockname())
         right.sendall(b'hello')
         assert receive(app, 5) == b'hello'
-    for host, code in (('127.0.0.2', 2), ('10.0.0.1', 5), ('192.0.2.1', 2)):
+    for host, code in (('127.0.0.2', 2), ('127.0.0.9', 5), ('10.0.0.1', 2), ('192.0.2.1', 2)):
         sock, got, _ = socks_request(client.socks, BIND, host, 0)
         sock.close()
         assert got == code, host
@@ -444,11 +444,12 @@ def test_policy_test_tells_the_deciding_rule(tested):
         (('connect', '9.9.8.9:25'), 1, f'deny, reply 05: rule no-mail, FILE:{first + 2}\n'),
         (('--from', '192.0.3.1', 'connect', 'x.blocked.example:80'), 1, f'deny, reply 04: rule blocked, FILE:{first + 4}\n'),
         (('--from', '192.0.3.1', 'connect', 'absent.example:80'), 1, 'deny, reply 02: no rule matches\n'),
-        (('--from', '192.0.3.1', 'bind', '10.0.0.1:5'), 1, 'deny, reply 02: no rule matches\n'),
+        (('--from', '192.0.3.1', 'bind', '9.9.9.1:5'), 1, 'deny, reply 02: no rule matches\n'),
+        (('--from', '192.0.3.1', 'bind', '10.0.0.1:5'), 1, 'deny, reply 02: the built-in deny list: private\n'),
     ]
     for words, code, text in cases:
         assert test(*words) == (code, text), words
-    assert test('--from', '192.0.3.1', 'bind', '10.0.0.1:5', user='bob') == (0, f'allow: rule peers, FILE:{first + 5}\n')
+    assert test('--from', '192.0.3.1', 'bind', '9.9.9.1:5', user='bob') == (0, f'allow: rule peers, FILE:{first + 5}\n')
 
 
 def test_policy_test_looks_a_name_up(tested):

@@ -24,10 +24,24 @@ static void allow(struct sg_guard *guard, const char *text)
     assert_int_equal(sg_guard_allow(guard, &net), SG_OK);
 }
 
-static void add_own(struct sg_guard *guard, const char *text, uint16_t port)
+static struct sg_cidr net_of(const char *text)
 {
-    struct sg_endpoint own = endpoint_of(text, port);
+    struct sg_cidr net;
+    if (sg_cidr_parse(text, &net) != SG_OK)
+        fail_msg("%s does not parse", text);
+    return net;
+}
+
+static void add_own(struct sg_guard *guard, const char *text)
+{
+    struct sg_cidr own = net_of(text);
     assert_int_equal(sg_guard_add_own(guard, &own), SG_OK);
+}
+
+static void add_nat64(struct sg_guard *guard, const char *text)
+{
+    struct sg_cidr prefix = net_of(text);
+    assert_int_equal(sg_guard_add_nat64(guard, &prefix), SG_OK);
 }
 
 /* The verdict on port 443 of an address must be why; NULL means allowed. */
@@ -310,16 +324,96 @@ static void local_nat64_is_read_at_every_prefix_length(void **state)
     expect(&guard, "64:ff9b:1:aaaa::8.8.8.8", NULL);
 }
 
+static void isatap_ids_carry_their_address(void **state)
+{
+    (void)state;
+    struct sg_guard guard = {0};
+    expect(&guard, "2a00::5efe:127.0.0.1", "loopback");
+    expect(&guard, "2a00::200:5efe:10.0.0.1", "private");
+    expect(&guard, "2a00:1:2:3:0:5efe:a9fe:a9fe", "metadata");
+    expect(&guard, "2002:808:808::200:5efe:192.168.0.1", "private"); /* under a 6to4 prefix that is fine */
+    expect(&guard, "2002:7f00:1::200:5efe:8.8.8.8", "loopback");
+    expect(&guard, "64:ff9b:1:7f00:0:5efe:808:808", "private");
+    expect(&guard, "2a00::5efe:8.8.8.8", NULL);
+    expect(&guard, "2a00::100:5efe:127.0.0.1", NULL); /* no such id */
+    expect(&guard, "2a00::1:5efe:127.0.0.1", NULL);
+    expect(&guard, "2a00::5eff:127.0.0.1", NULL);
+    expect(&guard, "fe80::5efe:8.8.8.8", "link_local");
+    allow(&guard, "127.0.0.0/8");
+    expect(&guard, "2a00::5efe:127.0.0.1", NULL);
+}
+
+static void prefixes_of_the_network_s_translators_are_undone(void **state)
+{
+    (void)state;
+    struct sg_guard guard = {0};
+    static const struct {
+        const char *prefix, *loopback, *ordinary, *other;
+    } cases[] = {
+        {"2a01:64::/32", "2a01:64:7f00:1::", "2a01:64:808:808::", "2a01:65:7f00:1::"},
+        {"2a02:64:7700::/40", "2a02:64:777f:0:1::", "2a02:64:7708:808:8::", "2a02:64:787f:0:1::"},
+        {"2a03:64:7::/48", "2a03:64:7:7f00:0:100::", "2a03:64:7:808:8:800::", "2a03:64:8:7f00:0:100::"},
+        {"2a04:64:7:aa00::/56", "2a04:64:7:aa7f:0:1::", "2a04:64:7:aa08:8:808::", "2a04:64:7:ab7f:0:1::"},
+        {"2a05:64:7:8::/64", "2a05:64:7:8:7f:0:100:0", "2a05:64:7:8:8:808:800:0", "2a05:64:7:9:7f:0:100:0"},
+        {"2a06:64::/96", "2a06:64::127.0.0.1", "2a06:64::8.8.8.8", "2a06:64::1:127.0.0.1"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        expect(&guard, cases[i].loopback, NULL); /* nobody has said so yet */
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        add_nat64(&guard, cases[i].prefix);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        expect(&guard, cases[i].loopback, "loopback");
+        expect(&guard, cases[i].ordinary, NULL);
+        expect(&guard, cases[i].other, NULL);
+    }
+    add_own(&guard, "8.8.8.8");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        expect(&guard, cases[i].ordinary, "own");
+    struct sg_cidr again = net_of("2a06:64::/96"), odd = net_of("2a06:64::/72"), four = net_of("10.0.0.0/32");
+    assert_int_equal(sg_guard_add_nat64(&guard, &again), SG_ERR_EXISTS);
+    assert_int_equal(sg_guard_add_nat64(&guard, &odd), SG_ERR_INVALID);
+    assert_int_equal(sg_guard_add_nat64(&guard, &four), SG_ERR_INVALID);
+}
+
+static void a_translator_s_prefix_is_read_from_its_name_server_s_answer(void **state)
+{
+    static const struct {
+        const char *answer, *prefix; /* NULL: none */
+    } cases[] = {
+        {"64:ff9b::192.0.0.170", "64:ff9b::/96"},
+        {"2a06:64::192.0.0.171", "2a06:64::/96"},
+        {"2a05:64:7:8:c0:0:aa00:0", "2a05:64:7:8::/64"},
+        {"2a04:64:7:aac0:0:aa::", "2a04:64:7:aa00::/56"},
+        {"2a03:64:7:c000:0:ab00::", "2a03:64:7::/48"},
+        {"2a02:64:77c0:0:aa::", "2a02:64:7700::/40"},
+        {"2a01:64:c000:aa::", "2a01:64::/32"},
+        {"2a06:64::192.0.0.172", NULL},
+        {"2a06:64::1", NULL},
+        {"2a05:64:7:8:1c0:0:aa00:0", NULL}, /* byte 8 is not 0 */
+        {"192.0.0.170", NULL},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct sg_ip answer = endpoint_of(cases[i].answer, 0).ip;
+        struct sg_cidr got, expected;
+        assert_int_equal(sg_guard_nat64_of(&answer, &got), cases[i].prefix != NULL);
+        if (!cases[i].prefix)
+            continue;
+        expected = net_of(cases[i].prefix);
+        assert_true(sg_ip_equal(&got.ip, &expected.ip) && got.bits == expected.bits);
+    }
+}
+
 static void own_addresses(void **state)
 {
     (void)state;
     struct sg_guard guard = {0};
-    add_own(&guard, "8.8.4.4", 0);
-    add_own(&guard, "8.8.8.8", 1443);
-    add_own(&guard, "::ffff:9.9.9.9", 443);
-    add_own(&guard, "2a00::1", 0);
+    add_own(&guard, "8.8.4.4");
+    add_own(&guard, "::ffff:9.9.9.9");
+    add_own(&guard, "2a00::1");
     expect(&guard, "8.8.4.4", "own");
-    expect(&guard, "8.8.8.8", NULL); /* another port of it */
+    expect(&guard, "8.8.4.3", NULL);
+    expect(&guard, "8.8.4.5", NULL);
     expect(&guard, "9.9.9.9", "own");
     expect(&guard, "2a00::1", "own");
     expect(&guard, "2a00::2", NULL);
@@ -327,11 +421,50 @@ static void own_addresses(void **state)
     expect(&guard, "64:ff9b::8.8.4.4", "own");
     expect(&guard, "2002:808:404::1", "own");
     expect(&guard, "2001:0:4136:e378:8000:63bf:f7f7:fbfb", "own");
-    struct sg_endpoint listening = endpoint_of("8.8.8.8", 1443);
-    assert_int_equal(sg_guard_check(&guard, &listening, NULL), SG_ERR_DENIED);
+    expect(&guard, "2a00::5efe:8.8.4.4", "own");
     allow(&guard, "8.8.4.4/32");
     expect(&guard, "8.8.4.4", NULL);
     expect(&guard, "9.9.9.9", "own");
+}
+
+static void networks_that_a_route_makes_local_are_own(void **state)
+{
+    (void)state;
+    struct sg_guard guard = {0};
+    static const char *const nets[] = {"44.0.1.0/24", "44.0.3.0/24",        "44.0.2.7",        "2a09::/48",
+                                       "8.8.8.8",     "44.0.2.128/25",      "2a09:0:0:1::/64", "44.0.1.9",
+                                       "44.0.0.0/16", "::ffff:55.0.0.0/120"};
+    static const enum sg_err errors[] = {SG_OK, SG_OK,         SG_OK,         SG_OK, SG_OK,
+                                         SG_OK, SG_ERR_EXISTS, SG_ERR_EXISTS, SG_OK, SG_OK};
+    for (size_t i = 0; i < sizeof nets / sizeof nets[0]; i++) {
+        struct sg_cidr net = net_of(nets[i]);
+        assert_int_equal(sg_guard_add_own(&guard, &net), errors[i]);
+        if (i == 5) {
+            expect(&guard, "44.0.0.255", NULL);
+            expect(&guard, "44.0.1.0", "own");
+            expect(&guard, "44.0.1.255", "own");
+            expect(&guard, "44.0.2.6", NULL);
+            expect(&guard, "44.0.2.7", "own");
+            expect(&guard, "44.0.2.127", NULL);
+            expect(&guard, "44.0.2.200", "own");
+            expect(&guard, "44.0.4.0", NULL);
+            assert_int_equal(guard.own_count, 6);
+        }
+    }
+    assert_int_equal(guard.own_count, 4); /* what lies in 44.0.0.0/16 is one with it */
+    expect(&guard, "44.0.2.6", "own");
+    expect(&guard, "44.1.0.0", NULL);
+    expect(&guard, "43.255.255.255", NULL);
+    expect(&guard, "55.0.0.9", "own");
+    expect(&guard, "55.0.1.0", NULL);
+    expect(&guard, "2a09::ffff", "own");
+    expect(&guard, "2a09:0:1::", NULL);
+    expect(&guard, "8.8.8.8", "own");
+    struct sg_cidr all = {.ip = {.family = 4}};
+    assert_int_equal(sg_guard_add_own(&guard, &all), SG_OK);
+    expect(&guard, "1.1.1.1", "own");
+    expect(&guard, "2a08::1", NULL);
+    assert_int_equal(guard.own_count, 2);
 }
 
 static void knows_what_is_here(void **state)
@@ -345,10 +478,11 @@ static void knows_what_is_here(void **state)
         {"8.8.4.4", true},   {"2a00::1", true},           {"8.8.8.8", false},         {"9.9.9.9", false},
         {"10.0.0.1", false}, {"64:ff9b::808:404", false}, {"2002:808:404::1", false},
     };
-    add_own(&guard, "8.8.4.4", 0);
-    add_own(&guard, "2a00::1", 0);
-    add_own(&guard, "8.8.8.8", 1443); /* one port of it only */
-    add_own(&guard, "9.9.9.9", 0);
+    add_own(&guard, "8.8.4.4");
+    add_own(&guard, "2a00::1");
+    add_own(&guard, "9.9.9.9");
+    add_own(&guard, "10.0.0.0/24"); /* special: it stays what it is */
+    expect(&guard, "10.0.0.1", "private");
     guard.outside = endpoint_of("9.9.9.9", 0).ip;
     for (size_t i = 0; i < sizeof addresses / sizeof *addresses; i++) {
         struct sg_ip ip = endpoint_of(addresses[i].text, 0).ip;
@@ -363,33 +497,46 @@ static void unused_bytes_of_an_address_do_not_matter(void **state)
 {
     (void)state;
     struct sg_guard guard = {0};
-    add_own(&guard, "8.8.4.4", 0);
+    add_own(&guard, "8.8.4.4");
     struct sg_endpoint ep = endpoint_of("8.8.4.4", 53);
     memset(ep.ip.bytes + 4, 0xaa, 12);
     assert_int_equal(sg_guard_check(&guard, &ep, NULL), SG_ERR_DENIED);
-    assert_int_equal(sg_guard_add_own(&guard, &ep), SG_OK); /* the one port of it */
-    assert_int_equal(sg_guard_add_own(&guard, &ep), SG_ERR_EXISTS);
-    ep = endpoint_of("8.8.4.4", 53);
-    assert_int_equal(sg_guard_add_own(&guard, &ep), SG_ERR_EXISTS);
+    struct sg_cidr own = {.ip = ep.ip, .bits = 32};
+    assert_int_equal(sg_guard_add_own(&guard, &own), SG_ERR_EXISTS);
+    own.ip.bytes[3] = 5;
+    assert_int_equal(sg_guard_add_own(&guard, &own), SG_OK);
+    expect(&guard, "8.8.4.5", "own");
 }
 
 static void tables_are_bounded(void **state)
 {
     (void)state;
     struct sg_guard guard = {0};
-    struct sg_cidr net;
-    assert_int_equal(sg_cidr_parse("10.0.0.0/8", &net), SG_OK);
+    struct sg_cidr net = net_of("10.0.0.0/8");
     for (unsigned i = 0; i < SG_GUARD_ALLOW_MAX; i++)
         assert_int_equal(sg_guard_allow(&guard, &net), SG_OK);
     assert_int_equal(sg_guard_allow(&guard, &net), SG_ERR_FULL);
-    struct sg_endpoint own = endpoint_of("8.8.8.8", 0);
-    for (unsigned i = 0; i < SG_GUARD_OWN_MAX; i++) {
-        own.ip.bytes[3] = (uint8_t)i;
+    struct sg_cidr own = net_of("8.8.0.0");
+    for (unsigned i = 0; i < SG_GUARD_OWN_MAX; i++) { /* from the middle to both ends */
+        unsigned number = i % 2 ? SG_GUARD_OWN_MAX / 2 + i / 2 : SG_GUARD_OWN_MAX / 2 - 1 - i / 2;
+        own.ip.bytes[2] = (uint8_t)(number >> 7);
+        own.ip.bytes[3] = (uint8_t)(number << 1);
         assert_int_equal(sg_guard_add_own(&guard, &own), SG_OK);
     }
+    for (unsigned i = 0; i < SG_GUARD_OWN_MAX; i++) {
+        struct sg_endpoint ep = {.ip = own.ip, .port = 1};
+        ep.ip.bytes[2] = (uint8_t)(i >> 7);
+        ep.ip.bytes[3] = (uint8_t)(i << 1);
+        assert_int_equal(sg_guard_check(&guard, &ep, NULL), SG_ERR_DENIED);
+        ep.ip.bytes[3] |= 1;
+        assert_int_equal(sg_guard_check(&guard, &ep, NULL), SG_OK);
+    }
     assert_int_equal(sg_guard_add_own(&guard, &own), SG_ERR_EXISTS);
-    own.ip.bytes[3] = 200;
+    own.ip.bytes[1] = 9;
     assert_int_equal(sg_guard_add_own(&guard, &own), SG_ERR_FULL);
+    net = net_of("8.8.0.0/23"); /* it takes the place of others */
+    assert_int_equal(sg_guard_add_own(&guard, &net), SG_OK);
+    assert_int_equal(sg_guard_add_own(&guard, &own), SG_OK);
 }
 
 static void tables_refuse_nonsense(void **state)
@@ -398,10 +545,10 @@ static void tables_refuse_nonsense(void **state)
     struct sg_guard guard = {0};
     struct sg_cidr none = {0};
     struct sg_cidr long4 = {.ip = {.family = 4}, .bits = 33};
-    struct sg_endpoint nowhere = {.port = 1};
     assert_int_equal(sg_guard_allow(&guard, &none), SG_ERR_INVALID);
     assert_int_equal(sg_guard_allow(&guard, &long4), SG_ERR_INVALID);
-    assert_int_equal(sg_guard_add_own(&guard, &nowhere), SG_ERR_INVALID);
+    assert_int_equal(sg_guard_add_own(&guard, &none), SG_ERR_INVALID);
+    assert_int_equal(sg_guard_add_own(&guard, &long4), SG_ERR_INVALID);
 }
 
 static void classes_compare(void **state)
@@ -429,7 +576,11 @@ int main(void)
         cmocka_unit_test(allowed_mapped_network_is_an_ipv4_one),
         cmocka_unit_test(carried_address_and_carrier_both_count),
         cmocka_unit_test(local_nat64_is_read_at_every_prefix_length),
+        cmocka_unit_test(isatap_ids_carry_their_address),
+        cmocka_unit_test(prefixes_of_the_network_s_translators_are_undone),
+        cmocka_unit_test(a_translator_s_prefix_is_read_from_its_name_server_s_answer),
         cmocka_unit_test(own_addresses),
+        cmocka_unit_test(networks_that_a_route_makes_local_are_own),
         cmocka_unit_test(knows_what_is_here),
         cmocka_unit_test(unused_bytes_of_an_address_do_not_matter),
         cmocka_unit_test(tables_are_bounded),

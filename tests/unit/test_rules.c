@@ -47,7 +47,7 @@ static struct sg_rules_verdict ask(const struct sg_rules *rules, const struct qu
         target.name_len = strlen(q->host);
     }
     sg_rules_select(rules, &asker, &selection);
-    return sg_rules_judge(rules, &selection, &target);
+    return sg_rules_judge(rules, NULL, &selection, &target);
 }
 
 /* "allow NAME", "deny NAME", "deny -" (none matches), "open NAME". */
@@ -167,7 +167,6 @@ static void without_a_list_all_is_allowed_and_with_an_empty_one_nothing(void **s
     struct sg_rules *none = load("groups: {g: [u]}\n"), *empty = load("rules: []\n");
     expect(none, &q, "allow -");
     expect(empty, &q, "deny -");
-    assert_true(none->serial != empty->serial);
     assert_true(sg_group_has(sg_rules_group(none, "g"), "u"));
     assert_null(sg_rules_group(none, "h"));
     sg_rules_release(sg_rules_ref(none));
