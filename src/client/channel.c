@@ -7,6 +7,7 @@
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 
+#include "client/oversize.h"
 #include "client/uplink_state.h"
 #include "core/keys.h"
 #include "core/plaintext.h"
@@ -48,6 +49,7 @@ static void on_stream_message(struct sg_uplink *uplink, const struct sg_msg *msg
             sg_ledger_drop(&uplink->down, SG_REASON_TOO_BIG);
             return;
         }
+        sg_oversize_note(uplink, SG_OVERSIZE_DOWN, msg->datagram.bytes, msg->datagram.len);
         struct sg_delivery alone = {0};
         uint8_t *room = sg_udp_tx_room(&uplink->back, msg->datagram.len);
         memcpy(room, msg->datagram.bytes, msg->datagram.len);

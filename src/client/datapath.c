@@ -10,6 +10,7 @@
 #include <sodium.h>
 
 #include "client/client.h"
+#include "client/oversize.h"
 #include "client/uplink_state.h"
 #include "core/datagram.h"
 #include "core/detect.h"
@@ -31,6 +32,8 @@ void sg_uplink_random(void *ctx, uint8_t *out, size_t len)
 static void send_by_stream(struct sg_uplink *uplink, const struct sg_outgoing *out, const struct sg_record *record,
                            uint64_t now_ms)
 {
+    sg_oversize_note(uplink, out->datagram_only ? SG_OVERSIZE_DROPPED : SG_OVERSIZE_UP,
+                     record->bytes + SG_RECORD_HEADER_BYTES, record->len);
     if (!out->datagram_only || record->len == 0) /* 0: nothing is left of it, and it is dropped there */
         (void)sg_control_stream_queue(&uplink->waiting, &uplink->up, record->bytes + SG_RECORD_HEADER_BYTES,
                                       record->len, now_ms);

@@ -57,6 +57,7 @@ struct sg_flow {
     struct sg_forward *forward;
     struct sg_flow *next, **link; /* in the uplink's list (ASSOCIATE) or the forward's bucket */
     int fd;                       /* own socket (ASSOCIATE), else -1 */
+    uint8_t oversize_told;        /* which classes of sizes were logged (oversize.c) */
     uint32_t lost;                /* of its datagrams, by the kernel */
     struct event readable;
 };

@@ -83,6 +83,7 @@ static uint16_t confirmation_due(struct sg_pmtu *pmtu, uint64_t now_ms)
         return 0;
     if (pmtu->unconfirmed == SG_PMTU_CONFIRM_TRIES) {
         pmtu->record_max = SG_PLPMTU_MIN;
+        pmtu->settled = false;
         pmtu->long_sent = false;
         pmtu->unconfirmed = 0;
         start_search(pmtu, now_ms);
@@ -111,6 +112,7 @@ static uint16_t search_due(struct sg_pmtu *pmtu, uint64_t now_ms)
     }
     pmtu->left = pmtu->rung_count;
     pmtu->tries++;
+    pmtu->settled |= pmtu->tries == SG_PMTU_TRIES;
     pmtu->next_ms = now_ms + (pmtu->tries < SG_PMTU_TRIES ? SG_PMTU_REPEAT_MS : SG_PMTU_RAISE_MS);
     return 0;
 }
@@ -129,6 +131,7 @@ void sg_pmtu_answered(struct sg_pmtu *pmtu, uint32_t id, uint16_t size, uint64_t
     if (!pmtu->running || !is_of_this_path || size < pmtu->record_max || size > pmtu->ceiling)
         return;
     pmtu->record_max = size;
+    pmtu->settled |= size == pmtu->ceiling;
     pmtu->long_sent = false;
     pmtu->unconfirmed = 0;
     pmtu->confirm_ms = now_ms + SG_PMTU_CONFIRM_MS;

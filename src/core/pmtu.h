@@ -26,6 +26,7 @@ struct sg_pmtu {
     uint16_t ceiling;    /* the kernel's figure for the path */
     bool running;
     bool has_searched;
+    bool settled;         /* record_max is the result of a whole search, and not what is known so far */
     uint64_t searched_ms; /* when the first probe of the last search left */
 
     /* the search: sizes in rising order, from the least (exclusive) to the ceiling */

@@ -81,7 +81,8 @@ struct sg_ledger {
     uint64_t forwarded_bytes;
     uint64_t session; /* session messages: consumed, not forwarded */
     uint64_t queued;
-    uint64_t streamed; /* of these, inside TLS */
+    uint64_t streamed;  /* of these, inside TLS */
+    uint64_t oversized; /* too long for a record of the UDP path: inside TLS, or dropped, for that alone */
     uint64_t drops[SG_REASON_COUNT];
 };
 

@@ -92,6 +92,11 @@ enum sg_route sg_session_route(struct sg_session *session, size_t record_bytes, 
     return SG_ROUTE_UDP;
 }
 
+bool sg_session_is_oversized(const struct sg_session *session, size_t record_bytes)
+{
+    return sg_session_on_udp(session) && session->pmtu.settled && record_bytes > session->pmtu.record_max;
+}
+
 static void start_sizes(struct sg_session *session, const struct sg_path_addr *addr, uint64_t now_ms)
 {
     sg_pmtu_start(&session->pmtu, session->ops->kernel_max(session->ctx, addr), session->next_id, now_ms);

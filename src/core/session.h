@@ -100,6 +100,12 @@ enum sg_reason sg_session_on_message(struct sg_session *session, const uint8_t *
 /* Which way a datagram whose record would have record_bytes goes. By UDP it counts as sent. */
 enum sg_route sg_session_route(struct sg_session *session, size_t record_bytes, uint64_t now_ms);
 
+/*
+ * Whether a record of so many bytes is sent by the stream for its length alone: UDP works, and it is known how long a
+ * record may be there.
+ */
+bool sg_session_is_oversized(const struct sg_session *session, size_t record_bytes);
+
 /* True if the server may send UDP at all: to whom is session->server_path.current. */
 bool sg_session_on_udp(const struct sg_session *session);
 

@@ -15,6 +15,7 @@ struct json_t *sg_ledger_json(const struct sg_ledger *ledger)
     json_object_set_new(object, "forwarded_bytes", json_integer((json_int_t)ledger->forwarded_bytes));
     json_object_set_new(object, "session", json_integer((json_int_t)ledger->session));
     json_object_set_new(object, "streamed", json_integer((json_int_t)ledger->streamed));
+    json_object_set_new(object, "oversized", json_integer((json_int_t)ledger->oversized));
     json_object_set_new(object, "queued", json_integer((json_int_t)ledger->queued));
 #define SG_LEDGER_DROP(id, code, name, text)                                                                           \
     if ((code) != 0)                                                                                                   \

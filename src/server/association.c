@@ -26,6 +26,17 @@ static void queue_down(struct sg_server_session *session, const uint8_t *plainte
         sg_control_stream_queue(&session->waiting, &session->datapath->down, plaintext, len, now_ms);
 }
 
+static void note_oversized(struct sg_server_assoc *assoc, size_t plaintext_len)
+{
+    struct sg_server_session *session = assoc->session;
+    if (!sg_session_is_oversized(&session->core, plaintext_len + SG_RECORD_OVERHEAD))
+        return;
+    session->datapath->down.oversized++;
+    if (!assoc->oversize_told)
+        sg_session_log_oversized(session, plaintext_len);
+    assoc->oversize_told = true;
+}
+
 /* Seals a run of records of one association and hands it to the batch; what cannot be sealed goes by the stream. */
 static void send_records(struct sg_server_session *session, struct sg_record *records, const size_t *data_len,
                          const uint8_t *dscp, unsigned count, uint64_t now_ms)
@@ -90,6 +101,7 @@ static void on_packets(struct sg_outbound *outbound, struct sg_udp_packet *packe
         uint8_t *plaintext = sg_plaintext_prepend_alike(data, &header);
         size_t len = (size_t)(data - plaintext) + packets[i].len;
         if (sg_session_route(&session->core, len + SG_RECORD_OVERHEAD, now_ms) == SG_ROUTE_STREAM) {
+            note_oversized(assoc, len);
             queue_down(session, plaintext, len, now_ms);
             continue;
         }

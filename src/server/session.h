@@ -27,6 +27,7 @@ struct sg_server_assoc {
     struct sg_assoc_node node; /* first: the table hands out nodes */
     struct sg_server_session *session;
     struct sg_outbound outbound;
+    bool oversize_told; /* that answers are too long for a record was logged */
 };
 
 /* When channels come and go (renewal.c). SG_NEVER: not at all. */

@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 
+#include "core/datagram.h"
 #include "net/clock.h"
 #include "net/log.h"
 #include "net/log_text.h"
@@ -70,6 +71,18 @@ void sg_session_log_path(const struct sg_server_session *session)
     sg_log_event(SG_LOG_DEBUG, "path_change",
                  SG_LOG_FIELDS(sg_log_word("user", user), sg_log_word("path", "udp"), sg_log_word("client", client)),
                  "session of %s: path udp %s", user, client);
+}
+
+void sg_session_log_oversized(const struct sg_server_session *session, size_t plaintext_len)
+{
+    const char *user = name_of(&session->who);
+    size_t fits = session->core.pmtu.record_max - SG_RECORD_OVERHEAD;
+    sg_log_event(
+        SG_LOG_INFO, "oversized",
+        SG_LOG_FIELDS(sg_log_word("user", user), sg_log_number("bytes", plaintext_len), sg_log_number("fits", fits)),
+        "session of %s: a target's datagrams are too long for one record and travel inside TLS over TCP: with "
+        "their address they have %zu bytes, and %zu fit",
+        user, plaintext_len, fits);
 }
 
 void sg_session_log_channel(const struct sg_server_session *session, bool renewed)

@@ -3,6 +3,7 @@
 #define SG_SERVER_SESSION_LOG_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "core/reason.h"
@@ -35,5 +36,7 @@ void sg_session_log_waits(const struct sg_server_session *session, uint64_t grac
 void sg_session_log_refused(const struct sg_handover *who, enum sg_reason reason);
 /* Its records come from another address now. */
 void sg_session_log_path(const struct sg_server_session *session);
+/* A plaintext of so many bytes, to its client, is too long for one record. Once for each association. */
+void sg_session_log_oversized(const struct sg_server_session *session, size_t plaintext_len);
 
 #endif
