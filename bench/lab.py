@@ -9,11 +9,20 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 READY_SECONDS = 15
 TICK_NS = 10**9 // os.sysconf('SC_CLK_TCK')
+
+
+def be_alone():
+    """Starts this program again below tools/alone, unless it runs there: what it starts ends with it, however that is.
+    The network stays that of the machine, whose path through the kernel is measured."""
+    if 'SEALGRAM_ALONE' not in os.environ:
+        alone = str(ROOT / 'tools' / 'alone')
+        os.execv(alone, [alone, '--share-network', sys.executable, *sys.orig_argv[1:]])
 
 
 class Missing(Exception):

@@ -2,6 +2,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 
 import pytest
@@ -11,10 +12,17 @@ import harness
 import network as networks
 
 
+def pytest_configure(config):
+    """Starts this run again below tools/alone: it meets no other program, and leaves nothing behind however it ends."""
+    if 'SEALGRAM_ALONE' not in os.environ and not hasattr(config, 'workerinput'):
+        config.pluginmanager.getplugin('capturemanager').suspend_global_capture(in_=True)
+        os.execv(harness.ALONE, [str(harness.ALONE), sys.executable, *sys.orig_argv[1:]])
+
+
 @pytest.fixture(scope='session', autouse=True)
 def runtime_folder():
     """Programs of these tests have their sockets where nobody else looks for any."""
-    with tempfile.TemporaryDirectory(prefix='sg-run-', dir='/tmp') as folder, pytest.MonkeyPatch.context() as patch:
+    with tempfile.TemporaryDirectory(prefix='sg-run-') as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv('XDG_RUNTIME_DIR', folder)
         yield
 
@@ -53,6 +61,13 @@ def need(program):
 @pytest.fixture
 def program():
     return need
+
+
+@pytest.fixture
+def nobody_else():
+    """Skips where a command that looks for a running program could find one that no test started."""
+    if os.environ.get('SEALGRAM_ALONE') != 'namespaces':
+        pytest.skip('needs namespaces of its own (root or user namespaces): other programs may run here')
 
 
 @pytest.fixture

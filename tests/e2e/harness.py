@@ -16,6 +16,7 @@ import time
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+ALONE = ROOT / 'tools' / 'alone'
 SEALGRAM = os.environ.get('SEALGRAM', str(ROOT / 'build' / 'sealgram'))
 CONNECT, BIND, ASSOCIATE = 1, 2, 3
 MARKER = b'PLAINTEXT-MARKER'  # 16 bytes that must never be seen on the wire
@@ -83,9 +84,13 @@ class Program:
                 words[key] = value
         return words
 
+    @property
+    def control(self):
+        """The path of its control socket, in the directory that it makes by default."""
+        return next((self.folder / 'sealgram').glob(f'*-{self.process.pid}.sock'))
+
     def status(self):
-        path = next((self.folder / 'sealgram').glob(f'*-{self.process.pid}.sock'))
-        done = subprocess.run([SEALGRAM, 'status', '--json', '--socket', str(path)], capture_output=True, text=True,
+        done = subprocess.run([SEALGRAM, 'status', '--json', '--socket', str(self.control)], capture_output=True, text=True,
                               timeout=20, env=self.env)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
@@ -130,7 +135,7 @@ class Lab:
     """One test's folder and everything that runs in it; whatever is left at the end is stopped and checked."""
 
     def __init__(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix='sg-', dir='/tmp'))
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix='sg-'))
         self.programs, self.closers, self.count = [], [], 0
 
     def name(self, kind):

@@ -477,7 +477,7 @@ class Answering:
 @pytest.fixture
 def runtime():
     """A folder whose name leaves room for the name of a socket."""
-    with tempfile.TemporaryDirectory(prefix='sg-', dir='/tmp') as folder:
+    with tempfile.TemporaryDirectory(prefix='sg-') as folder:
         yield pathlib.Path(folder)
 
 
@@ -493,14 +493,7 @@ def answer(runtime):
         one.close()
 
 
-@pytest.fixture
-def alone():
-    for folder in pathlib.Path('/run/sealgram'), pathlib.Path(f'/tmp/sealgram-{os.geteuid()}'):
-        if any(folder.glob('*.sock')):
-            pytest.skip(f'programs of this machine have sockets in {folder}')
-
-
-def test_status_of_the_only_program(runtime, answer, alone):
+def test_status_of_the_only_program(runtime, answer, nobody_else):
     answer('server-1.sock')
     done = expect(OK, 'status', folder=runtime)
     assert done.stdout == ('role: server\nsessions: 2\npath:\n  mtu: 1264\n  drops:\n    forged: 3\n'
@@ -517,7 +510,7 @@ def test_status_of_several_programs(runtime, answer):
     assert expect(OK, 'status', '--socket', second, folder=runtime).stdout.startswith('role: server\n')
 
 
-def test_status_of_nobody(runtime, answer, alone):
+def test_status_of_nobody(runtime, answer, nobody_else):
     text = 'sealgram: no running server or client was found; --socket PATH names one\n'
     assert expect(FAILED, 'status', folder=runtime).stderr == text
     (runtime / 'sealgram').mkdir()

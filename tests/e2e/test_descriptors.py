@@ -43,7 +43,7 @@ def test_without_descriptors(lab, echo, tcp_echo, workers):
     wait_for(lambda: 'cannot accept connections for the moment: Too many open files\n' in server.err, 10, 'the end')
     wait_for(lambda: open_files(server) >= MOST - 1, 10, 'all in use')
     control = socket.socket(socket.AF_UNIX)  # somebody asks for the status, too
-    control.connect(str(next((lab.folder / 'sealgram').glob(f'server-{server.process.pid}.sock'))))
+    control.connect(str(server.control))
     time.sleep(0.2)
     start, used = time.monotonic(), cpu_seconds(server)
     for number in range(20):

@@ -8,8 +8,7 @@ from attacker import Refused, Target
 
 
 def order(program, *words):
-    path = next((program.folder / 'sealgram').glob(f'*-{program.process.pid}.sock'))
-    return subprocess.run([SEALGRAM, *words, '--socket', str(path)], capture_output=True, text=True, timeout=20, check=False)
+    return subprocess.run([SEALGRAM, *words, '--socket', str(program.control)], capture_output=True, text=True, timeout=20, check=False)
 
 
 def test_a_client_goes_to_the_next_server_of_its_list(lab, echo):

@@ -12,8 +12,8 @@ def is_over(sock):
         return True
 
 
-def kick(lab, server, *words):
-    return run('kick', '--socket', lab.folder / 'sealgram' / f'server-{server.process.pid}.sock', *words)
+def kick(server, *words):
+    return run('kick', '--socket', server.control, *words)
 
 
 def test_all_that_a_user_has_open_ends(lab, echo, tcp_echo):
@@ -29,7 +29,7 @@ def test_all_that_a_user_has_open_ends(lab, echo, tcp_echo):
         relay, code, _ = socks_request(client.socks, CONNECT, *tcp_echo.address)
         assert code == 0
         relays.append(lab.open(relay))
-    done = kick(lab, server, 'alice')
+    done = kick(server, 'alice')
     assert (done.returncode, done.stderr) == (0, '')
     assert done.stdout == 'ended: sessions 2, relays 2, plain associations 0\n' and port
     assert 'sealgram: info: user alice was kicked: sessions 2, relays 2, plain associations 0\n' in server.err
@@ -53,10 +53,10 @@ def test_plain_associations_end(lab, echo):
     anonymous = lab.open(SocksUdp(('127.0.0.1', port)))
     app = lab.open(LoggedIn(('127.0.0.1', port), b'carol', b'secret word'))
     assert server.status()['plain_associations'] == 2
-    assert kick(lab, server, 'carol').stdout == 'ended: sessions 0, relays 0, plain associations 1\n'
+    assert kick(server, 'carol').stdout == 'ended: sessions 0, relays 0, plain associations 1\n'
     assert app.tcp.recv(1) == b''
     assert anonymous.ask(b'x', echo.address)[0] == b'x'
-    assert kick(lab, server, 'carol').stdout == 'ended: sessions 0, relays 0, plain associations 0\n'
+    assert kick(server, 'carol').stdout == 'ended: sessions 0, relays 0, plain associations 0\n'
 
 
 class LoggedIn:
@@ -78,10 +78,10 @@ class LoggedIn:
 def test_who_cannot_be_kicked(lab):
     folder, _, _ = lab.init()
     server = lab.server(folder)
-    done = kick(lab, server, 'mallory')
+    done = kick(server, 'mallory')
     assert (done.returncode, done.stdout, done.stderr) == (1, '', "sealgram: there is no user 'mallory'\n")
-    done = kick(lab, server, 'not a name')
+    done = kick(server, 'not a name')
     assert done.returncode == 2
     assert done.stderr == "sealgram: 'not a name' is not a user name (1 to 64 of letters, digits and . _ - @)\n"
-    done = kick(lab, server)
+    done = kick(server)
     assert done.returncode == 2 and 'USER is missing' in done.stderr

@@ -73,12 +73,12 @@ def test_files_elsewhere_are_closed_to_a_reload(lab):
     need_sandbox(server)
     if subprocess.run(['grep', '-q', 'no Landlock', server.err_path], check=False).returncode == 0:
         pytest.skip('this kernel has no Landlock')
-    with tempfile.TemporaryDirectory(prefix='sg-', dir='/tmp') as elsewhere:
+    with tempfile.TemporaryDirectory(prefix='sg-') as elsewhere:
         other = pathlib.Path(elsewhere) / 'users'
         shutil.copy(folder / 'users', other)
         config = folder / 'server.yaml'
         config.write_text(config.read_text().replace('users: users', f'users: {other}'))
-        done = run('reload', folder=lab.folder)
+        done = run('reload', '--socket', server.control)
         assert (done.returncode, done.stderr) == (1, f'sealgram: {other}: Permission denied\n')
         assert run('server', '-c', config, '--check').returncode == 0
 

@@ -84,7 +84,7 @@ def test_ready_reloading_stopping(lab, abstract):
     assert found and abs(time.clock_gettime(time.CLOCK_MONOTONIC) - int(found[1]) / 1e6) < 10
     assert manager.hear() == 'READY=1'
     (folder / 'server.yaml').write_text('listen: []\n')
-    assert run('reload', folder=lab.folder).returncode == 1
+    assert run('reload', '--socket', server.control).returncode == 1
     assert manager.hear().startswith('RELOADING=1\n') and manager.hear() == 'READY=1', 'it goes on as it was'
     server.stop()
     assert manager.hear() == 'STOPPING=1' and invite
@@ -209,7 +209,7 @@ def test_credentials(lab, echo):
     server = lab.start('server', 'server', '-c', config, env={'CREDENTIALS_DIRECTORY': str(credentials)})
     server.ready()
     assert lab.open(SocksUdp(lab.client(invite).socks)).ask(b'x', echo.address)[0] == b'x'
-    assert run('reload', folder=lab.folder).stdout == 'reloaded\n'
+    assert run('reload', '--socket', server.control).stdout == 'reloaded\n'
     line = next(number for number, words in enumerate(text.splitlines(), 1) if words.startswith('certificate:'))
     done = run('server', '--check', '-c', config)
     assert done.stderr == (f'sealgram: error: {config}:{line}: certificate: there are no credentials: '
