@@ -268,22 +268,30 @@ class UdpEcho(Thread):
 
 
 class TcpServer(Thread):
-    """Runs handler(connection) in a thread for each connection."""
+    """Runs handler(connection) in a thread for each connection. It waits for its peer without a limit of its own: a
+    target that hung up after a while would look as if the relay had ended. close() ends the connections too."""
 
     def __init__(self, handler, host='127.0.0.1', port=0):
         family = socket.AF_INET6 if ':' in host else socket.AF_INET
         sock = socket.create_server((host, port), family=family)
-        self.handler = handler
+        self.handler, self.connections = handler, set()
         super().__init__(sock)
 
     def step(self):
         connection, _ = self.sock.accept()
-        connection.settimeout(30)
+        self.connections.add(connection)
         threading.Thread(target=self.handle, args=(connection,), daemon=True).start()
 
     def handle(self, connection):
         with connection, contextlib.suppress(OSError):
             self.handler(connection)
+        self.connections.discard(connection)
+
+    def close(self):
+        super().close()
+        for connection in list(self.connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 def echo_stream(connection):
