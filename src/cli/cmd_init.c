@@ -101,6 +101,13 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
             argp_error(state, "--user %s: not a user name: 1 to 64 of letters, digits and . _ - @", value);
         args->common.user = value;
         return 0;
+    case SG_DIR_ARG_OUT:
+        args->common.out = value;
+        return 0;
+    case ARGP_KEY_END:
+        if (args->common.out && !args->common.user)
+            argp_error(state, "--out %s: there is no invite without --user NAME", args->common.out);
+        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -112,6 +119,7 @@ static const struct argp_option options[] = {
     {"host", KEY_HOST, "NAME_OR_ADDR", 0, "how clients reach the server (the address in --listen, else its own)", 0},
     {"allow", KEY_ALLOW, "CIDR", 0, "open a target range that is refused otherwise; may be given several times", 0},
     {"user", KEY_USER, "NAME", 0, "invite a first user", 0},
+    {"out", SG_DIR_ARG_OUT, "FILE", 0, "make FILE (mode 0600) with the invite, and print none", 0},
     {0},
 };
 
@@ -273,21 +281,30 @@ out:
 
 /* --- the command --- */
 
-static void print_next(const struct arguments *args, const char *line)
+static void hint_next(const struct arguments *args)
 {
-    const char *dir = args->common.dir, *user = args->common.user;
-    if (user) {
-        puts(line);
-        fflush(stdout);
-        sg_cli_hint(&args->common,
-                    "keep this line secret, in a file that only its owner may read; on the client: "
-                    "sealgram client @%s.invite",
-                    user);
+    const char *dir = args->common.dir;
+    if (args->common.user) {
+        sg_cli_hint_invite(&args->common);
         sg_cli_hint(&args->common, "next, here: sealgram server -c %s/server.yaml", dir);
         return;
     }
-    sg_cli_hint(&args->common, "next: (umask 077; sealgram invite %s NAME > NAME.invite)", dir);
+    sg_cli_hint(&args->common, "next: sealgram invite --out NAME.invite %s NAME", dir);
     sg_cli_hint(&args->common, "then: sealgram server -c %s/server.yaml", dir);
+}
+
+/* Fills the directory and hands out the first user's invite, if one is wanted. Returns the exit code. */
+static int make_server(struct arguments *args)
+{
+    char line[SG_INVITE_LINE_MAX] = "";
+    FILE *invite = args->common.user ? sg_cli_open_invite(&args->common) : NULL;
+    if (args->common.user && !invite)
+        return SG_EXIT_FAILED;
+    int code = fill_dir(args, line);
+    if (invite)
+        code = sg_cli_close_invite(invite, &args->common, line, code);
+    sodium_memzero(line, sizeof line);
+    return code;
 }
 
 static const struct argp argp = {
@@ -302,7 +319,6 @@ static const struct argp argp = {
 int sg_cmd_init(int argc, char **argv)
 {
     static struct arguments args;
-    char line[SG_INVITE_LINE_MAX] = "";
     sigset_t ending, before;
     if (argp_parse(&argp, argc, argv, 0, NULL, &args) != 0)
         return SG_EXIT_USAGE;
@@ -315,14 +331,13 @@ int sg_cmd_init(int argc, char **argv)
     bool made_dir = mkdir(args.common.dir, 0700) == 0;
     int code = SG_EXIT_FAILED;
     if (made_dir || errno == EEXIST)
-        code = fill_dir(&args, line);
+        code = make_server(&args);
     else
         sg_cli_error("%s: %s", args.common.dir, strerror(errno));
     if (code != SG_EXIT_OK && made_dir)
         rmdir(args.common.dir);
     sigprocmask(SIG_SETMASK, &before, NULL);
     if (code == SG_EXIT_OK)
-        print_next(&args, line);
-    sodium_memzero(line, sizeof line);
+        hint_next(&args);
     return code;
 }

@@ -1,6 +1,7 @@
 /* `sealgram invite`: adds a user and prints the one line that a client needs. */
 #include <argp.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -20,6 +21,7 @@ static const struct argp_option options[] = {
     {"certificate", 'c', NULL, 0, "no token: the user shows a client certificate with USER as its subject CN", 0},
     {"expires", SG_DIR_ARG_EXPIRES, "WHEN", 0, "until then: 12h, 7d, 2026-12-24 or 2026-12-24T18:00:00Z", 0},
     {"uses", SG_DIR_ARG_USES, "N", 0, "so many devices may join by it, and no more", 0},
+    {"out", SG_DIR_ARG_OUT, "FILE", 0, "make FILE (mode 0600) with the invite, and print none", 0},
     {"quiet", 'q', NULL, 0, "no hints on standard error", 0},
     {0},
 };
@@ -81,6 +83,60 @@ int sg_cli_make_invite(const struct sg_config *config, const struct sg_dir_args 
     return code;
 }
 
+FILE *sg_cli_open_invite(const struct sg_dir_args *args)
+{
+    if (!args->out)
+        return stdout;
+    int fd = open(args->out, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    FILE *file = fd >= 0 ? fdopen(fd, "w") : NULL;
+    if (file)
+        return file;
+    if (errno == EEXIST)
+        sg_cli_error("%s exists already: nothing was changed; --out takes the name of a new file", args->out);
+    else
+        sg_cli_error("%s: %s", args->out, strerror(errno));
+    if (fd >= 0) {
+        close(fd);
+        unlink(args->out);
+    }
+    return NULL;
+}
+
+int sg_cli_close_invite(FILE *file, const struct sg_dir_args *args, const char *line, int code)
+{
+    bool made = file != stdout;
+    if (code == SG_EXIT_OK &&
+        (fprintf(file, "%s\n", line) < 0 || fflush(file) != 0 || (made && fsync(fileno(file)) != 0))) {
+        sg_cli_error("the invite could not be written: %s; sealgram invite --replace %s %s makes a new one",
+                     strerror(errno), args->dir, args->user);
+        code = SG_EXIT_FAILED;
+    }
+    if (made)
+        fclose(file);
+    if (made && code != SG_EXIT_OK)
+        unlink(args->out);
+    return code;
+}
+
+void sg_cli_hint_invite(const struct sg_dir_args *args)
+{
+    const char *slash = args->out ? strrchr(args->out, '/') : NULL;
+    const char *name = slash ? slash + 1 : args->out ? args->out : args->user;
+    const char *suffix = args->out ? "" : ".invite";
+    if (args->certificate)
+        sg_cli_hint(args, "on the client: sealgram client --cert FILE --key FILE @%s%s", name, suffix);
+    else if (args->out)
+        sg_cli_hint(args,
+                    "whoever has %s is let in as %s: bring it to the client by a way that nobody else can read; there: "
+                    "sealgram client @%s",
+                    args->out, args->user, name);
+    else
+        sg_cli_hint(args,
+                    "keep this line secret, in a file that only its owner may read; on the client: sealgram client "
+                    "@%s%s",
+                    name, suffix);
+}
+
 /* What was agreed, in words: devices that have joined outlive the invite. */
 static void tell_terms(const struct sg_dir_args *args)
 {
@@ -106,19 +162,16 @@ int sg_cmd_invite(int argc, char **argv)
     struct sg_config *config = sg_cli_load_dir(args.dir);
     if (!config)
         return SG_EXIT_CONFIG;
-    int code = sg_cli_make_invite(config, &args, line);
-    if (code == SG_EXIT_OK && (puts(line) < 0 || fflush(stdout) != 0)) {
-        sg_cli_error("the invite could not be written: %s; --replace makes a new one", strerror(errno));
-        code = SG_EXIT_FAILED;
+    int code = SG_EXIT_FAILED;
+    FILE *file = sg_cli_open_invite(&args);
+    if (file) {
+        code = sg_cli_make_invite(config, &args, line);
+        code = sg_cli_close_invite(file, &args, line, code);
     }
-    if (code == SG_EXIT_OK)
-        sg_cli_hint(&args,
-                    args.certificate ? "on the client: sealgram client --cert FILE --key FILE @%s.invite"
-                                     : "keep this line secret, in a file that only its owner may read; on the client: "
-                                       "sealgram client @%s.invite",
-                    args.user);
-    if (code == SG_EXIT_OK)
+    if (code == SG_EXIT_OK) {
+        sg_cli_hint_invite(&args);
         tell_terms(&args);
+    }
     sodium_memzero(line, sizeof line);
     sg_config_free(config);
     return code;

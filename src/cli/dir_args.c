@@ -60,6 +60,9 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         if (!sg_cli_parse_expiry(value, time(NULL), &args->terms.expires))
             argp_error(state, "--expires %s: not a time to come: 12h, 7d, 2026-12-24 or 2026-12-24T18:00:00Z", value);
         return 0;
+    case SG_DIR_ARG_OUT:
+        args->out = value;
+        return 0;
     case SG_DIR_ARG_USES:
         if (!parse_uses(value, &args->terms.uses))
             argp_error(state, "--uses %s: not a number from 1 to 10000", value);

@@ -3,6 +3,7 @@
 #define SG_CLI_DIR_ARGS_H
 
 #include <stdbool.h>
+#include <stdio.h>
 
 #include <argp.h>
 
@@ -13,7 +14,7 @@
 struct sg_config;
 
 /* Keys of options that commands may have among theirs. */
-enum { SG_DIR_ARG_EXPIRES = 300, SG_DIR_ARG_USES };
+enum { SG_DIR_ARG_EXPIRES = 300, SG_DIR_ARG_USES, SG_DIR_ARG_OUT };
 
 struct sg_dir_args {
     bool wants_user; /* set by the command */
@@ -22,6 +23,7 @@ struct sg_dir_args {
     bool replace;               /* --replace */
     bool certificate;           /* --certificate */
     struct sg_user_terms terms; /* --expires, --uses */
+    const char *out;            /* --out: where the invite goes, NULL: standard output */
     bool quiet;                 /* -q: no hints */
 };
 
@@ -38,6 +40,21 @@ extern const struct argp_child sg_dir_args_children[];
  */
 int sg_cli_make_invite(const struct sg_config *config, const struct sg_dir_args *args,
                        char line[static SG_INVITE_LINE_MAX]);
+
+/*
+ * Opens what the invite is written to: standard output, or with --out a new file that only its owner may read. To be
+ * called before anything is changed. NULL after a line on standard error: the file exists already, or cannot be made.
+ */
+FILE *sg_cli_open_invite(const struct sg_dir_args *args);
+
+/*
+ * Writes the invite line, if code is SG_EXIT_OK so far, and closes what sg_cli_open_invite gave; otherwise, or if that
+ * fails, which a line on standard error says, the new file is removed. Returns the exit code.
+ */
+int sg_cli_close_invite(FILE *file, const struct sg_dir_args *args, const char *line, int code);
+
+/* Tells what to do with the invite, unless quiet. */
+void sg_cli_hint_invite(const struct sg_dir_args *args);
 
 /* Parses the value of --expires: false if it is none, or not to come. */
 bool sg_cli_parse_expiry(const char *text, time_t now, time_t *out);

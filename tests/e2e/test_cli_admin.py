@@ -93,7 +93,7 @@ def test_each_command_explains_itself(command):
 def test_init_makes_all_that_a_server_needs(tmp_path):
     folder = tmp_path / 'server'
     done = expect(OK, 'init', folder, '--host', 'vpn.example.org', '--allow', '10.0.0.0/8', '--allow', 'fd00::/8',
-                  says=[f'(umask 077; sealgram invite {folder} NAME > NAME.invite)',
+                  says=[f'sealgram invite --out NAME.invite {folder} NAME\n',
                         f'sealgram server -c {folder}/server.yaml'])
     assert done.stdout == ''
     assert sorted(path.name for path in folder.iterdir()) == FILES
@@ -174,6 +174,7 @@ def test_two_inits_at_once_make_one_server(tmp_path):
     (['d', '--allow', '10.0.0.1/8'], '--allow 10.0.0.1/8: not of the form ADDRESS/BITS without host bits'),
     (['d', '--host', 'a b'], '--host a b: neither a name nor an address'),
     (['d', '--host', 'a"'], '--host a": neither a name nor an address'),
+    (['d', '--out', 'x'], '--out x: there is no invite without --user NAME'),
     (['d', '--user', 'a b'], '--user a b: not a user name: 1 to 64 of letters, digits and . _ - @'),
 ])
 def test_init_refuses_a_wrong_command_line(tmp_path, options, text):
@@ -263,7 +264,45 @@ def test_invite_that_cannot_be_written(server_dir):
                               check=False)
     assert done.returncode == FAILED
     assert done.stderr == ('sealgram: the invite could not be written: No space left on device; '
-                           '--replace makes a new one\n')
+                           f'sealgram invite --replace {server_dir} alice makes a new one\n')
+
+
+@pytest.fixture
+def readable_files():
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def test_an_invite_goes_into_a_file_of_its_owner(tmp_path, readable_files):
+    folder, first, second = tmp_path / 'server', tmp_path / 'alice.invite', tmp_path / 'bob'
+    done = expect(OK, 'init', folder, '--host', 'h', '--user', 'alice', '--out', first,
+                  says=[f'whoever has {first} is let in as alice', 'sealgram client @alice.invite\n'])
+    assert done.stdout == '' and mode(first) == 0o600 and INVITE.fullmatch(first.read_text())[1] == 'alice'
+    done = expect(OK, 'invite', '--out', second, folder, 'bob', says=[f'whoever has {second} is let in as bob', 'sealgram client @bob\n'])
+    assert done.stdout == '' and mode(second) == 0o600 and INVITE.fullmatch(second.read_text())[1] == 'bob'
+    assert expect(OK, 'invite', '-q', '--out', tmp_path / 'carol', folder, 'carol').stderr == ''
+
+
+def test_an_invite_takes_the_place_of_no_file(tmp_path):
+    folder, there = tmp_path / 'server', tmp_path / 'there'
+    there.write_text('mine\n')
+    refused = f'sealgram: {there} exists already: nothing was changed; --out takes the name of a new file\n'
+    assert expect(FAILED, 'init', folder, '--host', 'h', '--user', 'alice', '--out', there).stderr == refused
+    assert not folder.exists()
+    expect(OK, 'init', folder, '--host', 'h')
+    assert expect(FAILED, 'invite', '--out', there, folder, 'alice').stderr == refused
+    (tmp_path / 'link').symlink_to(tmp_path / 'elsewhere')
+    expect(FAILED, 'invite', '--out', tmp_path / 'link', folder, 'alice', says='exists already')
+    expect(FAILED, 'invite', '--out', tmp_path / 'none' / 'x', folder, 'alice', says=f'{tmp_path}/none/x: No such file or directory')
+    assert names_of(folder) == [] and there.read_text() == 'mine\n' and not (tmp_path / 'elsewhere').exists()
+
+
+def test_a_file_for_an_invite_that_is_not_made_goes(tmp_path, server_dir):
+    expect(OK, 'invite', server_dir, 'alice')
+    expect(FAILED, 'invite', '--out', tmp_path / 'again', server_dir, 'alice', says='user alice exists already')
+    expect(FAILED, 'init', server_dir, '--user', 'alice', '--out', tmp_path / 'again', says='exists already: nothing was changed')
+    assert not (tmp_path / 'again').exists()
 
 
 def test_revoke(server_dir):
