@@ -110,12 +110,15 @@ static void write_numbers(FILE *file, const struct sg_config *defaults)
         {"unauthenticated", defaults->limits.unauthenticated},
         {"unauthenticated_per_address", defaults->limits.unauthenticated_per_address},
         {"handshake_seconds", defaults->limits.handshake_seconds},
+        {"handshakes_per_second", defaults->limits.handshakes_per_second},
+        {"handshakes_per_second_per_address", defaults->limits.handshakes_per_second_per_address},
         {"password_threads", defaults->limits.password_threads},
         {"password_queue", defaults->limits.password_queue},
     };
     fputs(
         "# How much of each at the same time. The unauthenticated are connections that have not logged in, which they\n"
-        "# must within handshake_seconds; passwords are checked by password_threads, and password_queue may wait.\n"
+        "# must within handshake_seconds; handshakes over a rate wait. Passwords are checked by password_threads, and\n"
+        "# password_queue may wait.\n"
         "# limits:\n",
         file);
     for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++)

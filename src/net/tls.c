@@ -22,6 +22,8 @@
 #include <openssl/x509_vfy.h>
 #include <openssl/x509v3.h>
 
+#include "net/tls_gate.h"
+
 static const unsigned char alpn_sealgram[] = "\x0asealgram/1";
 static const unsigned char alpn_socks5[] = "\x06socks5";
 
@@ -157,6 +159,7 @@ SSL_CTX *sg_tls_server_ctx(const char *certificate, const char *key, const char 
     SSL_CTX_set_max_early_data(ctx, 0);
     SSL_CTX_set_recv_max_early_data(ctx, 0);
     SSL_CTX_set_alpn_select_cb(ctx, select_alpn, NULL);
+    sg_tls_gate_watch(ctx);
     if (client_ca) {
         STACK_OF(X509_NAME) *names = SSL_load_client_CA_file(client_ca);
         if (!names || SSL_CTX_load_verify_locations(ctx, client_ca, NULL) != 1) {
@@ -236,20 +239,16 @@ fail:
  * Takes over ssl (may be NULL) and fd in any case. libevent 2.1.12 tells of an end before it has put the bytes of the
  * same read into the input: callbacks are deferred, so that every owner reads before it hears of the end.
  */
-static struct bufferevent *wrap(struct event_base *base, SSL *ssl, int fd, enum bufferevent_ssl_state state)
+static struct bufferevent *wrap(struct event_base *base, SSL *ssl, int fd)
 {
     int options = BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS;
-    struct bufferevent *bev = ssl ? bufferevent_openssl_socket_new(base, fd, ssl, state, options) : NULL;
+    struct bufferevent *bev =
+        ssl ? bufferevent_openssl_socket_new(base, fd, ssl, BUFFEREVENT_SSL_CONNECTING, options) : NULL;
     if (!bev) {
         SSL_free(ssl);
         close(fd);
     }
     return bev;
-}
-
-struct bufferevent *sg_tls_accept(struct event_base *base, SSL_CTX *ctx, int fd)
-{
-    return wrap(base, SSL_new(ctx), fd, BUFFEREVENT_SSL_ACCEPTING);
 }
 
 /* SNI carries names only (RFC 6066 section 3). The expected name is set in any case; a pin does not
@@ -273,7 +272,7 @@ struct bufferevent *sg_tls_connect(struct event_base *base, SSL_CTX *ctx, int fd
         SSL_free(ssl);
         ssl = NULL;
     }
-    return wrap(base, ssl, fd, BUFFEREVENT_SSL_CONNECTING);
+    return wrap(base, ssl, fd);
 }
 
 enum sg_tls_alpn sg_tls_alpn(struct bufferevent *bev)
@@ -428,6 +427,18 @@ static unsigned long take_error(struct bufferevent *bev, SSL *ssl, short what)
         code = SSL_read(ssl, &byte, 1) <= 0 ? ERR_get_error() : 0;
     }
     return ERR_GET_LIB(code) != 0 && !ERR_SYSTEM_ERROR(code) ? code : 0;
+}
+
+void sg_tls_handshake_text(const SSL *ssl, int error, char text[static SG_TLS_TEXT_MAX])
+{
+    unsigned long code = ERR_get_error();
+    ERR_clear_error();
+    if (SSL_get_verify_result(ssl) != X509_V_OK)
+        verify_text(SSL_is_server(ssl), SSL_get_verify_result(ssl), text);
+    else if (ERR_GET_LIB(code) != 0 && !ERR_SYSTEM_ERROR(code))
+        (void)library_text(code, false, text);
+    else
+        system_text(error, false, text);
 }
 
 bool sg_tls_error_text(struct bufferevent *bev, short what, char text[static SG_TLS_TEXT_MAX])

@@ -49,11 +49,10 @@ struct sg_tls_client_options {
 SSL_CTX *sg_tls_client_ctx(const struct sg_tls_client_options *options, char text[static SG_TLS_TEXT_MAX]);
 
 /*
- * A TLS bufferevent over a connected non-blocking socket that it then owns (closed with it, also on
- * failure = NULL). Callbacks and reading are not enabled. host (a name or an IP's text) is for SNI
- * and the check of the name.
+ * The client's side of a connection: a TLS bufferevent over a connected non-blocking socket that it then owns (closed
+ * with it, also on failure = NULL). Callbacks and reading are not enabled. host (a name or an IP's text) is for SNI and
+ * the check of the name. The server's side is net/tls_gate.h.
  */
-struct bufferevent *sg_tls_accept(struct event_base *base, SSL_CTX *ctx, int fd);
 struct bufferevent *sg_tls_connect(struct event_base *base, SSL_CTX *ctx, int fd, const char *host);
 
 /* After the handshake; the client's certificate is net/tls_client_cert.h. */
@@ -71,6 +70,9 @@ SG_MUST_CHECK enum sg_err sg_tls_export(struct bufferevent *bev, const uint8_t c
  * help: the peer's identity was refused, or there is no common protocol.
  */
 bool sg_tls_error_text(struct bufferevent *bev, short what, char text[static SG_TLS_TEXT_MAX]);
+
+/* The same on why a handshake failed, right after the call of OpenSSL that said so, and left this errno. */
+void sg_tls_handshake_text(const SSL *ssl, int error, char text[static SG_TLS_TEXT_MAX]);
 
 /*
  * Sends close_notify; reading goes on (TLS 1.3 half-close), writing is over. True when it is out,

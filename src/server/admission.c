@@ -1,6 +1,12 @@
 /*
- * Hosts in an array, at most as many as there may be connections, and tickets in a list by age. One lock, taken when a
- * connection begins or ends. A displaced one gives up its place at once, and learns of it by its loop's inbox.
+ * Hosts in a hash table with a random key, those that have connections in a list, too; each has its tickets by age. One
+ * lock, taken when a connection or a handshake begins or ends. A displaced connection gives up its place at once, and
+ * learns of it by its loop's inbox.
+ *
+ * The rate of a host is kept as one time, which each handshake moves on by the interval of the rate: a host that has
+ * not begun one for long has it in the past. The order is kept in the same way, by a rate that is so low that few hosts
+ * keep to it who mean harm. A host goes on living while these times have not come, without connections: else whoever
+ * hangs up at once had no rate.
  */
 #include "server/admission.h"
 
@@ -8,16 +14,35 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <sodium.h>
+
+#include "net/clock.h"
 #include "net/inbox.h"
+#include "net/tls_gate.h"
+
+enum {
+    BUCKETS = 4096,
+    SECOND_US = 1000 * 1000,
+    BURST_US = 2 * SECOND_US,
+    ORDER_US = SECOND_US / 10, /* what a handshake costs a host of its place in the order */
+    ORDER_MOST_US = 5 * SECOND_US,
+};
 
 struct host {
+    struct host *chain;        /* of its bucket */
+    struct host *next, **link; /* among those with connections; link is NULL: it has none */
+    struct sg_ticket *oldest, **end;
     struct sg_ip ip;
     uint32_t count;
+    uint64_t due_us; /* when its next handshake would begin if they were evenly spread */
+    uint64_t order_us;
 };
 
 struct sg_ticket {
-    struct sg_ticket *next, **link;
-    struct sg_ip host;
+    struct sg_ticket *next, **link; /* of its host */
+    struct host *host;
+    uint64_t order;            /* of all tickets */
+    struct sg_tls_start start; /* of the last handshake that it wanted to begin */
     struct sg_inbox *inbox;
     struct sg_letter letter;
     bool displaced;      /* it is in no list: the letter frees it */
@@ -27,96 +52,113 @@ struct sg_ticket {
 
 struct sg_admission {
     pthread_mutex_t lock;
-    uint32_t limit, host_limit;
-    uint32_t count;                  /* connections */
-    struct sg_ticket *oldest, **end; /* of all of them */
-    unsigned host_count, host_room;
-    struct host *hosts;
+    struct sg_admission_limits limits;
+    uint32_t count; /* connections */
+    uint64_t order; /* of the next ticket */
+    struct host *present;
+    uint8_t key[SG_ENDPOINT_KEY_BYTES];
+    struct host *buckets[BUCKETS];
 };
 
-struct sg_admission *sg_admission_new(uint32_t limit, uint32_t host_limit)
+struct sg_admission *sg_admission_new(const struct sg_admission_limits *limits)
 {
     struct sg_admission *admission = calloc(1, sizeof *admission);
     if (!admission)
         return NULL;
     pthread_mutex_init(&admission->lock, NULL);
-    admission->end = &admission->oldest;
-    if (sg_admission_turn_to(admission, limit, host_limit))
-        return admission;
-    sg_admission_free(admission);
-    return NULL;
+    randombytes_buf(admission->key, sizeof admission->key);
+    admission->limits = *limits;
+    return admission;
 }
 
-bool sg_admission_turn_to(struct sg_admission *admission, uint32_t limit, uint32_t host_limit)
+void sg_admission_turn_to(struct sg_admission *admission, const struct sg_admission_limits *limits)
 {
-    struct host *grown = NULL;
     pthread_mutex_lock(&admission->lock);
-    bool fits = limit <= admission->host_room;
-    if (!fits && (grown = realloc(admission->hosts, limit * sizeof *grown))) {
-        admission->hosts = grown;
-        admission->host_room = limit;
-        fits = true;
-    }
-    if (fits) {
-        admission->limit = limit;
-        admission->host_limit = host_limit;
-    }
+    admission->limits = *limits;
     pthread_mutex_unlock(&admission->lock);
-    return fits;
 }
 
 void sg_admission_free(struct sg_admission *admission)
 {
     if (!admission)
         return;
+    for (unsigned i = 0; i < BUCKETS; i++) {
+        for (struct host *host = admission->buckets[i], *next = NULL; host; host = next) {
+            next = host->chain;
+            free(host);
+        }
+    }
     pthread_mutex_destroy(&admission->lock);
-    free(admission->hosts);
     free(admission);
 }
 
-static struct sg_ip host_of(const struct sg_ip *peer)
+/* --- hosts. The lock is held in each of these. --- */
+
+static uint64_t interval_us(const struct sg_admission *admission)
 {
-    struct sg_ip host = *peer;
-    if (host.family == 6)
-        memset(host.bytes + 8, 0, 8);
-    return host;
+    return SECOND_US / admission->limits.host_rate;
 }
 
-/* The lock is held in each of these. */
-
-static struct host *find_host(struct sg_admission *admission, const struct sg_ip *ip)
+/* Made if there is none; those of the same bucket that nothing is known of any more are freed. */
+static struct host *host_of(struct sg_admission *admission, const struct sg_ip *peer, uint64_t now_us)
 {
-    for (unsigned i = 0; i < admission->host_count; i++)
-        if (sg_ip_equal(&admission->hosts[i].ip, ip))
-            return &admission->hosts[i];
-    return NULL;
+    struct sg_endpoint at = {.ip = *peer};
+    if (at.ip.family == 6)
+        memset(at.ip.bytes + 8, 0, 8);
+    struct host **link = &admission->buckets[sg_endpoint_hash(&at, admission->key) % BUCKETS];
+    struct host *found = NULL;
+    while (*link) {
+        struct host *host = *link;
+        if (sg_ip_equal(&host->ip, &at.ip)) {
+            found = host;
+        } else if (host->count == 0 && host->due_us <= now_us && host->order_us <= now_us) {
+            *link = host->chain;
+            free(host);
+            continue;
+        }
+        link = &host->chain;
+    }
+    if (!found && (found = calloc(1, sizeof *found))) {
+        found->ip = at.ip;
+        found->end = &found->oldest;
+        *link = found;
+    }
+    return found;
 }
 
 static void take_out(struct sg_admission *admission, struct sg_ticket *ticket)
 {
-    struct host *host = find_host(admission, &ticket->host);
+    struct host *host = ticket->host;
     *ticket->link = ticket->next;
     if (ticket->next)
         ticket->next->link = ticket->link;
     else
-        admission->end = ticket->link;
+        host->end = ticket->link;
     admission->count--;
-    if (host && --host->count == 0)
-        *host = admission->hosts[--admission->host_count];
+    if (ticket->start.at_us > sg_now_us())
+        host->due_us -= interval_us(admission);
+    if (--host->count > 0)
+        return;
+    *host->link = host->next;
+    if (host->next)
+        host->next->link = host->link;
 }
 
 static void put_in(struct sg_admission *admission, struct sg_ticket *ticket)
 {
-    struct host *host = find_host(admission, &ticket->host);
-    if (!host) {
-        host = &admission->hosts[admission->host_count++];
-        *host = (struct host){.ip = ticket->host};
+    struct host *host = ticket->host;
+    if (host->count++ == 0) {
+        host->link = &admission->present;
+        host->next = admission->present;
+        if (host->next)
+            host->next->link = &host->next;
+        admission->present = host;
     }
-    host->count++;
     admission->count++;
-    ticket->link = admission->end;
-    *admission->end = ticket;
-    admission->end = &ticket->next;
+    ticket->order = admission->order++;
+    ticket->link = host->end;
+    *host->end = ticket;
+    host->end = &ticket->next;
 }
 
 /* On the loop of the displaced one, as sg_admission_leave is: they cannot meet. */
@@ -128,25 +170,24 @@ static void deliver(void *ctx)
     free(ticket);
 }
 
+/* The host with the most; of several the one whose oldest connection is the oldest. */
+static const struct host *most_present(const struct sg_admission *admission)
+{
+    const struct host *most = NULL;
+    for (const struct host *host = admission->present; host; host = host->next)
+        if (!most || host->count > most->count ||
+            (host->count == most->count && host->oldest->order < most->oldest->order))
+            most = host;
+    return most;
+}
+
 /* Makes a place for one more of a host that has so many. False: it has its share, or more. */
 static bool displace(struct sg_admission *admission, uint32_t count)
 {
-    const struct host *most = NULL;
-    for (unsigned i = 0; i < admission->host_count; i++)
-        if (!most || admission->hosts[i].count > most->count)
-            most = &admission->hosts[i];
+    const struct host *most = most_present(admission);
     if (!most || (count > 0 && most->count <= count + 1))
         return false;
-    struct sg_ticket *ticket = admission->oldest;
-    uint32_t most_count = most->count;
-    while (ticket) {
-        const struct host *host = find_host(admission, &ticket->host);
-        if (host && host->count == most_count)
-            break;
-        ticket = ticket->next;
-    }
-    if (!ticket)
-        return false;
+    struct sg_ticket *ticket = most->oldest;
     take_out(admission, ticket);
     ticket->displaced = true;
     ticket->letter = (struct sg_letter){.fn = deliver, .ctx = ticket};
@@ -154,12 +195,13 @@ static bool displace(struct sg_admission *admission, uint32_t count)
     return true;
 }
 
-static bool has_place(struct sg_admission *admission, const struct sg_ip *ip)
+static bool has_place(struct sg_admission *admission, const struct host *host)
 {
-    const struct host *host = find_host(admission, ip);
-    uint32_t count = host ? host->count : 0;
-    return count < admission->host_limit && (admission->count < admission->limit || displace(admission, count));
+    return host && host->count < admission->limits.host &&
+           (admission->count < admission->limits.all || displace(admission, host->count));
 }
+
+/* --- tickets --- */
 
 struct sg_ticket *sg_admission_enter(struct sg_admission *admission, const struct sg_ip *peer, struct sg_inbox *inbox,
                                      sg_displaced_fn *fn, void *ctx)
@@ -167,9 +209,9 @@ struct sg_ticket *sg_admission_enter(struct sg_admission *admission, const struc
     struct sg_ticket *ticket = calloc(1, sizeof *ticket);
     if (!ticket)
         return NULL;
-    *ticket = (struct sg_ticket){.host = host_of(peer), .inbox = inbox, .fn = fn, .ctx = ctx};
     pthread_mutex_lock(&admission->lock);
-    bool may = has_place(admission, &ticket->host);
+    *ticket = (struct sg_ticket){.host = host_of(admission, peer, sg_now_us()), .inbox = inbox, .fn = fn, .ctx = ctx};
+    bool may = has_place(admission, ticket->host);
     if (may)
         put_in(admission, ticket);
     pthread_mutex_unlock(&admission->lock);
@@ -189,4 +231,24 @@ void sg_admission_leave(struct sg_admission *admission, struct sg_ticket *ticket
     pthread_mutex_unlock(&admission->lock);
     if (!displaced)
         free(ticket);
+}
+
+void sg_admission_hello(struct sg_admission *admission, struct sg_ticket *ticket, uint64_t now_us,
+                        struct sg_tls_start *start)
+{
+    pthread_mutex_lock(&admission->lock);
+    if (!ticket->displaced) { /* else it is about to end, and its host may be gone */
+        struct host *host = ticket->host;
+        if (host->due_us < now_us)
+            host->due_us = now_us;
+        if (host->order_us < now_us)
+            host->order_us = now_us;
+        ticket->start.at_us = host->due_us > BURST_US ? host->due_us - BURST_US : 0;
+        ticket->start.order = host->order_us;
+        host->due_us += interval_us(admission);
+        if (host->order_us < now_us + ORDER_MOST_US)
+            host->order_us += ORDER_US;
+    }
+    *start = ticket->start;
+    pthread_mutex_unlock(&admission->lock);
 }

@@ -191,6 +191,8 @@ static const struct sg_yaml_key limit_keys[] = {
     NUMBER("unauthenticated", limits.unauthenticated, 1, 65536),
     NUMBER("unauthenticated_per_address", limits.unauthenticated_per_address, 1, 65536),
     NUMBER("handshake_seconds", limits.handshake_seconds, 1, 300),
+    NUMBER("handshakes_per_second", limits.handshakes_per_second, 1, 100000),
+    NUMBER("handshakes_per_second_per_address", limits.handshakes_per_second_per_address, 1, 100000),
     NUMBER("password_threads", limits.password_threads, 1, 16),
     NUMBER("password_queue", limits.password_queue, 1, 4096),
     {.name = NULL},
@@ -267,6 +269,8 @@ struct sg_config *sg_config_new(void)
     config->limits.unauthenticated = 512;
     config->limits.unauthenticated_per_address = 64;
     config->limits.handshake_seconds = 10;
+    config->limits.handshakes_per_second = 500;
+    config->limits.handshakes_per_second_per_address = 200;
     config->limits.password_threads = 2;
     config->limits.password_queue = 64;
     config->authenticator.timeout_seconds = 5;

@@ -65,6 +65,7 @@ struct sg_config {
         uint32_t connections, connections_per_user;
         uint32_t unauthenticated, unauthenticated_per_address;
         uint32_t handshake_seconds;
+        uint32_t handshakes_per_second, handshakes_per_second_per_address;
         uint32_t password_threads, password_queue;
     } limits;
     struct sg_user_limits user_limits, group_limits;

@@ -23,6 +23,7 @@
 #include "net/log_text.h"
 #include "net/sockaddr.h"
 #include "net/tls.h"
+#include "net/tls_gate.h"
 #include "server/admission.h"
 #include "server/auth.h"
 #include "server/cert_users.h"
@@ -48,6 +49,8 @@ void sg_conn_free(struct sg_conn *conn)
         sg_auth_cancel(conn->job);
     if (conn->first_byte)
         event_free(conn->first_byte);
+    if (conn->handshake)
+        sg_tls_gate_cancel(conn->handshake);
     if (conn->deadline)
         event_free(conn->deadline);
     if (conn->finishing)
@@ -254,7 +257,8 @@ static unsigned methods_in_tls(const struct sg_conn *conn)
     return SG_SOCKS5_MAY_PASSWORD | (nobody_needed ? SG_SOCKS5_MAY_NONE : 0);
 }
 
-static void on_handshake(struct sg_conn *conn)
+/* False: it is gone. */
+static bool prepare_socks(struct sg_conn *conn)
 {
     char name[SG_TLS_NAME_MAX + 1];
     conn->worker->tls_handshakes++;
@@ -266,29 +270,31 @@ static void on_handshake(struct sg_conn *conn)
     }
     if (!conn->upgraded) {
         sg_socks5_server_init(&conn->socks, methods_in_tls(conn));
-        return;
+        return true;
     }
-    if (sg_socks5_server_tls_started(&conn->socks, conn->is_known) != SG_OK) {
-        conn->worker->refused_auth++;
-        sg_conn_free(conn);
-    }
+    if (sg_socks5_server_tls_started(&conn->socks, conn->is_known) == SG_OK)
+        return true;
+    conn->worker->refused_auth++;
+    sg_conn_free(conn);
+    return false;
+}
+
+static void log_end(const struct sg_conn *conn, const char *cause)
+{
+    char peer[SG_ENDPOINT_TEXT_MAX];
+    sg_log_endpoint(&conn->peer, peer);
+    sg_log_event(SG_LOG_DEBUG, "connection_end",
+                 SG_LOG_FIELDS(sg_log_word("client", peer), sg_log_word("cause", cause)),
+                 "connection from %s ended: %s", peer, cause);
 }
 
 static void on_event(struct bufferevent *bev, short what, void *ctx)
 {
     struct sg_conn *conn = ctx;
-    if (what & BEV_EVENT_CONNECTED) {
-        on_handshake(conn);
-        return;
-    }
     if (conn->is_tls && !(what & BEV_EVENT_EOF)) {
         char text[SG_TLS_TEXT_MAX];
-        char peer[SG_ENDPOINT_TEXT_MAX];
-        sg_log_endpoint(&conn->peer, peer);
         (void)sg_tls_error_text(bev, what, text);
-        sg_log_event(SG_LOG_DEBUG, "connection_end",
-                     SG_LOG_FIELDS(sg_log_word("client", peer), sg_log_word("cause", text)),
-                     "connection from %s ended: %s", peer, text);
+        log_end(conn, text);
     }
     sg_conn_free(conn);
 }
@@ -300,16 +306,36 @@ static void enable(struct sg_conn *conn)
         sg_conn_free(conn);
 }
 
+static bool on_hello(void *ctx, struct sg_tls_start *start)
+{
+    struct sg_conn *conn = ctx;
+    sg_admission_hello(conn->worker->server->admission, conn->ticket, sg_now_us(), start);
+    return true;
+}
+
+static void on_handshake(void *ctx, struct bufferevent *bev, const char *text)
+{
+    struct sg_conn *conn = ctx;
+    conn->handshake = NULL;
+    conn->bev = bev;
+    if (!bev) {
+        log_end(conn, text);
+        sg_conn_free(conn);
+    } else if (prepare_socks(conn)) {
+        enable(conn);
+    }
+}
+
 static void start_tls(struct sg_conn *conn)
 {
+    static const struct sg_tls_entry_ops ops = {.hello = on_hello, .done = on_handshake};
+    struct sg_worker *worker = conn->worker;
     int fd = conn->fd;
     conn->fd = -1;
     conn->is_tls = true;
     conn->tls_began_us = sg_now_us();
-    conn->bev = sg_tls_accept(conn->worker->base, conn->worker->policy->tls, fd);
-    if (conn->bev)
-        enable(conn);
-    else
+    conn->handshake = sg_tls_gate_enter(worker->gate, worker->policy->tls, fd, &ops, conn);
+    if (!conn->handshake)
         sg_conn_free(conn);
 }
 

@@ -16,6 +16,7 @@ struct event;
 struct sg_auth_job;
 struct sg_finishing;
 struct sg_ticket;
+struct sg_tls_entry;
 struct sg_worker;
 
 struct sg_conn {
@@ -28,6 +29,7 @@ struct sg_conn {
     uint64_t tls_began_us;
     struct event *first_byte;
     struct event *deadline;
+    struct sg_tls_entry *handshake; /* while it is under way */
     struct bufferevent *bev;
     struct sg_socks5_server socks;
     bool is_tls;

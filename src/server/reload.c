@@ -158,10 +158,8 @@ static bool load_config(struct sg_reload *reload, char error[static SG_POLICY_ER
     sg_config_free(config);
     if (!fresh)
         return false;
-    bool good = sg_server_set_limits(server, fresh->config);
-    if (!good)
-        sg_policy_release(fresh);
-    if (!good || !announce(server, fresh)) {
+    sg_server_set_limits(server, fresh->config);
+    if (!announce(server, fresh)) {
         snprintf(error, SG_POLICY_ERROR_MAX, "out of memory");
         return false;
     }

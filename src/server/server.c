@@ -241,6 +241,13 @@ static struct ceilings ceilings(const struct sg_config *config)
     }};
 }
 
+static struct sg_admission_limits admission_limits(const struct sg_config *config)
+{
+    return (struct sg_admission_limits){.all = config->limits.unauthenticated,
+                                        .host = config->limits.unauthenticated_per_address,
+                                        .host_rate = config->limits.handshakes_per_second_per_address};
+}
+
 static bool make_shared(struct running *running)
 {
     struct sg_server *server = &running->server;
@@ -250,22 +257,21 @@ static bool make_shared(struct running *running)
     const struct sg_config *config = server->config;
     server->limits = sg_config_share(server->policy->config);
     server->usage = sg_usage_table_new(ceilings(config).of, limits_of, server->limits);
-    server->admission = sg_admission_new(config->limits.unauthenticated, config->limits.unauthenticated_per_address);
+    const struct sg_admission_limits admission = admission_limits(config);
+    server->admission = sg_admission_new(&admission);
     server->auth = sg_auth_new(config->limits.password_queue, server->devices, authenticator);
     return server->usage && server->admission && server->auth;
 }
 
-bool sg_server_set_limits(struct sg_server *server, struct sg_config *config)
+void sg_server_set_limits(struct sg_server *server, struct sg_config *config)
 {
     struct sg_config *before = server->limits;
-    if (!sg_admission_turn_to(server->admission, config->limits.unauthenticated,
-                              config->limits.unauthenticated_per_address))
-        return false;
+    const struct sg_admission_limits admission = admission_limits(config);
+    sg_admission_turn_to(server->admission, &admission);
     server->limits = sg_config_share(config);
     sg_usage_table_turn_to(server->usage, ceilings(config).of, limits_of, server->limits);
     sg_config_free(before);
     sg_auth_set_queue(server->auth, config->limits.password_queue);
-    return true;
 }
 
 static bool make_loops(struct running *running)

@@ -52,7 +52,7 @@ int sg_server_run(struct sg_config *config, int helper);
 /* Checks what sg_server_run would load, certificates and users too: 0, or 3 after logging why. */
 int sg_server_check(struct sg_config *config);
 
-/* The limits of a configuration hold from now on. False when memory is short, and nothing has changed. */
-bool sg_server_set_limits(struct sg_server *server, struct sg_config *config);
+/* The limits of a configuration hold from now on. */
+void sg_server_set_limits(struct sg_server *server, struct sg_config *config);
 
 #endif

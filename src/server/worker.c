@@ -14,6 +14,7 @@
 #include "net/loop.h"
 #include "net/resolver.h"
 #include "net/service.h"
+#include "net/tls_gate.h"
 #include "server/channel_conn.h"
 #include "server/config.h"
 #include "server/conn.h"
@@ -45,6 +46,13 @@ static bool open_listeners(struct sg_worker *worker)
     return true;
 }
 
+/* Its share of the handshakes that may begin in a second. */
+static unsigned handshake_rate(const struct sg_worker *worker)
+{
+    unsigned count = worker->server->worker_count;
+    return (worker->policy->config->limits.handshakes_per_second + count - 1) / count;
+}
+
 struct sg_worker *sg_worker_new(struct sg_server *server, unsigned index, const struct sg_loop *loop)
 {
     struct sg_worker *worker = calloc(1, sizeof *worker);
@@ -58,8 +66,9 @@ struct sg_worker *sg_worker_new(struct sg_server *server, unsigned index, const 
     worker->resolver = sg_resolver_new(worker->base);
     if (!worker->resolver)
         sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "cannot start the resolver");
+    worker->gate = sg_tls_gate_new(worker->base, handshake_rate(worker));
     /* TCP first: its error names the port that another program has */
-    if (worker->resolver && open_listeners(worker) && (worker->datapath = sg_datapath_new(worker)))
+    if (worker->resolver && worker->gate && open_listeners(worker) && (worker->datapath = sg_datapath_new(worker)))
         return worker;
     sg_worker_close(worker);
     sg_worker_free(worker);
@@ -81,6 +90,8 @@ void sg_worker_close(struct sg_worker *worker)
     worker->datapath = NULL;
     sg_resolver_free(worker->resolver);
     worker->resolver = NULL;
+    sg_tls_gate_free(worker->gate);
+    worker->gate = NULL;
 }
 
 void sg_worker_free(struct sg_worker *worker)
@@ -96,6 +107,7 @@ void sg_worker_turn_to(struct sg_worker *worker, struct sg_policy *policy)
     bool other_users = policy->generation != worker->policy->generation;
     sg_policy_release(worker->policy);
     worker->policy = sg_policy_ref(policy);
+    sg_tls_gate_set_rate(worker->gate, handshake_rate(worker));
     sg_tunnels_policy_changed(worker);
     if (!other_users)
         return;

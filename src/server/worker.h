@@ -21,6 +21,7 @@ struct sg_opening;
 struct sg_policy;
 struct sg_resolver;
 struct sg_server;
+struct sg_tls_gate;
 struct sg_tunnel;
 
 enum { SG_WORKER_LISTENERS = 16 };
@@ -36,7 +37,8 @@ struct sg_worker {
     struct sg_datapath *datapath;
     struct sg_listener *listeners[SG_WORKER_LISTENERS];
     unsigned listener_count;
-    struct sg_conn *conns; /* before their request */
+    struct sg_tls_gate *gate; /* of TLS handshakes */
+    struct sg_conn *conns;    /* before their request */
     unsigned conn_count;
     struct sg_opening *openings; /* asked for a channel, its block has not come */
     struct sg_tunnel *tunnels;   /* CONNECT and BIND */

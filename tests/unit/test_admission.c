@@ -10,15 +10,18 @@
 
 #include <event2/event.h>
 
+#include "net/clock.h"
 #include "net/inbox.h"
+#include "net/tls_gate.h"
 #include "server/admission.h"
 
-enum { LIMIT = 512, HOST_LIMIT = 64 };
+enum { LIMIT = 512, HOST_LIMIT = 64, HOST_RATE = 50 };
 
 struct guest {
     struct sg_admission *admission;
     struct sg_ticket *ticket;
     unsigned displaced;
+    uint64_t order;
 };
 
 struct rig {
@@ -37,7 +40,7 @@ static int set_up(void **state)
     memset(&rig, 0, sizeof rig);
     rig.base = event_base_new();
     rig.inbox = sg_inbox_new(rig.base);
-    rig.admission = sg_admission_new(LIMIT, HOST_LIMIT);
+    rig.admission = sg_admission_new(&(struct sg_admission_limits){LIMIT, HOST_LIMIT, HOST_RATE});
     return rig.base && rig.inbox && rig.admission ? 0 : -1;
 }
 
@@ -172,25 +175,83 @@ static void places_come_back(void **state)
     }
 }
 
+static void turn_to(uint32_t all, uint32_t host)
+{
+    sg_admission_turn_to(rig.admission, &(struct sg_admission_limits){all, host, HOST_RATE});
+}
+
 static void limits_change_while_guests_are_in(void **state)
 {
     (void)state;
     char address[32];
-    assert_true(sg_admission_turn_to(rig.admission, LIMIT, 2));
+    turn_to(LIMIT, 2);
     assert_non_null(enter("192.0.2.1"));
     assert_non_null(enter("192.0.2.1"));
     assert_null(enter("192.0.2.1"));
-    assert_true(sg_admission_turn_to(rig.admission, 1, 1)); /* who is in stays in */
+    turn_to(1, 1); /* who is in stays in */
     work();
     assert_int_equal(rig.guests[0].displaced + rig.guests[1].displaced, 0);
     assert_null(enter("192.0.2.1"));
-    assert_true(sg_admission_turn_to(rig.admission, 2 * LIMIT, HOST_LIMIT));
+    turn_to(2 * LIMIT, HOST_LIMIT);
     for (unsigned i = 0; i < 2 * LIMIT - 2; i++) { /* each a host of its own: the table has grown */
         snprintf(address, sizeof address, "198.18.%u.%u", i / 250, i % 250);
         assert_non_null(enter(address));
     }
     work();
     assert_int_equal(rig.guests[0].displaced, 0);
+}
+
+static uint64_t hello(struct guest *guest, uint64_t now_us)
+{
+    struct sg_tls_start start;
+    sg_admission_hello(rig.admission, guest->ticket, now_us, &start);
+    guest->order = start.order;
+    return start.at_us;
+}
+
+static void leave(struct guest *guest)
+{
+    sg_admission_leave(rig.admission, guest->ticket);
+    guest->ticket = NULL;
+}
+
+/* 50 a second and 100 at once; then each waits 20 ms more than the one before. Another host is not concerned. */
+static void a_host_begins_so_many_handshakes(void **state)
+{
+    (void)state;
+    struct guest *guest = enter("192.0.2.1"), *other = enter("192.0.2.2");
+    const uint64_t now_us = sg_now_us();
+    for (unsigned i = 0; i <= 100; i++)
+        assert_true(hello(guest, now_us) <= now_us);
+    for (unsigned i = 1; i <= 20; i++)
+        assert_int_equal(hello(guest, now_us), now_us + 20000 * i);
+    assert_true(hello(other, now_us) <= now_us);
+    assert_true(other->order < guest->order); /* who began few goes before who began many */
+    /* time brings them back, and no more than so many */
+    const uint64_t later_us = now_us + 100000000;
+    for (unsigned i = 0; i <= 100; i++)
+        assert_true(hello(guest, later_us) <= later_us);
+    assert_int_equal(hello(guest, later_us), later_us + 20000);
+}
+
+/*
+ * Whoever hangs up at once has the same rate as who stays; whoever hangs up while it waits gives its time to the next.
+ */
+static void who_hangs_up_has_a_rate_too(void **state)
+{
+    (void)state;
+    const uint64_t now_us = sg_now_us();
+    for (unsigned i = 0; i <= 100; i++) {
+        struct guest *guest = enter("192.0.2.1");
+        assert_true(hello(guest, now_us) <= now_us);
+        leave(guest);
+    }
+    for (unsigned i = 0; i < 500; i++) {
+        struct guest *guest = enter("192.0.2.1");
+        uint64_t start_us = hello(guest, now_us + 3600 * (uint64_t)1000000);
+        assert_true(start_us <= now_us + 3600 * (uint64_t)1000000 + 20000);
+        leave(guest);
+    }
 }
 
 int main(void)
@@ -200,6 +261,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(eight_addresses_keep_nobody_out, set_up, tear_down),
         cmocka_unit_test_setup_teardown(among_many_addresses_the_oldest_gives_way, set_up, tear_down),
         cmocka_unit_test_setup_teardown(who_leaves_before_the_letter_comes_hears_nothing, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_host_begins_so_many_handshakes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(who_hangs_up_has_a_rate_too, set_up, tear_down),
         cmocka_unit_test_setup_teardown(places_come_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(limits_change_while_guests_are_in, set_up, tear_down),
     };

@@ -91,7 +91,9 @@ static void reads_every_key(void **state)
                                     "limits:\n  sessions: 1\n  sessions_per_user: 2\n  associations: 3\n"
                                     "  associations_per_user: 4\n  connections: 5\n  connections_per_user: 6\n"
                                     "  unauthenticated: 7\n  unauthenticated_per_address: 8\n"
-                                    "  handshake_seconds: 9\n  password_threads: 10\n  password_queue: 11\n"
+                                    "  handshake_seconds: 9\n  handshakes_per_second: 10\n"
+                                    "  handshakes_per_second_per_address: 11\n"
+                                    "  password_threads: 12\n  password_queue: 13\n"
                                     "timeouts: {association_seconds: 60, dns_seconds: 5}\n");
     assert_int_equal(config->listen_count, 2);
     assert_int_equal(config->listen[1].ip.family, 6);
@@ -105,11 +107,18 @@ static void reads_every_key(void **state)
     assert_int_equal(config->plain_udp_count, 0);
     assert_true(config->allow_anyone);
     const uint32_t numbers[] = {
-        config->limits.sessions,          config->limits.sessions_per_user,
-        config->limits.associations,      config->limits.associations_per_user,
-        config->limits.connections,       config->limits.connections_per_user,
-        config->limits.unauthenticated,   config->limits.unauthenticated_per_address,
-        config->limits.handshake_seconds, config->limits.password_threads,
+        config->limits.sessions,
+        config->limits.sessions_per_user,
+        config->limits.associations,
+        config->limits.associations_per_user,
+        config->limits.connections,
+        config->limits.connections_per_user,
+        config->limits.unauthenticated,
+        config->limits.unauthenticated_per_address,
+        config->limits.handshake_seconds,
+        config->limits.handshakes_per_second,
+        config->limits.handshakes_per_second_per_address,
+        config->limits.password_threads,
         config->limits.password_queue,
     };
     for (uint32_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
