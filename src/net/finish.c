@@ -11,6 +11,7 @@
 
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
+#include <event2/bufferevent_ssl.h>
 #include <event2/event.h>
 
 #include "net/tls.h"
@@ -116,12 +117,16 @@ static void on_input(struct bufferevent *bev, void *ctx)
     evbuffer_drain(input, evbuffer_get_length(input));
 }
 
-/* Tells the peer that this was all, once all is written. False: later. */
+/*
+ * Tells the peer that this was all, once all is written. False: later. The socket of TLS stays open for what TLS has to
+ * answer while the peer's input goes on: an answer that fails would end that, and turn the close into a reset.
+ */
 static bool end_output(struct bufferevent *bev)
 {
     if (evbuffer_get_length(bufferevent_get_output(bev)) > 0 || !sg_tls_close_write(bev))
         return false;
-    shutdown(bufferevent_getfd(bev), SHUT_WR);
+    if (!bufferevent_openssl_get_ssl(bev))
+        shutdown(bufferevent_getfd(bev), SHUT_WR);
     return true;
 }
 

@@ -1,6 +1,6 @@
 /*
- * Two byte streams joined: at most 256 KiB buffered each way, half-close carried both ways, an error or a truncated
- * TLS stream on one leg resets the other.
+ * Two byte streams joined: at most 512 KiB buffered each way, half-close carried both ways. An error or a truncated TLS
+ * stream on one leg resets the other, once its peer has acknowledged all that had come before.
  */
 #ifndef SG_NET_RELAY_H
 #define SG_NET_RELAY_H

@@ -27,9 +27,6 @@
 static const unsigned char alpn_sealgram[] = "\x0asealgram/1";
 static const unsigned char alpn_socks5[] = "\x06socks5";
 
-/* Four records of the largest size. */
-enum { READ_AHEAD_BYTES = 4 * SSL3_RT_MAX_PACKET_SIZE };
-
 /* close_notify that waits for room in the socket; belongs to the SSL and goes with it. */
 struct close_wait {
     struct bufferevent *bev;
@@ -538,63 +535,4 @@ void sg_tls_write_now(struct bufferevent *bev)
         evbuffer_drain(output, (size_t)n);
     }
     ERR_clear_error();
-}
-
-SSL *sg_tls_take(struct bufferevent *bev)
-{
-    SSL *ssl = bufferevent_openssl_get_ssl(bev);
-    if (ssl) {
-        SSL_set_read_ahead(ssl, 1);
-        SSL_set_default_read_buffer_len(ssl, READ_AHEAD_BYTES);
-    }
-    return ssl;
-}
-
-bool sg_tls_wants_input(const SSL *ssl)
-{
-    return SSL_want_read(ssl);
-}
-
-bool sg_tls_wants_room(const SSL *ssl)
-{
-    return SSL_want_write(ssl);
-}
-
-/* True if the call has to be made again later. */
-static bool is_retry(SSL *ssl, int rc)
-{
-    int error = SSL_get_error(ssl, rc);
-    return error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE;
-}
-
-ssize_t sg_tls_read(SSL *ssl, uint8_t *bytes, size_t size, bool *ended)
-{
-    size_t len = 0;
-    int rc = 1;
-    ERR_clear_error();
-    while (len < size) {
-        size_t left = size - len;
-        rc = SSL_read(ssl, bytes + len, left < INT_MAX ? (int)left : INT_MAX);
-        if (rc <= 0)
-            break;
-        len += (size_t)rc;
-    }
-    *ended = rc <= 0 && SSL_get_error(ssl, rc) == SSL_ERROR_ZERO_RETURN;
-    return rc > 0 || *ended || is_retry(ssl, rc) ? (ssize_t)len : -1;
-}
-
-ssize_t sg_tls_write(SSL *ssl, const uint8_t *bytes, size_t len)
-{
-    size_t done = 0;
-    ERR_clear_error();
-    while (done < len) {
-        size_t left = len - done;
-        int rc = SSL_write(ssl, bytes + done, left < INT_MAX ? (int)left : INT_MAX);
-        if (rc <= 0 && is_retry(ssl, rc))
-            break;
-        if (rc <= 0)
-            return -1;
-        done += (size_t)rc;
-    }
-    return (ssize_t)done;
 }

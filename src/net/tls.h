@@ -91,21 +91,4 @@ bool sg_tls_input_ended(struct bufferevent *bev);
  */
 void sg_tls_write_now(struct bufferevent *bev);
 
-/*
- * For an owner that reads and writes by itself from now on, and disabled both in the bufferevent: its SSL, NULL for a
- * plain one; it stays the bufferevent's. OpenSSL reads ahead then: a socket that is not readable says nothing.
- */
-SSL *sg_tls_take(struct bufferevent *bev);
-/* Up to size bytes: their number, fewer if there are no more now or ever: *ended says that close_notify came. -1 if the
- * stream is broken. */
-ssize_t sg_tls_read(SSL *ssl, uint8_t *bytes, size_t size, bool *ended);
-/* The number of bytes that went out, 0 to len, or -1. The rest has to come again, first and as it was. */
-ssize_t sg_tls_write(SSL *ssl, const uint8_t *bytes, size_t len);
-/*
- * What the last of these calls, if it fell short, waits for. A read may need room in the socket, to answer a key
- * update; a write may need input, the rest of a message of TLS that has begun.
- */
-bool sg_tls_wants_input(const SSL *ssl);
-bool sg_tls_wants_room(const SSL *ssl);
-
 #endif

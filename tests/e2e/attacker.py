@@ -1,5 +1,6 @@
 """A hostile user of a server: says over TLS, on the control stream and by UDP whatever a test wants said."""
 import contextlib
+import ctypes
 import hashlib
 import hmac
 import os
@@ -22,6 +23,9 @@ SUITE = 2  # XChaCha20-Poly1305
 DATAGRAM, PATH, PING, PONG, CLOSE, CLOSED, ALIVE, REFUSED, CONFIRM, RENEW = range(1, 11)
 KEPT, LOST = 1, 2
 PROBE, PROBE_ANSWER, CHALLENGE, RESPONSE, KEEPALIVE = range(0x10, 0x15)
+libssl = ctypes.CDLL('libssl.so.3')
+libssl.SSL_key_update.argtypes = [ctypes.c_void_p, ctypes.c_int]
+UPDATE_REQUESTED = 1
 REASONS = {1: 'normal', 3: 'idle', 4: 'protocol', 5: 'unauthorized', 6: 'busy', 7: 'limit', 8: 'policy', 9: 'resolve_failed',
            12: 'too_big', 14: 'timeout', 15: 'assoc_closed', 16: 'suite', 17: 'not_offered', 22: 'draining'}
 
@@ -166,6 +170,12 @@ class Tls(Stream):
         return fields
 
 
+def update_keys(tls):
+    """Our next record has fresh keys, and the peer is asked for the same (RFC 8446 section 4.6.3)."""
+    from OpenSSL._util import ffi
+    assert libssl.SSL_key_update(int(ffi.cast('uintptr_t', tls.ssl._ssl)), UPDATE_REQUESTED) == 1
+
+
 class Records:
     """Writes the records of a TLS connection by itself, with whatever inside, once so many were sent; it is still read by
     OpenSSL."""
@@ -192,8 +202,8 @@ class Records:
         self.count += 1
         return head + self.key.encrypt(nonce, content + bytes([kind]), head)
 
-    def make_key_update(self):
-        record = self.make(b'\x18\0\0\1\0', self.HANDSHAKE)
+    def make_key_update(self, wants_answer=False):
+        record = self.make(b'\x18\0\0\1' + bytes([wants_answer]), self.HANDSHAKE)
         self.use(self.expand(b'traffic upd', 48))
         return record
 

@@ -1,6 +1,5 @@
 """The relay of CONNECT under what a peer may do: keys that change in mid-stream, many at once, readers that pause."""
 import concurrent.futures
-import ctypes
 import hashlib
 import os
 import random
@@ -10,18 +9,8 @@ import time
 
 import pytest
 
-from attacker import Records, Target, credentials, login, request
+from attacker import Records, Target, credentials, login, request, update_keys
 from harness import CONNECT, TcpServer, echo_stream, receive, socks_request, wait_for
-
-libssl = ctypes.CDLL('libssl.so.3')
-libssl.SSL_key_update.argtypes = [ctypes.c_void_p, ctypes.c_int]
-UPDATE_REQUESTED = 1
-
-
-def update_keys(tls):
-    """Our next record has fresh keys, and the peer is asked for the same (RFC 8446 section 4.6.3)."""
-    from OpenSSL._util import ffi
-    assert libssl.SSL_key_update(int(ffi.cast('uintptr_t', tls.ssl._ssl)), UPDATE_REQUESTED) == 1
 
 
 def test_keys_that_change_in_mid_stream(lab, tcp_echo):
