@@ -65,22 +65,56 @@ static void warn_if_reachable(const struct sg_client_forward *forward, const str
         forward->udp ? "udp" : "tcp", listen, target);
 }
 
+/* [::] means every address: IPv4's too, unless another option listens there. */
+static bool wants_twin(const struct sg_client_options *options, const struct sg_endpoint *at)
+{
+    const struct sg_endpoint twin = {.ip.family = 4, .port = at->port};
+    if (at->ip.family != 6 || !sg_ip_is_unspecified(&at->ip))
+        return false;
+    for (size_t i = 0; i < options->socks_count; i++)
+        if (at->port != 0 && sg_endpoint_equal(&options->socks[i], &twin))
+            return false;
+    for (size_t i = 0; i < options->forward_count; i++)
+        if (at->port != 0 && sg_endpoint_equal(&options->forwards[i].listen, &twin))
+            return false;
+    return true;
+}
+
+static bool listen_socks(struct sg_client *client, const struct sg_endpoint *at, struct sg_endpoint *bound)
+{
+    return sg_socks_listen(client, at, bound) || sg_listen_failed("TCP", at, "--socks", errno);
+}
+
+static bool listen_forward(struct sg_client *client, const struct sg_client_forward *forward,
+                           const struct sg_endpoint *at, struct sg_endpoint *bound)
+{
+    bool good = forward->udp ? sg_uplink_add_forward(client->uplink, at, &forward->target, forward->datagram_only,
+                                                     bound) == SG_OK
+                             : sg_tunnel_listen(client, at, &forward->target, bound);
+    return good || sg_listen_failed(forward->udp ? "UDP" : "TCP", at, "--forward", errno);
+}
+
 static bool open_listeners(struct sg_client *client, struct sg_endpoint *bound)
 {
     const struct sg_client_options *options = client->options;
     for (size_t i = 0; i < options->socks_count; i++, bound++) {
         const struct sg_endpoint at = client->index == 0 ? options->socks[i] : *bound;
-        if (!sg_socks_listen(client, &at, bound))
-            return sg_listen_failed("TCP", &at, "--socks", errno);
+        struct sg_endpoint twin = {.ip.family = 4};
+        if (!listen_socks(client, &at, bound))
+            return false;
+        twin.port = bound->port;
+        if (wants_twin(options, &options->socks[i]) && !listen_socks(client, &twin, &twin))
+            return false;
     }
     for (size_t i = 0; i < options->forward_count; i++, bound++) {
         const struct sg_client_forward *forward = &options->forwards[i];
         const struct sg_endpoint at = client->index == 0 ? forward->listen : *bound;
-        bool good = forward->udp ? sg_uplink_add_forward(client->uplink, &at, &forward->target, forward->datagram_only,
-                                                         bound) == SG_OK
-                                 : sg_tunnel_listen(client, &at, &forward->target, bound);
-        if (!good)
-            return sg_listen_failed(forward->udp ? "UDP" : "TCP", &at, "--forward", errno);
+        struct sg_endpoint twin = {.ip.family = 4};
+        if (!listen_forward(client, forward, &at, bound))
+            return false;
+        twin.port = bound->port;
+        if (wants_twin(options, &forward->listen) && !listen_forward(client, forward, &twin, &twin))
+            return false;
         if (client->index == 0)
             warn_if_reachable(forward, bound);
     }

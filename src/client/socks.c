@@ -24,7 +24,8 @@
 #include "net/sockaddr.h"
 
 enum {
-    REQUEST_LIMIT_S = 10,  /* from accept to a whole request */
+    REQUEST_LIMIT_S = 10, /* from accept to a whole request */
+    FOREIGN_MAX = 4,
     INPUT_MAX = 64 * 1024, /* what an application may send before its answer */
 };
 
@@ -47,6 +48,8 @@ struct app {
 struct sg_socks_server {
     struct socks_listener *listeners;
     struct app *apps;
+    const char *foreign[FOREIGN_MAX]; /* other protocols that were spoken here, and logged */
+    unsigned foreign_count;
 };
 
 /* Unlinks and frees; gives the bufferevent back, which the caller now owns. */
@@ -168,6 +171,25 @@ static bool check_login(const struct app *app)
     return user && password;
 }
 
+/* The first of each kind is worth a line: a browser that is set to the wrong kind of proxy tries for hours. */
+static void tell_foreign(struct app *app, const uint8_t *bytes, size_t len)
+{
+    struct sg_socks_server *server = app->client->socks;
+    const char *what = sg_socks5_other_protocol(bytes, len);
+    char peer[SG_ENDPOINT_TEXT_MAX], local[SG_ENDPOINT_TEXT_MAX];
+    bool is_new = true;
+    for (unsigned i = 0; i < server->foreign_count && is_new; i++)
+        is_new = strcmp(server->foreign[i], what) != 0;
+    if (is_new && server->foreign_count < FOREIGN_MAX)
+        server->foreign[server->foreign_count++] = what;
+    sg_endpoint_format(&app->peer, peer);
+    sg_endpoint_format(&app->local, local);
+    sg_log_event(is_new ? SG_LOG_WARN : SG_LOG_DEBUG, "not_socks5",
+                 SG_LOG_FIELDS(sg_log_word("application", peer), sg_log_word("protocol", what)),
+                 "an application at %s speaks %s to %s, which takes SOCKS5 only: set its proxy to socks5h://%s", peer,
+                 what, local, local);
+}
+
 /* One step of the state machine; true when there may be another. The app may be gone when it returns false. */
 static bool step(struct app *app)
 {
@@ -177,9 +199,12 @@ static bool step(struct app *app)
     struct sg_wbuf w = sg_wbuf_init(reply, sizeof reply);
     size_t consumed = 0;
     ev_ssize_t have = evbuffer_copyout(input, bytes, sizeof bytes);
+    bool greets = app->socks.state == SG_SOCKS5_AT_GREETING;
     enum sg_socks5_event event = sg_socks5_server_input(&app->socks, bytes, have > 0 ? (size_t)have : 0, &consumed, &w);
     if (event == SG_SOCKS5_AUTH_NEEDED)
         event = sg_socks5_server_auth_result(&app->socks, check_login(app), &w);
+    if (event == SG_SOCKS5_FAILED && greets && bytes[0] != SG_SOCKS5_VERSION)
+        tell_foreign(app, bytes, have > 0 ? (size_t)have : 0);
     evbuffer_drain(input, consumed);
     sodium_memzero(bytes, sizeof bytes);
     if (sg_wbuf_len(&w) > 0)

@@ -158,13 +158,55 @@ enum sg_err sg_target_parse(const char *text, bool allow_port_zero, struct sg_ta
     return SG_OK;
 }
 
-static bool is_localhost(const struct sg_target *target)
+static const char localhost[] = "localhost";
+
+static bool is_localhost(const char *name, size_t len)
 {
-    static const char name[] = "localhost";
-    size_t len = target->name_len;
-    if (len == sizeof name && target->name[len - 1] == '.') /* fully qualified */
+    if (len == sizeof localhost && name[len - 1] == '.') /* fully qualified */
         len--;
-    return len == sizeof name - 1 && strncasecmp((const char *)target->name, name, len) == 0;
+    return len == sizeof localhost - 1 && strncasecmp(name, localhost, len) == 0;
+}
+
+static bool is_link_local(const struct sg_ip *ip)
+{
+    return ip->family == 6 && ip->bytes[0] == 0xfe && (ip->bytes[1] & 0xc0) == 0x80;
+}
+
+/* A zone (RFC 4007 section 11) means something on one machine only: a link-local address is nothing without it. */
+static bool drop_zone(char *address)
+{
+    struct sg_ip ip;
+    char *zone = strchr(address, '%');
+    if (!zone)
+        return true;
+    *zone = '\0';
+    if (sg_ip_parse(address, &ip) == SG_OK && ip.family == 6 && !is_link_local(&ip))
+        return true;
+    *zone = '%';
+    return false;
+}
+
+bool sg_name_tidy(char *name)
+{
+    struct sg_ip ip;
+    size_t len = strlen(name);
+    if (len >= 2 && name[0] == '[' && name[len - 1] == ']') {
+        memmove(name, name + 1, len - 2);
+        name[len - 2] = '\0';
+        return drop_zone(name) && sg_ip_parse(name, &ip) == SG_OK && ip.family == 6;
+    }
+    if (!drop_zone(name))
+        return false;
+    if (is_localhost(name, len)) {
+        name[sizeof localhost - 1] = '\0';
+        return true;
+    }
+    if (len > 1 && name[len - 1] == '.') {
+        name[len - 1] = '\0';
+        if (sg_ip_parse(name, &ip) != SG_OK || ip.family != 4)
+            name[len - 1] = '.';
+    }
+    return !strchr(name, ':') || sg_ip_parse(name, &ip) == SG_OK;
 }
 
 /* What keeps a text from being ADDR:PORT. */
@@ -173,6 +215,8 @@ static const char *listen_problem(const char *text, bool allow_port_zero)
     struct sg_ip ip;
     unsigned port = 0;
     const char *colon = strrchr(text, ':');
+    if (strchr(text, '%'))
+        return "an address with a zone (%eth0) is not supported here: any other address of that machine will do";
     if (sg_ip_parse(text, &ip) == SG_OK && ip.family == 4)
         return "has no port: must be ADDRESS:PORT, as in 127.0.0.1:1443";
     if (text[0] == '[' && text[strlen(text) - 1] == ']')
@@ -192,7 +236,7 @@ const char *sg_listen_parse(const char *text, bool allow_port_zero, struct sg_en
     struct sg_target target;
     if (sg_target_parse(text, allow_port_zero, &target) != SG_OK)
         return listen_problem(text, allow_port_zero);
-    if (target.atyp == SG_ATYP_NAME && !is_localhost(&target))
+    if (target.atyp == SG_ATYP_NAME && !is_localhost((const char *)target.name, target.name_len))
         return listen_problem(text, allow_port_zero);
     *out = sg_target_endpoint(&target);
     if (target.atyp == SG_ATYP_NAME)

@@ -90,6 +90,13 @@ void sg_target_format(const struct sg_target *t, char out[static SG_TARGET_TEXT_
 SG_MUST_CHECK enum sg_err sg_target_parse(const char *text, bool allow_port_zero, struct sg_target *out);
 
 /*
+ * Rewrites in place what applications and people write for a host to what a resolver understands: addresses lose
+ * brackets, a final dot, and a zone unless they are link-local; "localhost." loses its dot. False if the text can be no
+ * name that is worth a question, as an address with a zone.
+ */
+SG_MUST_CHECK bool sg_name_tidy(char *name);
+
+/*
  * "ADDR:PORT", "[V6]:PORT" or "localhost:PORT" (which is 127.0.0.1) to an endpoint to listen on. Port 1 to 65535 (0
  * only if allow_port_zero). Returns NULL, or what is wrong with the text, for a user to read: static.
  */

@@ -167,6 +167,19 @@ static enum sg_socks5_event take_greeting(struct sg_socks5_server *server, struc
     return method->next == SG_SOCKS5_AT_TLS ? SG_SOCKS5_UPGRADE_TLS : SG_SOCKS5_SEND_REPLY;
 }
 
+const char *sg_socks5_other_protocol(const uint8_t *bytes, size_t len)
+{
+    static const char *const verbs[] = {"GET ", "HEAD ", "POST ", "PUT ", "DELETE ", "OPTIONS ", "PRI ", "CONNECT "};
+    if (len > 0 && bytes[0] == 4)
+        return "SOCKS4";
+    if (len > 1 && bytes[0] == 22 && bytes[1] == 3) /* a handshake record (RFC 8446 section 5.1) */
+        return "TLS";
+    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
+        if (len >= strlen(verbs[i]) && memcmp(bytes, verbs[i], strlen(verbs[i])) == 0)
+            return "HTTP";
+    return "no SOCKS5";
+}
+
 /* One length byte and as many bytes, at least one. */
 static enum parse parse_counted(struct sg_rbuf *r, const uint8_t **bytes, uint8_t *len)
 {

@@ -127,6 +127,12 @@ struct sg_socks5_server {
     enum sg_reason reason;
 };
 
+/*
+ * What else the first bytes of a connection may be the beginning of, where SG_SOCKS5_AT_GREETING has FAILED: "SOCKS4",
+ * "TLS", "HTTP", or "no SOCKS5". Static.
+ */
+const char *sg_socks5_other_protocol(const uint8_t *bytes, size_t len);
+
 /* may: a set of SG_SOCKS5_MAY_*. Of those also offered, the first of 0x82, 0x80, 0x00, 0x02 is
  * selected. */
 void sg_socks5_server_init(struct sg_socks5_server *server, unsigned may);

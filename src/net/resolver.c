@@ -206,6 +206,11 @@ struct sg_resolve *sg_resolver_start(struct sg_resolver *resolver, const char *n
     }
     memcpy(text, name, len);
     text[len] = '\0';
+    if (!sg_name_tidy(text)) {
+        resolve->err = SG_ERR_NOT_FOUND;
+        deliver_later(resolve);
+        return resolve;
+    }
     if (sg_ip_parse(text, &resolve->ips[0]) == SG_OK) {
         resolve->count = 1;
         resolve->err = SG_OK;

@@ -100,8 +100,7 @@ static SSL_CTX *new_ctx(const SSL_METHOD *method)
     return ctx;
 }
 
-/* "file: cause" from OpenSSL's oldest error; a system error (no such file, permission) is the more
- * telling one. */
+/* "file: cause" from OpenSSL's oldest error; a system error (no such file, permission) is the more telling one. */
 static void file_error(const char *file, char text[static SG_TLS_TEXT_MAX])
 {
     unsigned long code = ERR_peek_error();
@@ -124,8 +123,7 @@ static bool load_identity(SSL_CTX *ctx, const char *certificate, const char *key
     return true;
 }
 
-/* The server's choice: sealgram/1 before socks5. Whoever offers other protocols only is no client
- * of ours. */
+/* The server's choice: sealgram/1 before socks5. Whoever offers other protocols only is no client of ours. */
 static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in,
                        unsigned in_len, void *arg)
 {
@@ -248,8 +246,7 @@ static struct bufferevent *wrap(struct event_base *base, SSL *ssl, int fd)
     return bev;
 }
 
-/* SNI carries names only (RFC 6066 section 3). The expected name is set in any case; a pin does not
- * look at it. */
+/* SNI carries names only (RFC 6066 section 3). The expected name is set in any case; a pin does not look at it. */
 static bool set_host(SSL *ssl, const char *host)
 {
     char name[TLSEXT_MAXLEN_host_name + 1];
@@ -258,6 +255,9 @@ static bool set_host(SSL *ssl, const char *host)
         return true;
     if (snprintf(name, sizeof name, "%s", host) >= (int)sizeof name)
         return false;
+    size_t len = strlen(name);
+    if (len > 1 && name[len - 1] == '.') /* neither SNI nor certificates have the dot (RFC 6066 section 3) */
+        name[len - 1] = '\0';
     X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
     return X509_VERIFY_PARAM_set1_host(param, name, 0) == 1 && SSL_set_tlsext_host_name(ssl, name) == 1;
 }
@@ -497,8 +497,7 @@ bool sg_tls_close_write(struct bufferevent *bev)
         return true;
     if (evbuffer_get_length(bufferevent_get_output(bev)) > 0)
         return false;
-    /* A further SSL_shutdown would read for the peer's close_notify, and take its data for an
-     * error. */
+    /* A further SSL_shutdown would read for the peer's close_notify, and take its data for an error. */
     struct close_wait *wait = SSL_get_ex_data(ssl, wait_index);
     bool waits = wait && wait->pending;
     if (!SSL_is_init_finished(ssl) || ((SSL_get_shutdown(ssl) & SSL_SENT_SHUTDOWN) && !waits))

@@ -40,6 +40,8 @@ static int set_options(int fd, uint8_t family, unsigned flags)
         rc |= sg_udp_let_fragment(fd, family, false) ? 0 : -1;
     if (flags & SG_UDP_DSCP)
         rc |= v6 ? set_option(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1) : set_option(fd, IPPROTO_IP, IP_RECVTOS, 1);
+    if (flags & SG_UDP_BROADCAST)
+        rc |= set_option(fd, SOL_SOCKET, SO_BROADCAST, 1);
     if (flags & SG_UDP_REUSEPORT)
         rc |= set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
     if (flags & SG_UDP_GRO)

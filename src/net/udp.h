@@ -154,14 +154,15 @@ void sg_udp_tx_add(struct sg_udp_tx *tx, uint8_t *bytes, size_t len, size_t data
 void sg_udp_tx_flush(struct sg_udp_tx *tx);
 
 enum sg_udp_flags {
-    SG_UDP_PKTINFO = 1,   /* tell the local address of each datagram */
-    SG_UDP_RECVERR = 2,   /* queue ICMP errors (sg_udp_read_error) */
-    SG_UDP_DONTFRAG = 4,  /* DF on each datagram, whatever the kernel learned about the path; see may_fragment */
-    SG_UDP_REUSEPORT = 8, /* set by sg_udp_open_shared */
-    SG_UDP_BIG = 16,      /* large kernel buffers (4 MiB): this socket carries many flows */
-    SG_UDP_GRO = 32,      /* the kernel may hand over several datagrams of a sender at once (for sg_udp_recv) */
-    SG_UDP_ROOMY = 64,    /* kernel buffers for one fast flow (1 MiB) */
-    SG_UDP_DSCP = 128,    /* tell the code point of each datagram */
+    SG_UDP_PKTINFO = 1,     /* tell the local address of each datagram */
+    SG_UDP_RECVERR = 2,     /* queue ICMP errors (sg_udp_read_error) */
+    SG_UDP_DONTFRAG = 4,    /* DF on each datagram, whatever the kernel learned about the path; see may_fragment */
+    SG_UDP_REUSEPORT = 8,   /* set by sg_udp_open_shared */
+    SG_UDP_BIG = 16,        /* large kernel buffers (4 MiB): this socket carries many flows */
+    SG_UDP_GRO = 32,        /* the kernel may hand over several datagrams of a sender at once (for sg_udp_recv) */
+    SG_UDP_ROOMY = 64,      /* kernel buffers for one fast flow (1 MiB) */
+    SG_UDP_DSCP = 128,      /* tell the code point of each datagram */
+    SG_UDP_BROADCAST = 256, /* may send to broadcast addresses: policy judges targets, not the kernel */
 };
 
 /* Turns SG_UDP_DONTFRAG off, so that the socket is as any other, and on again. False with errno. */

@@ -147,7 +147,8 @@ static enum sg_reason open_leg(struct sg_outbound *outbound, uint8_t family)
     const struct sg_ip any = {.family = family};
     const struct sg_config *config = outbound->datapath->worker->policy->config;
     unsigned dscp = config->dscp != 0 ? SG_UDP_DSCP : 0;
-    int fd = sg_ports_open(ports_of(outbound), &any, SG_UDP_RECVERR | SG_UDP_GRO | SG_UDP_ROOMY | dscp);
+    int fd =
+        sg_ports_open(ports_of(outbound), &any, SG_UDP_RECVERR | SG_UDP_GRO | SG_UDP_ROOMY | SG_UDP_BROADCAST | dscp);
     if (fd < 0)
         return SG_REASON_NO_SOCKET;
     if (event_assign(&leg->readable, outbound->datapath->base, fd, EV_READ | EV_PERSIST, on_readable, outbound) != 0 ||

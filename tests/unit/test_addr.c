@@ -482,7 +482,8 @@ static void test_listen_parse(void **state)
         {"example.org:53", "must be ADDRESS:PORT, with an IP address (or localhost), as in 127.0.0.1:1443"},
         {"localhost.example:53", "must be ADDRESS:PORT, with an IP address (or localhost), as in 127.0.0.1:1443"},
         {"300.0.0.1:53", "must be ADDRESS:PORT, with an IP address (or localhost), as in 127.0.0.1:1443"},
-        {"[fe80::1%eth0]:53", "must be ADDRESS:PORT, with an IP address (or localhost), as in 127.0.0.1:1443"},
+        {"[fe80::1%eth0]:53",
+         "an address with a zone (%eth0) is not supported here: any other address of that machine will do"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct sg_endpoint ep;
@@ -500,10 +501,57 @@ static void test_listen_parse(void **state)
     assert_int_equal(ep.port, 0);
 }
 
+static void test_name_tidy(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *given, *tidy; /* NULL: no name */
+    } cases[] = {
+        {"example.org", "example.org"},
+        {"example.org.", "example.org."},
+        {"localhost", "localhost"},
+        {"localhost.", "localhost"},
+        {"LOCALHOST.", "LOCALHOST"},
+        {"localhost..", "localhost.."},
+        {"127.0.0.1", "127.0.0.1"},
+        {"127.0.0.1.", "127.0.0.1"},
+        {"127.0.0.1..", "127.0.0.1.."},
+        {"[::1]", "::1"},
+        {"::1", "::1"},
+        {"[::1%lo]", "::1"},
+        {"::1%lo", "::1"},
+        {"2001:db8::1%1", "2001:db8::1"},
+        {"fe80::1", "fe80::1"},
+        {"fe80::1%eth0", NULL},
+        {"[fe80::1%eth0]", NULL},
+        {"febf::1%2", NULL},
+        {"127.0.0.1%eth0", NULL},
+        {"a%b", NULL},
+        {"[127.0.0.1]", NULL},
+        {"[a]", NULL},
+        {"[]", NULL},
+        {"a:b", NULL},
+        {"::1.", NULL},
+        {".", "."},
+        {"", ""},
+        {"%", NULL},
+        {"[", "["},
+        {"x]", "x]"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s", cases[i].given);
+        bool good = sg_name_tidy(name);
+        if (good != (cases[i].tidy != NULL) || (good && strcmp(name, cases[i].tidy) != 0))
+            fail_msg("%s: %s", cases[i].given, good ? name : "no name");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_listen_parse),
+        cmocka_unit_test(test_name_tidy),
         cmocka_unit_test(ip_text_round_trips),
         cmocka_unit_test(ip_text_that_is_none),
         cmocka_unit_test(ipv4_leaves_the_rest_zero),
