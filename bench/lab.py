@@ -34,7 +34,8 @@ def find_program(package, name):
     unpacked = [path for path in (ROOT / '.deps' / package).glob('usr/*bin/' + name) if path.is_file()]
     installed = shutil.which(name, path=os.environ.get('PATH', '') + ':/usr/sbin')
     if not unpacked and not installed:
-        raise Missing(f'no {name}: make bench-deps')
+        asked = (ROOT / '.deps' / package).is_dir()
+        raise Missing(f'no {name}: ' + (f'this release of Debian has no {package}' if asked else 'make bench-deps'))
     return str(unpacked[0]) if unpacked else installed
 
 
