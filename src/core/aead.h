@@ -13,6 +13,7 @@
 #ifndef SG_CORE_AEAD_H
 #define SG_CORE_AEAD_H
 
+#include <assert.h>
 #include <stdalign.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -26,9 +27,11 @@ enum sg_suite_id { SG_SUITE_XAES_256_GCM = 1, SG_SUITE_XCHACHA20_POLY1305 = 2 };
 enum sg_backend { SG_BACKEND_AUTO, SG_BACKEND_OPENSSL, SG_BACKEND_IPSECMB, SG_BACKEND_SODIUM };
 enum { SG_BACKEND_COUNT = SG_BACKEND_SODIUM + 1 };
 
-enum { SG_AEAD_STATE_BYTES = 1024, SG_AEAD_STATE_ALIGN = 64, SG_AEAD_IV_BYTES = 12 };
+enum { SG_AEAD_STATE_ALIGN = 64, SG_AEAD_IV_BYTES = 12 };
 
-/* Room for the state of any suite on any back end. */
+/* Room for the state of any suite on any back end: the build asks the header of libipsec-mb how long its expanded key
+ * is, and defines SG_AEAD_STATE_BYTES. */
+static_assert(SG_AEAD_STATE_BYTES % SG_AEAD_STATE_ALIGN == 0, "states that lie in a row are aligned");
 struct sg_aead_state {
     alignas(SG_AEAD_STATE_ALIGN) uint8_t bytes[SG_AEAD_STATE_BYTES];
 };
