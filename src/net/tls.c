@@ -23,6 +23,7 @@
 #include <openssl/x509v3.h>
 
 #include "net/tls_gate.h"
+#include "net/tls_text.h"
 
 static const unsigned char alpn_sealgram[] = "\x0asealgram/1";
 static const unsigned char alpn_socks5[] = "\x06socks5";
@@ -301,105 +302,6 @@ enum sg_err sg_tls_export(struct bufferevent *bev, const uint8_t channel_id[stat
     return SG_OK;
 }
 
-static void verify_text(bool server, long result, char text[static SG_TLS_TEXT_MAX])
-{
-    const char *peer = server ? "client" : "server";
-    switch (result) {
-    case X509_V_ERR_APPLICATION_VERIFICATION:
-        snprintf(
-            text, SG_TLS_TEXT_MAX,
-            "%s's key does not match the pin in the invite: if the server was made anew, ask whoever runs it for a "
-            "new invite; if it was not, somebody stands between you and it",
-            peer);
-        return;
-    case X509_V_ERR_CERT_HAS_EXPIRED:
-        snprintf(text, SG_TLS_TEXT_MAX, "%s's certificate has expired%s", peer,
-                 server ? "" : "; `sealgram renew-cert DIR` on the server makes a new one");
-        return;
-    case X509_V_ERR_CERT_NOT_YET_VALID:
-        snprintf(text, SG_TLS_TEXT_MAX, "%s's certificate is not valid yet: is this machine's clock right?", peer);
-        return;
-    case X509_V_ERR_HOSTNAME_MISMATCH:
-    case X509_V_ERR_IP_ADDRESS_MISMATCH:
-        snprintf(text, SG_TLS_TEXT_MAX, "%s's certificate is for another name than the %s", peer,
-                 server ? "user's" : "invite's");
-        return;
-    case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
-    case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
-    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
-    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
-    case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
-        snprintf(text, SG_TLS_TEXT_MAX, "%s's certificate is not from a trusted CA%s", peer,
-                 server
-                     ? ""
-                     : ": the invite has no pin (is it whole?), and neither the system nor --ca FILE knows a CA that "
-                       "signed it");
-        return;
-    default:
-        snprintf(text, SG_TLS_TEXT_MAX, "%s's certificate was refused: %s", peer,
-                 X509_verify_cert_error_string(result));
-    }
-}
-
-/* Words for an error of the SSL library; true when trying again cannot help. */
-static bool library_text(unsigned long code, bool established, char text[static SG_TLS_TEXT_MAX])
-{
-    switch (ERR_GET_REASON(code)) {
-    case SSL_R_UNEXPECTED_EOF_WHILE_READING:
-        snprintf(text, SG_TLS_TEXT_MAX, established ? "connection cut by the peer" : "handshake ended by the peer");
-        return false;
-    case SSL_R_TLSV1_ALERT_NO_APPLICATION_PROTOCOL:
-    case SSL_R_NO_APPLICATION_PROTOCOL:
-        snprintf(text, SG_TLS_TEXT_MAX, "no common application protocol (ALPN sealgram/1)");
-        return true;
-    case SSL_R_TLSV1_ALERT_PROTOCOL_VERSION:
-    case SSL_R_UNSUPPORTED_PROTOCOL:
-    case SSL_R_VERSION_TOO_LOW:
-        snprintf(text, SG_TLS_TEXT_MAX, "peer does not speak TLS 1.3");
-        return true;
-    case SSL_R_TLSV1_ALERT_UNKNOWN_CA:
-    case SSL_R_SSLV3_ALERT_BAD_CERTIFICATE:
-    case SSL_R_SSLV3_ALERT_UNSUPPORTED_CERTIFICATE:
-    case SSL_R_SSLV3_ALERT_CERTIFICATE_REVOKED:
-    case SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED:
-    case SSL_R_SSLV3_ALERT_CERTIFICATE_UNKNOWN:
-    case SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED:
-        snprintf(text, SG_TLS_TEXT_MAX, "own certificate refused by the peer (%s)", ERR_reason_error_string(code));
-        return true;
-    case SSL_R_WRONG_VERSION_NUMBER:
-    case SSL_R_PACKET_LENGTH_TOO_LONG:
-    case SSL_R_HTTP_REQUEST:
-        snprintf(text, SG_TLS_TEXT_MAX, "peer does not speak TLS");
-        return true;
-    default: {
-        const char *reason = ERR_reason_error_string(code);
-        snprintf(text, SG_TLS_TEXT_MAX, "TLS: %s", reason ? reason : "unknown error");
-        return false;
-    }
-    }
-}
-
-static void system_text(int error, bool established, char text[static SG_TLS_TEXT_MAX])
-{
-    switch (error) {
-    case 0:
-        snprintf(text, SG_TLS_TEXT_MAX, established ? "connection cut by the peer" : "handshake ended by the peer");
-        return;
-    case ECONNREFUSED:
-        snprintf(text, SG_TLS_TEXT_MAX, "connection refused");
-        return;
-    case ECONNRESET:
-    case EPIPE:
-        snprintf(text, SG_TLS_TEXT_MAX, "connection reset by the peer");
-        return;
-    case ETIMEDOUT:
-        snprintf(text, SG_TLS_TEXT_MAX, "connection timed out");
-        return;
-    default:
-        snprintf(text, SG_TLS_TEXT_MAX, "%s", strerror(error));
-    }
-}
-
 /* SSL_is_init_finished is false again after any fatal error, so ask whether the peer's Finished
  * ever came. */
 static bool is_established(const SSL *ssl)
@@ -431,11 +333,11 @@ void sg_tls_handshake_text(const SSL *ssl, int error, char text[static SG_TLS_TE
     unsigned long code = ERR_get_error();
     ERR_clear_error();
     if (SSL_get_verify_result(ssl) != X509_V_OK)
-        verify_text(SSL_is_server(ssl), SSL_get_verify_result(ssl), text);
+        sg_tls_verify_text(SSL_is_server(ssl), SSL_get_verify_result(ssl), text);
     else if (ERR_GET_LIB(code) != 0 && !ERR_SYSTEM_ERROR(code))
-        (void)library_text(code, false, text);
+        (void)sg_tls_library_text(code, false, text);
     else
-        system_text(error, false, text);
+        sg_tls_system_text(error, false, text);
 }
 
 bool sg_tls_error_text(struct bufferevent *bev, short what, char text[static SG_TLS_TEXT_MAX])
@@ -445,7 +347,7 @@ bool sg_tls_error_text(struct bufferevent *bev, short what, char text[static SG_
     bool established = !ssl || is_established(ssl);
     unsigned long code = ssl ? take_error(bev, ssl, what) : 0;
     if (ssl && SSL_get_verify_result(ssl) != X509_V_OK) {
-        verify_text(SSL_is_server(ssl), SSL_get_verify_result(ssl), text);
+        sg_tls_verify_text(SSL_is_server(ssl), SSL_get_verify_result(ssl), text);
         return true;
     }
     if (what & BEV_EVENT_TIMEOUT) {
@@ -453,11 +355,11 @@ bool sg_tls_error_text(struct bufferevent *bev, short what, char text[static SG_
         return false;
     }
     if (code != 0)
-        return library_text(code, established, text);
+        return sg_tls_library_text(code, established, text);
     if (what & BEV_EVENT_EOF)
         snprintf(text, SG_TLS_TEXT_MAX, established ? "connection ended by the peer" : "handshake ended by the peer");
     else
-        system_text(error, established, text);
+        sg_tls_system_text(error, established, text);
     return false;
 }
 
