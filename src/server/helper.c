@@ -269,7 +269,7 @@ static bool turn(struct helper *helper)
 
 static _Noreturn void run(const struct sg_helper_options *options, int server)
 {
-    static struct helper helper;
+    static struct helper helper; /* all 0: this process was just made, and comes here once */
     static const int ignored[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGUSR1, SIGUSR2};
     const struct sigaction ignore = {.sa_handler = SIG_IGN};
     char error[SG_SANDBOX_ERROR_MAX];
@@ -283,7 +283,9 @@ static _Noreturn void run(const struct sg_helper_options *options, int server)
     if (nothing < 0 || dup2(nothing, STDIN_FILENO) < 0 || dup2(nothing, STDOUT_FILENO) < 0)
         _exit(1); /* who reads the server's output must see its end */
     char **environment = make_environment();
-    helper = (struct helper){.options = options, .server = server, .last = &helper.first};
+    helper.options = options;
+    helper.server = server;
+    helper.last = &helper.first;
     for (unsigned i = 0; i < options->processes; i++)
         helper.processes[i] = (struct process){.to = -1, .from = -1};
     do {
