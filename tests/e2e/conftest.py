@@ -46,6 +46,12 @@ def echo6(lab):
 
 
 @pytest.fixture
+def named_echo(lab):
+    """An echo that the name localhost leads to, whichever of 127.0.0.1 and ::1 comes first in this machine's hosts file."""
+    return lab.open(harness.UdpEcho('::'))
+
+
+@pytest.fixture
 def tcp_echo(lab):
     return lab.open(harness.TcpServer(harness.echo_stream))
 

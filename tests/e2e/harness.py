@@ -247,12 +247,14 @@ class Thread:
 
 
 class UdpEcho(Thread):
-    """Sends every datagram back; remembers the sources, and the payloads if asked."""
+    """Sends every datagram back; remembers the sources, and the payloads if asked. The host :: takes IPv4 too."""
 
     def __init__(self, host='127.0.0.1', port=0, keep=False):
         family = socket.AF_INET6 if ':' in host else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_DGRAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        if host == '::':
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind((host, port))
         self.sources, self.received, self.keep, self.count = [], [], keep, 0
         super().__init__(sock)

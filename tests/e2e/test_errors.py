@@ -1,10 +1,14 @@
 """What a user reads when it does not work: the whole of standard error, and the exit code."""
+import datetime
 import os
 import re
 import socket
 import subprocess
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from harness import SEALGRAM, free_port, run, wait_for
 
@@ -47,16 +51,26 @@ def test_whom_the_server_does_not_know_and_a_server_that_is_another(lab, served,
     assert refused(lab, re.sub(pattern, replacement, invite)) == text.format(port=port)
 
 
+def write_expired(key_file, out, name):
+    """A certificate of a CA for its own key that ended yesterday: not every openssl makes one."""
+    key = serialization.load_pem_private_key(key_file.read_bytes(), None)
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    made = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key()) \
+        .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=2)) \
+        .not_valid_after(now - datetime.timedelta(days=1)) \
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True).sign(key, hashes.SHA256())
+    out.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+
+
 def test_an_expired_certificate_of_a_ca(lab):
     folder, port, invite = lab.init()
     ca, key, request = (lab.folder / name for name in ('ca.pem', 'ca.key', 'request'))
-    (lab.folder / 'ca.ext').write_text('basicConstraints=critical,CA:TRUE\n')
     (lab.folder / 'server.ext').write_text('subjectAltName=IP:127.0.0.1\n')
-    for words in (['req', '-new', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', key,
-                   '-out', request, '-subj', '/CN=a CA'],
-                  ['x509', '-req', '-in', request, '-key', key, '-days', '-1', '-extfile', lab.folder / 'ca.ext',
-                   '-out', ca],
-                  ['req', '-new', '-key', folder / 'key.pem', '-subj', '/CN=server', '-out', request],
+    key.write_bytes(ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    write_expired(key, ca, 'a CA')
+    for words in (['req', '-new', '-key', folder / 'key.pem', '-subj', '/CN=server', '-out', request],
                   ['x509', '-req', '-in', request, '-CA', ca, '-CAkey', key, '-CAcreateserial', '-days', '2',
                    '-extfile', lab.folder / 'server.ext', '-out', folder / 'cert.pem']):
         subprocess.run(['openssl', *map(str, words)], check=True, capture_output=True)
@@ -69,10 +83,7 @@ def test_an_expired_certificate_of_a_ca(lab):
 def test_an_expired_certificate_of_the_server(lab):
     folder, _, _ = lab.init()
     (folder / 'cert.pem').unlink()
-    subprocess.run(['openssl', 'req', '-new', '-key', folder / 'key.pem', '-subj', '/CN=server', '-out',
-                    lab.folder / 'request'], check=True, capture_output=True)
-    subprocess.run(['openssl', 'x509', '-req', '-in', lab.folder / 'request', '-key', folder / 'key.pem', '-days', '-1',
-                    '-out', folder / 'cert.pem'], check=True, capture_output=True)
+    write_expired(folder / 'key.pem', folder / 'cert.pem', 'server')
     done = run('server', '-c', folder / 'server.yaml', folder=lab.folder)
     assert (done.returncode, done.stdout, done.stderr) == \
         (CONFIG, '', f'sealgram: error: {folder}/cert.pem: has expired: sealgram renew-cert DIR makes a new one with '

@@ -54,15 +54,15 @@ def test_dns_through_a_third_party_socks_udp_client(lab, program):
     ledgers_add_up(server, client)
 
 
-def test_ipv4_ipv6_and_a_name_from_one_association(lab, echo, echo6):
+def test_ipv4_ipv6_and_a_name_from_one_association(lab, echo, echo6, named_echo):
     server, client = lab.pair()
     app = lab.open(SocksUdp(client.socks))
     assert app.ask(b'four', echo.address) == (b'four', echo.address)
     assert app.ask(b'six', echo6.address) == (b'six', echo6.address)
-    data, source = app.ask(b'name', ('localhost', echo.address[1]))
-    assert data == b'name' and source in (echo.address, ('::1', echo.address[1]))
+    data, (address, port) = app.ask(b'name', ('localhost', named_echo.address[1]))
+    assert data == b'name' and address in ('127.0.0.1', '::1') and port == named_echo.address[1]
     assert server.status()['associations'] == 1
-    assert len(echo.sources) == len(echo6.sources) == 1
+    assert len(echo.sources) == len(echo6.sources) == len(named_echo.sources) == 1
     ledgers_add_up(server, client)
 
 
