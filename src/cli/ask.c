@@ -13,7 +13,7 @@
 #include "cli/cli.h"
 #include "net/rundir.h"
 
-enum { ANSWER_MAX = 1024 * 1024, FOUND_MAX = 32, ANSWER_SECONDS = 5 };
+enum { ANSWER_MAX = 1024 * 1024, FOUND_MAX = 32, ANSWER_SECONDS = 8 };
 
 static int connect_to(const char *path)
 {

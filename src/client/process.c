@@ -146,14 +146,15 @@ static json_t *make_status(void *ctx)
     return status;
 }
 
-static char *answer_request(void *ctx, const char *request)
+static void answer_request(void *ctx, const char *request, struct sg_control_asker *asker)
 {
-    if (strcmp(request, "status") != 0)
-        return strdup("error: a client answers to status only\n");
+    if (strcmp(request, "status") != 0) {
+        sg_control_answer(asker, strdup("error: a client answers to status only\n"));
+        return;
+    }
     json_t *document = make_status(ctx);
-    char *text = document ? json_dumps(document, JSON_INDENT(2)) : NULL;
+    sg_control_answer(asker, document ? json_dumps(document, JSON_INDENT(2)) : NULL);
     json_decref(document);
-    return text;
 }
 
 static bool open_control(struct sg_process *process)

@@ -19,8 +19,8 @@
 
 enum { ASKERS_MAX = 8, ASKER_LIMIT_S = 3, PAUSE_MS = 100 };
 
-struct asker {
-    struct asker *next, **link;
+struct sg_control_asker {
+    struct sg_control_asker *next, **link;
     struct sg_control_socket *control;
     struct bufferevent *bev;
 };
@@ -33,11 +33,11 @@ struct sg_control_socket {
     struct event *acceptable;
     struct event *resume;
     unsigned asker_count;
-    struct asker *askers;
+    struct sg_control_asker *askers;
     struct sockaddr_un addr;
 };
 
-static void free_asker(struct asker *asker)
+static void free_asker(struct sg_control_asker *asker)
 {
     *asker->link = asker->next;
     if (asker->next)
@@ -60,10 +60,9 @@ static void on_end(struct bufferevent *bev, short what, void *ctx)
     free_asker(ctx);
 }
 
-static void answer(struct asker *asker, const char *request)
+void sg_control_answer(struct sg_control_asker *asker, char *text)
 {
     struct evbuffer *output = bufferevent_get_output(asker->bev);
-    char *text = asker->control->fn(asker->control->ctx, request);
     bool made = text && evbuffer_add(output, text, strlen(text)) == 0;
     free(text);
     bufferevent_setcb(asker->bev, NULL, on_written, on_end, asker);
@@ -73,7 +72,7 @@ static void answer(struct asker *asker, const char *request)
 
 static void on_request(struct bufferevent *bev, void *ctx)
 {
-    struct asker *asker = ctx;
+    struct sg_control_asker *asker = ctx;
     char request[SG_CONTROL_REQUEST_MAX];
     struct evbuffer *input = bufferevent_get_input(bev);
     struct evbuffer_ptr end = evbuffer_search_eol(input, NULL, NULL, EVBUFFER_EOL_LF);
@@ -87,14 +86,14 @@ static void on_request(struct bufferevent *bev, void *ctx)
     evbuffer_remove(input, request, (size_t)end.pos);
     request[end.pos] = '\0';
     evbuffer_drain(input, evbuffer_get_length(input));
-    answer(asker, request);
+    asker->control->fn(asker->control->ctx, request, asker);
 }
 
 /* Takes over fd. */
 static void serve(struct sg_control_socket *control, int fd)
 {
     static const struct timeval limit = {.tv_sec = ASKER_LIMIT_S};
-    struct asker *asker = calloc(1, sizeof *asker);
+    struct sg_control_asker *asker = calloc(1, sizeof *asker);
     if (asker)
         asker->bev = bufferevent_socket_new(control->base, fd, BEV_OPT_CLOSE_ON_FREE);
     if (!asker || !asker->bev) {
@@ -218,7 +217,7 @@ void sg_control_socket_free(struct sg_control_socket *control)
 {
     if (!control)
         return;
-    for (struct asker *asker = control->askers, *next = NULL; asker; asker = next) {
+    for (struct sg_control_asker *asker = control->askers, *next = NULL; asker; asker = next) {
         next = asker->next;
         free_asker(asker);
     }

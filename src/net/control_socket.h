@@ -6,12 +6,19 @@
 #define SG_NET_CONTROL_SOCKET_H
 
 struct event_base;
+struct sg_control_asker;
 struct sg_control_socket;
 
 enum { SG_CONTROL_REQUEST_MAX = 128 }; /* with its line feed */
 
-/* The answer to a request (without its line feed), which the caller frees; NULL when memory is short. On the loop. */
-typedef char *sg_control_fn(void *ctx, const char *request);
+/*
+ * A request, without its line feed; on the loop. It is answered by sg_control_answer, at once or later; until then the
+ * asker waits. sg_control_socket_free ends who still waits: nobody may answer them any more.
+ */
+typedef void sg_control_fn(void *ctx, const char *request, struct sg_control_asker *asker);
+
+/* Takes the text over. NULL, as when memory is short, ends the connection without one. */
+void sg_control_answer(struct sg_control_asker *asker, char *text);
 
 /*
  * Listens at path, mode 0600. A socket that a dead process left there is replaced. NULL with errno: EADDRINUSE when

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include <event2/event.h>
 
@@ -53,15 +54,34 @@ static void break_loop(void *ctx)
     event_base_loopbreak(ctx);
 }
 
+static void post_stop(struct own_loop *loop)
+{
+    loop->stop = (struct sg_letter){.fn = break_loop, .ctx = loop->public.base};
+    sg_inbox_post(loop->public.inbox, &loop->stop);
+}
+
 void sg_loop_stop(struct sg_loop *public)
 {
     struct own_loop *loop = (struct own_loop *)public;
     if (!loop->has_thread)
         return;
-    loop->stop = (struct sg_letter){.fn = break_loop, .ctx = public->base};
-    sg_inbox_post(public->inbox, &loop->stop);
+    post_stop(loop);
     pthread_join(loop->thread, NULL);
     loop->has_thread = false;
+}
+
+bool sg_loop_stop_within(struct sg_loop *public, unsigned limit_ms)
+{
+    struct own_loop *loop = (struct own_loop *)public;
+    struct timespec until;
+    if (!loop->has_thread)
+        return true;
+    post_stop(loop);
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += limit_ms / 1000 + (until.tv_nsec + (long)(limit_ms % 1000) * 1000000) / 1000000000;
+    until.tv_nsec = (until.tv_nsec + (long)(limit_ms % 1000) * 1000000) % 1000000000;
+    loop->has_thread = pthread_clockjoin_np(loop->thread, NULL, CLOCK_MONOTONIC, &until) != 0;
+    return !loop->has_thread;
 }
 
 void sg_loop_settle(struct sg_loop *loop, unsigned limit_ms)

@@ -40,10 +40,9 @@ static char *show_status(struct sg_server *server)
     return text;
 }
 
-static char *reload(struct sg_reload *reload)
+static void answer_reload(void *ctx, const char *answer)
 {
-    char error[SG_POLICY_ERROR_MAX];
-    return sg_reload_config(reload, error) ? line("ok: reloaded\n") : line("error: %s\n", error);
+    sg_control_answer(ctx, line("%s\n", answer));
 }
 
 struct kick {
@@ -87,30 +86,31 @@ static char *drain(struct sg_server *server, const char *text)
     return line("ok: draining: %u sessions, at most %lu s\n", sessions, seconds);
 }
 
-static char *answer_request(void *ctx, const char *request)
+static void answer_request(void *ctx, const char *request, struct sg_control_asker *asker)
 {
-    struct sg_reload *reloading = ctx;
+    struct sg_server *server = ctx;
     if (strcmp(request, "status") == 0)
-        return show_status(reloading->server);
-    if (strcmp(request, "reload") == 0)
-        return reload(reloading);
-    if (strncmp(request, "kick ", 5) == 0)
-        return kick(reloading->server, request + 5);
-    if (strncmp(request, "drain ", 6) == 0)
-        return drain(reloading->server, request + 6);
-    return line("error: a server answers to status, reload, kick USER and drain SECONDS\n");
+        sg_control_answer(asker, show_status(server));
+    else if (strcmp(request, "reload") == 0)
+        sg_reload_order(server->reload, SG_RELOAD_CONFIG, answer_reload, asker);
+    else if (strncmp(request, "kick ", 5) == 0)
+        sg_control_answer(asker, kick(server, request + 5));
+    else if (strncmp(request, "drain ", 6) == 0)
+        sg_control_answer(asker, drain(server, request + 6));
+    else
+        sg_control_answer(asker, line("error: a server answers to status, reload, kick USER and drain SECONDS\n"));
 }
 
-bool sg_control_open(struct event_base *base, struct sg_reload *reload, struct sg_control_socket **out)
+bool sg_control_open(struct event_base *base, struct sg_server *server, struct sg_control_socket **out)
 {
     char path[SG_RUNDIR_PATH_MAX];
-    const char *chosen = reload->server->config->status_socket;
+    const char *chosen = server->config->status_socket;
     *out = NULL;
     if (!chosen && !sg_rundir_status_path("server", path)) {
         sg_rundir_path(path);
         sg_log(SG_LOG_WARN, "no control socket: %s: %s", path, strerror(errno));
         return true;
     }
-    *out = sg_control_socket_new(base, chosen ? chosen : path, answer_request, reload);
+    *out = sg_control_socket_new(base, chosen ? chosen : path, answer_request, server);
     return *out || sg_listen_failed_path(chosen ? chosen : path, "status_socket", errno);
 }

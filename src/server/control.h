@@ -7,12 +7,12 @@
 
 struct event_base;
 struct sg_control_socket;
-struct sg_reload;
+struct sg_server;
 
 /*
  * Listens where the configuration says, else in the run directory. *out is NULL and false returned after logging why;
  * where there is no run directory *out is NULL, too, after a warning: the server goes on without.
  */
-bool sg_control_open(struct event_base *base, struct sg_reload *reload, struct sg_control_socket **out);
+bool sg_control_open(struct event_base *base, struct sg_server *server, struct sg_control_socket **out);
 
 #endif

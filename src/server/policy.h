@@ -39,11 +39,15 @@ struct sg_policy {
 
 /*
  * The policy that a configuration asks for: its files are read and checked, and this machine's addresses listed. It
- * shares config, which stays the caller's too. before is the policy that it will follow, or NULL. Everything that
- * hangs on a configuration is made here and nowhere else. NULL, and error has the line to show.
+ * shares config, which stays the caller's too. What the network told of translators is taken from before, which may be
+ * NULL. Everything that hangs on a configuration is made here and nowhere else. NULL, and error has the line to show.
+ * On any thread.
  */
 struct sg_policy *sg_policy_build(struct sg_config *config, const struct sg_policy *before,
                                   char error[static SG_POLICY_ERROR_MAX]);
+
+/* One that was built follows the one that was in force: it has another generation if it lets in others. */
+void sg_policy_follow(struct sg_policy *fresh, const struct sg_policy *before);
 
 /*
  * The same as before, but for its users, or its TLS context, which are taken over; for its guard, and what the network

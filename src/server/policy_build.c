@@ -168,6 +168,11 @@ static bool lets_in_the_same(const struct sg_policy *a, const struct sg_policy *
            memcmp(a->ca_digest, b->ca_digest, sizeof a->ca_digest) == 0;
 }
 
+void sg_policy_follow(struct sg_policy *fresh, const struct sg_policy *before)
+{
+    fresh->generation = before->generation + !lets_in_the_same(before, fresh);
+}
+
 struct sg_policy *sg_policy_build(struct sg_config *config, const struct sg_policy *before,
                                   char error[static SG_POLICY_ERROR_MAX])
 {
@@ -192,8 +197,6 @@ struct sg_policy *sg_policy_build(struct sg_config *config, const struct sg_poli
     }
     if (!load_users(policy, error))
         goto failed;
-    if (before)
-        policy->generation = before->generation + !lets_in_the_same(before, policy);
     return policy;
 failed:
     sg_policy_release(policy);

@@ -1,23 +1,60 @@
-/* A new policy is announced by a letter to each worker: all of them, or none when memory is short. */
+/*
+ * Orders go to the thread that reads, in the order of their coming, and come back with what was found; worker 0 makes a
+ * policy of it. A new policy is announced by a letter to each worker: all of them, or none when memory is short.
+ */
 #include "server/reload.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include <event2/event.h>
+
 #include "net/addr_watch.h"
 #include "net/clock.h"
 #include "net/inbox.h"
 #include "net/log.h"
+#include "net/loop.h"
 #include "net/service.h"
 #include "server/nat64.h"
+#include "server/reread.h"
 #include "server/server.h"
 #include "server/users.h"
 #include "server/worker.h"
 
-enum { OWN_ADDRESSES_MS = 3000, NAMES_MAX = 256 };
+enum { OWN_ADDRESSES_MS = 3000, ANSWER_MAX = SG_POLICY_ERROR_MAX + 64, STOP_MS = 1000 };
+
+struct order {
+    struct sg_letter letter;
+    struct order *next, **link; /* of those that are under way */
+    struct sg_reload *reload;
+    enum sg_reload_what what;
+    struct sg_policy *before; /* in force when it was given */
+    sg_reload_fn *fn;         /* NULL: nobody waits for the answer */
+    void *ctx;
+    struct event *deadline;
+    bool is_late;
+    struct sg_reread_seen seen;
+    struct sg_reread_found found;
+};
+
+struct sg_reload {
+    struct sg_server *server;
+    struct event_base *base; /* of worker 0 */
+    struct sg_loop *reader;  /* the thread that reads */
+    struct sg_reread_seen seen;
+    struct order *orders;
+    struct order *tick;              /* the one of them that nobody asked for, if any */
+    unsigned late_count;             /* of them */
+    uint64_t guard_ms;               /* when the guard was made */
+    struct sg_addr_watch *addresses; /* NULL: the system does not tell of changes */
+    struct sg_nat64_watch *nat64;
+    pthread_mutex_t lock; /* of the last */
+    bool stopped;         /* worker 0 takes no letter any more */
+};
 
 /* --- to all workers --- */
 
@@ -61,175 +98,7 @@ static bool announce(struct sg_server *server, struct sg_policy *fresh)
     return room;
 }
 
-/* --- the configuration --- */
-
-static bool same_listen(const struct sg_config *a, const struct sg_config *b)
-{
-    bool same = a->listen_count == b->listen_count;
-    for (unsigned i = 0; same && i < a->listen_count; i++)
-        same = sg_endpoint_equal(&a->listen[i], &b->listen[i]);
-    return same;
-}
-
-static bool same_text(const char *a, const char *b)
-{
-    return a && b ? strcmp(a, b) == 0 : a == b;
-}
-
-static bool same_command(char *const *a, char *const *b)
-{
-    bool same = !a == !b;
-    for (size_t i = 0; same && a && (a[i] || b[i]); i++)
-        same = a[i] && b[i] && strcmp(a[i], b[i]) == 0;
-    return same;
-}
-
-/* Who is asked for users, from when on, and for how long. */
-static bool same_authenticator(const struct sg_config *a, const struct sg_config *b)
-{
-    return same_command(a->authenticator.command, b->authenticator.command) &&
-           a->authenticator.processes == b->authenticator.processes &&
-           a->authenticator.timeout_seconds == b->authenticator.timeout_seconds;
-}
-
-static void add_name(char names[static NAMES_MAX], bool differs, const char *name)
-{
-    size_t len = strlen(names);
-    if (differs)
-        snprintf(names + len, NAMES_MAX - len, "%s%s", len > 0 ? ", " : "", name);
-}
-
-static bool same_metrics(const struct sg_config_metrics *a, const struct sg_config_metrics *b)
-{
-    return sg_endpoint_equal(&a->listen, &b->listen) && a->per_user == b->per_user;
-}
-
-/* What sockets, threads and tables were made of. Other values are named, and the old ones put back. */
-static void keep_what_stays(const struct sg_server *server, struct sg_config *fresh, char names[static NAMES_MAX])
-{
-    const struct sg_config *first = server->config;
-    names[0] = '\0';
-    add_name(names, !same_listen(first, fresh), "listen");
-    add_name(names, first->workers != fresh->workers, "workers");
-    add_name(names, first->udp_ports.first != fresh->udp_ports.first || first->udp_ports.last != fresh->udp_ports.last,
-             "udp_ports");
-    add_name(names, !same_text(first->status_socket, fresh->status_socket), "status_socket");
-    add_name(names, first->limits.password_threads != fresh->limits.password_threads, "limits: password_threads");
-    add_name(names, !same_text(first->user, fresh->user), "user");
-    add_name(names, first->sandbox != fresh->sandbox, "sandbox");
-    add_name(names, !same_text(first->devices, fresh->devices), "devices");
-    add_name(names, !same_authenticator(first, fresh), "authenticator");
-    add_name(names, memcmp(&first->log, &fresh->log, sizeof first->log) != 0, "log");
-    add_name(names, !same_metrics(&first->metrics, &fresh->metrics), "metrics");
-    memcpy(fresh->listen, first->listen, sizeof fresh->listen);
-    fresh->listen_count = first->listen_count;
-    fresh->workers = first->workers;
-    fresh->udp_ports = first->udp_ports;
-    free(fresh->status_socket);
-    fresh->status_socket = first->status_socket ? strdup(first->status_socket) : NULL;
-    fresh->limits.password_threads = first->limits.password_threads;
-    /* the tables have room for as many as there were to be at the start */
-    bool too_many = fresh->limits.sessions > server->config->limits.sessions;
-    add_name(names, too_many, "limits: sessions");
-    if (too_many)
-        fresh->limits.sessions = server->policy->config->limits.sessions;
-}
-
-static void read_stats(const struct sg_config *config, struct stat *users, struct stat *crl)
-{
-    memset(users, 0, sizeof *users);
-    memset(crl, 0, sizeof *crl);
-    (void)stat(config->users, users);
-    if (config->client_crl)
-        (void)stat(config->client_crl, crl);
-}
-
-static bool load_config(struct sg_reload *reload, char error[static SG_POLICY_ERROR_MAX])
-{
-    struct sg_server *server = reload->server;
-    char names[NAMES_MAX];
-    struct stat users_stat, crl_stat;
-    struct sg_config *config = sg_config_read(server->config->file, error);
-    if (!config)
-        return false;
-    keep_what_stays(server, config, names);
-    read_stats(config, &users_stat, &crl_stat);
-    struct sg_policy *fresh = sg_policy_build(config, server->policy, error);
-    sg_config_free(config);
-    if (!fresh)
-        return false;
-    sg_server_set_limits(server, fresh->config);
-    if (!announce(server, fresh)) {
-        snprintf(error, SG_POLICY_ERROR_MAX, "out of memory");
-        return false;
-    }
-    reload->users_stat = users_stat;
-    reload->crl_stat = crl_stat;
-    reload->guard_ms = sg_now_ms();
-    if (names[0])
-        sg_log_event(SG_LOG_WARN, "restart_needed", NULL, "%s: these are as they were until a restart: %s",
-                     server->config->file, names);
-    sg_log_event(SG_LOG_INFO, "config_reloaded",
-                 SG_LOG_FIELDS(sg_log_number("users", sg_users_count(server->policy->users))),
-                 "configuration read again: %zu users", sg_users_count(server->policy->users));
-    return true;
-}
-
-bool sg_reload_config(struct sg_reload *reload, char error[static SG_POLICY_ERROR_MAX])
-{
-    sg_service_say_reloading();
-    bool good = load_config(reload, error);
-    sg_service_say("READY=1");
-    if (!good)
-        sg_log_event(SG_LOG_ERROR, "config_reload_failed", NULL, "%s: the configuration stays as it was", error);
-    return good;
-}
-
-/* --- the user file, and the addresses --- */
-
-static bool stat_differs(const struct stat *a, const struct stat *b)
-{
-    return a->st_ino != b->st_ino || a->st_size != b->st_size || a->st_mtim.tv_sec != b->st_mtim.tv_sec ||
-           a->st_mtim.tv_nsec != b->st_mtim.tv_nsec;
-}
-
-static void reload_users(struct sg_server *server)
-{
-    char error[SG_USERS_ERROR_MAX];
-    struct sg_users *fresh = NULL;
-    if (sg_users_load(server->policy->config->users, &fresh, error) != SG_OK) {
-        sg_log_event(SG_LOG_ERROR, "users_reload_failed", NULL, "%s: the users stay as they were", error);
-        return;
-    }
-    size_t count = sg_users_count(fresh);
-    if (announce(server, sg_policy_with_users(server->policy, fresh)))
-        sg_log_event(SG_LOG_INFO, "users_reloaded", SG_LOG_FIELDS(sg_log_number("users", count)),
-                     "user file read again: %zu users", count);
-    else
-        sg_log_event(SG_LOG_ERROR, "users_reload_failed", NULL, "out of memory: the users stay as they were");
-}
-
-/* The time of a credential is over: what it let in ends. */
-static void expire_users(struct sg_server *server)
-{
-    const struct sg_policy *now = server->policy;
-    time_t expiry = sg_users_next_expiry(now->users);
-    struct sg_users *fresh = expiry != 0 && time(NULL) >= expiry ? sg_users_renew(now->users) : NULL;
-    if (fresh && announce(server, sg_policy_with_users(now, fresh)))
-        sg_log_event(SG_LOG_INFO, "credential_expired", NULL, "a credential has expired");
-}
-
-/* The revocation lists are others. */
-static void reload_crl(struct sg_server *server)
-{
-    const struct sg_policy *now = server->policy;
-    char error[SG_POLICY_ERROR_MAX];
-    SSL_CTX *tls = sg_policy_make_tls(now->config, error);
-    if (!tls)
-        sg_log_event(SG_LOG_ERROR, "crl_reload_failed", NULL, "%s: the revocation lists stay as they were", error);
-    else if (announce(server, sg_policy_with_tls(now, tls)))
-        sg_log_event(SG_LOG_INFO, "crl_reloaded", NULL, "revocation lists read again");
-}
+/* --- the guard --- */
 
 static bool same_own(const struct sg_guard *a, const struct sg_guard *b)
 {
@@ -261,6 +130,231 @@ static void renew_guard(struct sg_reload *reload, const struct sg_nat64 *nat64)
         sg_log(SG_LOG_ERROR, "out of memory: own addresses stay as they were");
 }
 
+/* --- what was read --- */
+
+static const char *use_config(struct sg_reload *reload, struct order *order, char text[static ANSWER_MAX])
+{
+    struct sg_server *server = reload->server;
+    const char *file = server->config->file, *names = order->found.names;
+    struct sg_policy *fresh = order->found.policy;
+    order->found.policy = NULL;
+    if (!fresh) {
+        snprintf(text, ANSWER_MAX, "error: %s", order->found.error);
+    } else {
+        struct sg_nat64 nat64 = server->policy->nat64;
+        sg_policy_follow(fresh, server->policy);
+        sg_server_set_limits(server, fresh->config);
+        if (announce(server, fresh)) {
+            renew_guard(reload, &nat64); /* which may have changed while the files were read */
+            if (names[0])
+                sg_log_event(SG_LOG_WARN, "restart_needed", NULL, "%s: these are as they were until a restart: %s",
+                             file, names);
+            size_t count = sg_users_count(server->policy->users);
+            sg_log_event(SG_LOG_INFO, "config_reloaded", SG_LOG_FIELDS(sg_log_number("users", count)),
+                         "configuration read again: %zu users", count);
+            return "ok: reloaded";
+        }
+        snprintf(text, ANSWER_MAX, "error: out of memory");
+    }
+    sg_log_event(SG_LOG_ERROR, "config_reload_failed", NULL, "%s: the configuration stays as it was",
+                 text + strlen("error: "));
+    return text;
+}
+
+static const char *use_users(struct sg_server *server, struct sg_reread_found *found, char text[static ANSWER_MAX])
+{
+    struct sg_users *fresh = found->users;
+    found->users = NULL;
+    if (!fresh && !found->error[0])
+        return "ok: looked";
+    if (!fresh)
+        snprintf(text, ANSWER_MAX, "error: %s", found->error);
+    size_t count = fresh ? sg_users_count(fresh) : 0;
+    if (fresh && !announce(server, sg_policy_with_users(server->policy, fresh))) {
+        snprintf(text, ANSWER_MAX, "error: out of memory");
+    } else if (fresh) {
+        sg_log_event(SG_LOG_INFO, "users_reloaded", SG_LOG_FIELDS(sg_log_number("users", count)),
+                     "user file read again: %zu users", count);
+        return "ok: looked";
+    }
+    sg_log_event(SG_LOG_ERROR, "users_reload_failed", NULL, "%s: the users stay as they were",
+                 text + strlen("error: "));
+    return text;
+}
+
+/* The revocation lists are others. */
+static void use_tls(struct sg_server *server, struct sg_reread_found *found)
+{
+    SSL_CTX *tls = found->tls;
+    found->tls = NULL;
+    if (tls && announce(server, sg_policy_with_tls(server->policy, tls)))
+        sg_log_event(SG_LOG_INFO, "crl_reloaded", NULL, "revocation lists read again");
+    else if (tls || found->tls_error[0])
+        sg_log_event(SG_LOG_ERROR, "crl_reload_failed", NULL, "%s: the revocation lists stay as they were",
+                     tls ? "out of memory" : found->tls_error);
+}
+
+/* --- orders --- */
+
+static void finish(struct order *order, const char *answer)
+{
+    if (order->what == SG_RELOAD_CONFIG)
+        sg_service_say("READY=1");
+    if (order->fn)
+        order->fn(order->ctx, answer);
+    order->fn = NULL;
+}
+
+static void free_order(struct order *order)
+{
+    struct sg_reload *reload = order->reload;
+    *order->link = order->next;
+    if (order->next)
+        order->next->link = order->link;
+    reload->late_count -= order->is_late;
+    if (reload->tick == order)
+        reload->tick = NULL;
+    if (order->deadline)
+        event_free(order->deadline);
+    sg_policy_release(order->before);
+    sg_reread_dispose(&order->found);
+    free(order);
+}
+
+static void use(struct order *order)
+{
+    struct sg_reload *reload = order->reload;
+    char text[ANSWER_MAX];
+    const char *answer = NULL;
+    reload->seen = order->seen;
+    if (order->what == SG_RELOAD_CONFIG) {
+        answer = use_config(reload, order, text);
+    } else {
+        use_tls(reload->server, &order->found);
+        answer = use_users(reload->server, &order->found, text);
+    }
+    finish(order, answer);
+}
+
+/* On the reader's thread. */
+static void read_again(void *ctx);
+
+static void send_order(struct order *order)
+{
+    struct sg_reload *reload = order->reload;
+    sg_policy_release(order->before);
+    order->before = sg_policy_ref(reload->server->policy);
+    order->seen = reload->seen;
+    order->letter = (struct sg_letter){.fn = read_again, .ctx = order};
+    sg_inbox_post(reload->reader->inbox, &order->letter);
+}
+
+/* On worker 0. What came too late was given up; it is looked at again, like what another configuration named. */
+static void take_back(void *ctx)
+{
+    struct order *order = ctx;
+    const struct sg_policy *now = order->reload->server->policy;
+    bool is_old = order->what == SG_RELOAD_FILES && order->before->config != now->config;
+    if (is_old && !order->is_late && !order->reload->stopped) {
+        sg_reread_dispose(&order->found);
+        send_order(order);
+        return;
+    }
+    if (!order->is_late && !order->reload->stopped)
+        use(order);
+    free_order(order);
+}
+
+static void read_again(void *ctx)
+{
+    struct order *order = ctx;
+    struct sg_reload *reload = order->reload;
+    if (order->what == SG_RELOAD_CONFIG)
+        sg_reread_config(reload->server->config, order->before, &order->seen, &order->found);
+    else
+        sg_reread_files(order->before, &order->seen, &order->found);
+    order->letter = (struct sg_letter){.fn = take_back, .ctx = order};
+    pthread_mutex_lock(&reload->lock);
+    if (!reload->stopped)
+        sg_inbox_post(reload->server->workers[0]->inbox, &order->letter);
+    pthread_mutex_unlock(&reload->lock);
+}
+
+static const char *file_of(const struct order *order)
+{
+    const struct sg_config *config = order->before->config;
+    return order->what == SG_RELOAD_CONFIG ? config->file : config->users;
+}
+
+static void on_deadline(evutil_socket_t fd, short what, void *ctx)
+{
+    struct order *order = ctx;
+    char text[ANSWER_MAX];
+    (void)fd;
+    (void)what;
+    order->is_late = true;
+    order->reload->late_count++;
+    snprintf(text, sizeof text, "error: " SG_CONFIG_TOO_LONG, file_of(order), SG_CONFIG_SECONDS_MAX);
+    sg_log_event(SG_LOG_ERROR, "reload_late", NULL, "%s; all stays as it was", text + strlen("error: "));
+    finish(order, text);
+}
+
+static struct order *new_order(struct sg_reload *reload, enum sg_reload_what what)
+{
+    static const struct timeval limit = {.tv_sec = SG_CONFIG_SECONDS_MAX};
+    struct order *order = calloc(1, sizeof *order);
+    if (!order)
+        return NULL;
+    order->deadline = evtimer_new(reload->base, on_deadline, order);
+    if (!order->deadline || event_add(order->deadline, &limit) != 0) {
+        if (order->deadline)
+            event_free(order->deadline);
+        free(order);
+        return NULL;
+    }
+    order->reload = reload;
+    order->what = what;
+    order->next = reload->orders;
+    order->link = &reload->orders;
+    if (order->next)
+        order->next->link = &order->next;
+    reload->orders = order;
+    return order;
+}
+
+void sg_reload_order(struct sg_reload *reload, enum sg_reload_what what, sg_reload_fn *fn, void *ctx)
+{
+    const char *wrong = NULL;
+    struct order *order = NULL;
+    if (reload->late_count > 0)
+        wrong = "error: what is read since the last time has not come: is it on a file system that does not answer?";
+    else if (!(order = new_order(reload, what)))
+        wrong = "error: out of memory";
+    if (!wrong && what == SG_RELOAD_CONFIG)
+        sg_service_say_reloading();
+    if (wrong)
+        sg_log_event(SG_LOG_ERROR, "reload_late", NULL, "%s", wrong + strlen("error: "));
+    if (wrong && fn)
+        fn(ctx, wrong);
+    if (wrong)
+        return;
+    order->fn = fn;
+    order->ctx = ctx;
+    send_order(order);
+}
+
+/* --- what is looked at again and again --- */
+
+/* The time of a credential is over: what it let in ends. */
+static void expire_users(struct sg_server *server)
+{
+    const struct sg_policy *now = server->policy;
+    time_t expiry = sg_users_next_expiry(now->users);
+    struct sg_users *fresh = expiry != 0 && time(NULL) >= expiry ? sg_users_renew(now->users) : NULL;
+    if (fresh && announce(server, sg_policy_with_users(now, fresh)))
+        sg_log_event(SG_LOG_INFO, "credential_expired", NULL, "a credential has expired");
+}
+
 static void on_addresses(void *ctx)
 {
     struct sg_reload *reload = ctx;
@@ -274,9 +368,40 @@ static void on_nat64(void *ctx, const struct sg_nat64 *found)
     renew_guard(ctx, found);
 }
 
+void sg_reload_watch(struct sg_reload *reload)
+{
+    uint64_t now_ms = sg_now_ms();
+    if (!reload->addresses && now_ms >= reload->guard_ms + OWN_ADDRESSES_MS) {
+        struct sg_nat64 nat64 = reload->server->policy->nat64;
+        renew_guard(reload, &nat64);
+    }
+    expire_users(reload->server);
+    if (!reload->tick && reload->late_count == 0 && (reload->tick = new_order(reload, SG_RELOAD_FILES)))
+        send_order(reload->tick);
+}
+
+/* --- start and end --- */
+
+struct sg_reload *sg_reload_new(struct sg_server *server)
+{
+    struct sg_reload *reload = calloc(1, sizeof *reload);
+    if (!reload)
+        return NULL;
+    reload->server = server;
+    reload->guard_ms = sg_now_ms();
+    pthread_mutex_init(&reload->lock, NULL);
+    sg_reread_look(server->config, &reload->seen);
+    reload->reader = sg_loop_new();
+    if (reload->reader)
+        return reload;
+    sg_reload_free(reload);
+    return NULL;
+}
+
 bool sg_reload_start(struct sg_reload *reload, struct event_base *base)
 {
     const struct sg_server *server = reload->server;
+    reload->base = base;
     reload->nat64 = sg_nat64_watch_new(base, server->workers[0]->resolver, on_nat64, reload);
     if (!reload->nat64)
         return false;
@@ -284,36 +409,35 @@ bool sg_reload_start(struct sg_reload *reload, struct event_base *base)
     return true;
 }
 
-void sg_reload_stop(struct sg_reload *reload)
+bool sg_reload_start_thread(struct sg_reload *reload)
 {
+    return sg_loop_start(reload->reader);
+}
+
+bool sg_reload_stop(struct sg_reload *reload)
+{
+    pthread_mutex_lock(&reload->lock);
+    reload->stopped = true;
+    pthread_mutex_unlock(&reload->lock);
+    for (struct order *order = reload->orders; order; order = order->next) {
+        order->fn = NULL;
+        event_free(order->deadline);
+        order->deadline = NULL;
+    }
     sg_addr_watch_free(reload->addresses);
     sg_nat64_watch_free(reload->nat64);
     reload->addresses = NULL;
     reload->nat64 = NULL;
+    return sg_loop_stop_within(reload->reader, STOP_MS);
 }
 
-void sg_reload_init(struct sg_reload *reload, struct sg_server *server, const struct sg_config *config)
+void sg_reload_free(struct sg_reload *reload)
 {
-    *reload = (struct sg_reload){.server = server, .guard_ms = sg_now_ms()};
-    read_stats(config, &reload->users_stat, &reload->crl_stat);
-}
-
-void sg_reload_watch(struct sg_reload *reload)
-{
-    struct stat st;
-    uint64_t now_ms = sg_now_ms();
-    if (!reload->addresses && now_ms >= reload->guard_ms + OWN_ADDRESSES_MS) {
-        struct sg_nat64 nat64 = reload->server->policy->nat64;
-        renew_guard(reload, &nat64);
-    }
-    expire_users(reload->server);
-    const char *crl = reload->server->policy->config->client_crl;
-    if (crl && stat(crl, &st) == 0 && stat_differs(&st, &reload->crl_stat)) {
-        reload->crl_stat = st;
-        reload_crl(reload->server);
-    }
-    if (stat(reload->server->policy->config->users, &st) != 0 || !stat_differs(&st, &reload->users_stat))
+    if (!reload)
         return;
-    reload->users_stat = st;
-    reload_users(reload->server);
+    while (reload->orders)
+        free_order(reload->orders);
+    sg_loop_free(reload->reader);
+    pthread_mutex_destroy(&reload->lock);
+    free(reload);
 }

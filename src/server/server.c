@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <event2/event.h>
 
@@ -49,7 +50,6 @@ struct running {
     struct sg_control_socket *control;
     struct sg_metrics *metrics; /* NULL: none are configured */
     struct sg_watchdog *watchdog;
-    struct sg_reload reload;
 };
 
 /* Everything that files can get wrong. */
@@ -85,7 +85,7 @@ static void on_watch(evutil_socket_t fd, short what, void *ctx)
     struct running *running = ctx;
     (void)fd;
     (void)what;
-    sg_reload_watch(&running->reload);
+    sg_reload_watch(running->server.reload);
     if (!sg_drain_is_over(&running->server))
         return;
     sg_log_event(SG_LOG_INFO, "stopping", NULL, "drained: ending");
@@ -95,10 +95,9 @@ static void on_watch(evutil_socket_t fd, short what, void *ctx)
 static void on_reload(evutil_socket_t number, short what, void *ctx)
 {
     struct running *running = ctx;
-    char error[SG_POLICY_ERROR_MAX];
     (void)number;
     (void)what;
-    (void)sg_reload_config(&running->reload, error);
+    sg_reload_order(running->server.reload, SG_RELOAD_CONFIG, NULL, NULL);
 }
 
 static void on_signal(evutil_socket_t number, short what, void *ctx)
@@ -295,7 +294,8 @@ static bool make_workers(struct running *running)
 static bool start_threads(struct running *running)
 {
     const struct sg_server *server = &running->server;
-    bool good = sg_auth_start(server->auth, server->config->limits.password_threads);
+    bool good =
+        sg_auth_start(server->auth, server->config->limits.password_threads) && sg_reload_start_thread(server->reload);
     for (unsigned i = 1; i < server->worker_count && good; i++)
         good = sg_loop_start(running->loops[i]);
     if (!good)
@@ -320,10 +320,10 @@ static bool start(struct running *running)
         return false;
     }
     const struct sg_config *config = running->server.config;
-    return make_arena(&running->server) && make_workers(running) && sg_reload_start(&running->reload, running->base) &&
-           start_metrics(running) && sg_confine_drop(config) &&
-           sg_control_open(running->base, &running->reload, &running->control) && sg_confine_files(config) &&
-           start_watchdog(running) && start_threads(running) && sg_confine_calls(config);
+    return make_arena(&running->server) && make_workers(running) &&
+           sg_reload_start(running->server.reload, running->base) && start_metrics(running) &&
+           sg_confine_drop(config) && sg_control_open(running->base, &running->server, &running->control) &&
+           sg_confine_files(config) && start_watchdog(running) && start_threads(running) && sg_confine_calls(config);
 }
 
 static void print_ready(const struct sg_config *config)
@@ -340,16 +340,17 @@ static void print_ready(const struct sg_config *config)
         sg_log(SG_LOG_WARN, "cannot write to standard output: %s", strerror(errno));
 }
 
-static void stop(struct running *running)
+/* False: a thread hangs in a file, and what it works with is still there. */
+static bool stop(struct running *running)
 {
     struct sg_server *server = &running->server;
+    bool hangs = !sg_reload_stop(server->reload);
     sg_watchdog_stop(running->watchdog);
     sg_control_socket_free(running->control);
     sg_metrics_free(running->metrics);
     for (unsigned i = 0; i < server->worker_count; i++)
         if (running->loops[i])
             sg_loop_stop(running->loops[i]);
-    sg_reload_stop(&running->reload);
     for (unsigned i = 0; i < server->worker_count; i++)
         sg_worker_close(server->workers[i]);
     sg_auth_free(server->auth); /* what it still had to say is in the inboxes now */
@@ -362,6 +363,9 @@ static void stop(struct running *running)
         if (running->loops[i])
             sg_loop_settle(running->loops[i], SETTLE_MS);
     sg_finish_rest();
+    if (hangs)
+        return false;
+    sg_reload_free(server->reload);
     sg_watchdog_free(running->watchdog); /* its letters were worked off */
     for (unsigned i = 0; i < server->worker_count; i++) {
         sg_worker_free(server->workers[i]);
@@ -371,6 +375,7 @@ static void stop(struct running *running)
     sg_admission_free(server->admission);
     sg_arena_free(server->arena);
     unload(server);
+    return true;
 }
 
 int sg_server_run(struct sg_config *config, int helper)
@@ -383,7 +388,11 @@ int sg_server_run(struct sg_config *config, int helper)
     raise_file_limit();
     (void)sigaction(SIGPIPE, &ignore, NULL);
     running.server.started_ms = sg_now_ms();
-    sg_reload_init(&running.reload, &running.server, config);
+    running.server.reload = sg_reload_new(&running.server);
+    if (!running.server.reload) {
+        sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "out of memory");
+        return EXIT_FAILED;
+    }
     if (load(&running.server, config)) {
         code = EXIT_FAILED;
         if (start(&running)) {
@@ -394,7 +403,8 @@ int sg_server_run(struct sg_config *config, int helper)
         }
     }
     sg_service_say("STOPPING=1");
-    stop(&running);
+    if (!stop(&running))
+        _exit(code); /* what was not freed is gone with the process: keys are in locked memory, in no core dump */
     sg_service_end();
     return code;
 }

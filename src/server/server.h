@@ -1,6 +1,6 @@
 /*
  * The server as a whole: configuration, policy, what its workers share, and the workers. Worker 0 runs on the thread of
- * the process, with signals, the control socket and the watch of the user file; the others on threads of their own.
+ * the process, with signals and the control socket; the others on threads of their own.
  */
 #ifndef SG_SERVER_SERVER_H
 #define SG_SERVER_SERVER_H
@@ -18,6 +18,7 @@ struct sg_auth;
 struct sg_devices;
 struct sg_guard;
 struct sg_policy;
+struct sg_reload;
 struct sg_usage_table;
 struct sg_worker;
 
@@ -28,6 +29,7 @@ struct sg_server {
     struct sg_config *limits;       /* the one whose limits hold, shared: sg_server_set_limits */
     int helper;                     /* of the authenticator, or -1 */
     struct sg_policy *policy;       /* the newest: workers have their own reference */
+    struct sg_reload *reload;
     struct sg_auth *auth;
     struct sg_devices *devices; /* that joined by invites */
     struct sg_usage_table *usage;

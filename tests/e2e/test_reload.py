@@ -1,4 +1,5 @@
 """A running server reads its files again: what changes at once, what takes a restart, and what a fault changes: nothing."""
+import os
 import signal
 import socket
 import ssl
@@ -7,7 +8,7 @@ import threading
 
 import pytest
 
-from harness import CONNECT, SocksUdp, free_port, open_files, run, socks_request, sum_ledger, wait_for
+from harness import CONNECT, SEALGRAM, SocksUdp, free_port, open_files, run, socks_request, sum_ledger, wait_for
 
 
 def reload(lab, server):
@@ -193,6 +194,49 @@ def test_what_takes_a_restart_is_told_and_keeps_its_value(lab, echo):
     lab.client(invite)
     third = lab.client(invite, ready=False)
     wait_for(lambda: 'a quota or table is full' in third.err, 10, 'two sessions are the most')
+
+
+def hang(path):
+    """In place of the file something that does not answer, as on a file system of the network."""
+    path.unlink()
+    os.mkfifo(path, 0o600)
+
+
+def test_a_configuration_that_does_not_come_holds_up_nothing(lab, echo):
+    folder, _, invite = lab.init()
+    server, client = lab.server(folder), lab.client(invite)
+    app, config = lab.open(SocksUdp(client.socks)), folder / 'server.yaml'
+    text, late = config.read_text(), f'{config}: was not read within 5 seconds'
+    hang(config)
+    order = subprocess.Popen([SEALGRAM, 'reload', '--socket', server.control], stderr=subprocess.PIPE, text=True)
+    answers = 0
+    while order.poll() is None:
+        answers += app.ask(b'%d' % answers, echo.address)[0] == b'%d' % answers
+    assert answers > 10 and order.returncode == 1 and order.communicate()[1].startswith(f'sealgram: {late}')
+    assert f'error: {late}' in server.err
+    done = reload(lab, server)
+    assert done.returncode == 1 and 'has not come' in done.stderr, 'the next is not waited for'
+    with open(config, 'w', encoding='ascii') as pipe:  # it answers after all; what comes so late is not taken
+        config.unlink()
+        config.write_text(text)
+        pipe.write('never mind\n')
+    wait_for(lambda: reload(lab, server).returncode == 0, 10, 'a reload')
+    assert app.ask(b'x', echo.address)[0] == b'x' and server.status()['sessions_opened'] == 1
+    hang(config)
+    server.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: server.err.count(f'error: {late}') == 2, 20, 'the second time')
+    server.stop()
+
+
+def test_a_user_file_that_does_not_come_holds_up_nothing(lab, echo):
+    folder, _, invite = lab.init()
+    server, client = lab.server(folder), lab.client(invite)
+    app = lab.open(SocksUdp(client.socks))
+    hang(folder / 'users')
+    late = f'error: {folder}/users: was not read within 5 seconds'
+    wait_for(lambda: app.ask(b'x', echo.address)[0] == b'x' and late in server.err, 20, 'the log line')
+    assert 'has not come' in reload(lab, server).stderr
+    server.stop()
 
 
 def test_a_reload_without_a_server(lab, nobody_else):

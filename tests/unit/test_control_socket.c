@@ -21,10 +21,10 @@ static char folder[] = "/tmp/sg-test-status-XXXXXX";
 static char path[64];
 static struct event_base *base;
 
-static char *make_answer(void *ctx, const char *request)
+static void make_answer(void *ctx, const char *request, struct sg_control_asker *asker)
 {
     char *text = NULL;
-    return ctx && asprintf(&text, "%s: %d\n", request, *(int *)ctx) > 0 ? text : NULL;
+    sg_control_answer(asker, ctx && asprintf(&text, "%s: %d\n", request, *(int *)ctx) > 0 ? text : NULL);
 }
 
 static int connect_to(const char *where)
