@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <pwd.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "net/log.h"
@@ -12,16 +11,12 @@
 #include "net/sandbox.h"
 #include "server/config.h"
 
-/* The run directory of root goes to the user, whose control socket will be there. */
-static void give_run_directory(const char *user)
+/* The control socket will be made by the user, in a directory that is the user's. */
+static void make_run_directory(const char *user)
 {
-    char dir[SG_RUNDIR_PATH_MAX];
     const struct passwd *entry = getpwnam(user);
-    sg_rundir_path(dir);
-    if (!entry || (mkdir(dir, 0700) != 0 && errno != EEXIST))
-        return;
-    if (lchown(dir, entry->pw_uid, entry->pw_gid) != 0)
-        sg_log(SG_LOG_WARN, "%s: %s", dir, strerror(errno));
+    if (entry && entry->pw_uid != 0 && !sg_rundir_make_for(entry->pw_uid, entry->pw_gid))
+        sg_log(SG_LOG_WARN, "no directory for the control socket of %s can be made: %s", user, strerror(errno));
 }
 
 /* What only root can read would be refused by the first reload, and a user file that changes would go unnoticed. */
@@ -42,7 +37,7 @@ bool sg_confine_drop(const struct sg_config *config)
 {
     char error[SG_SANDBOX_ERROR_MAX];
     if (config->user && geteuid() == 0 && !config->status_socket)
-        give_run_directory(config->user);
+        make_run_directory(config->user);
     if (!sg_sandbox_drop(config->user, error)) {
         sg_log_event(SG_LOG_ERROR, "sandbox_failed", NULL, "%s", error);
         return false;

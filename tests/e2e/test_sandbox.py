@@ -129,6 +129,40 @@ def test_the_server_becomes_its_user(lab, echo, as_nobody):
 
 
 @as_root
+@pytest.mark.parametrize('starts', [True, False])
+def test_the_run_directory_of_root_stays_its_own(lab, as_nobody, starts):
+    """Sockets of root's programs are not in the hands of a user that another program becomes, whatever becomes of it."""
+    folder, _, invite = as_nobody
+    config = folder / 'server.yaml'
+    config.write_text(config.read_text().replace('status_socket: run/control.sock', ''))
+    other, _, _ = lab.init()
+    roots = lab.server(other)
+    run_dir = lab.folder / 'sealgram'
+    if starts:
+        server = lab.server(folder)
+    else:
+        os.chown(folder / 'key.pem', 0, 0)
+        assert run('server', '-c', config, folder=lab.folder).returncode == 1
+    assert run_dir.stat().st_uid == 0 and not run_dir.stat().st_mode & 0o022
+    assert {path.name: path.stat().st_uid for path in run_dir.iterdir()} == {
+        f'server-{roots.process.pid}.sock': 0, str(NOBODY): NOBODY}
+    assert stat.S_IMODE((run_dir / str(NOBODY)).stat().st_mode) == 0o700
+    as_user = [shutil.which('setpriv'), '--reuid', str(NOBODY), '--regid', str(NOBODY), '--clear-groups']
+    removal = subprocess.run([*as_user, 'rm', '-f', run_dir / f'server-{roots.process.pid}.sock'], capture_output=True,
+                             check=False)
+    assert removal.returncode != 0 and roots.status()['role'] == 'server'
+    if starts:
+        control = run_dir / str(NOBODY) / f'server-{server.process.pid}.sock'
+        assert run('reload', '--socket', control).stdout == 'reloaded\n'
+        both = run('status', folder=lab.folder)
+        assert both.returncode == 2 and str(control) in both.stderr, 'it is found'
+        server.stop()
+        assert not control.exists()
+    lab.client(invite, ready=False)
+    wait_for(lambda: len(list(run_dir.glob('client-*.sock'))) == 1, 10, "root's own programs still start there")
+
+
+@as_root
 def test_a_low_port_is_bound_before(lab, as_nobody):
     folder, _, _ = as_nobody
     config = folder / 'server.yaml'

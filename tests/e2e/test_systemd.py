@@ -301,11 +301,15 @@ def test_units_name_what_is_there(lab):
         for line in re.findall(r'^Exec\w*=(.*)$', text, re.M):
             # systemd replaces $NAME only where it is a word of its own, ${NAME} anywhere
             assert all(word == found for word in line.split() for found in re.findall(r'\$\w+', word)), line
-    assert re.search(r'^ExecReload=\S+ reload --socket /run/sealgram/server-\$\{MAINPID\}\.sock$', server, re.M)
-    assert '\nRuntimeDirectory=sealgram\n' in server and '\nStateDirectory=sealgram-%i\n' in client
+    assert re.search(r'^ExecReload=\S+ reload --socket /run/sealgram/server/server-\$\{MAINPID\}\.sock$', server, re.M)
+    assert '\nRuntimeDirectory=sealgram/server\n' in server and '\nStateDirectory=sealgram-%i\n' in client
     folder, _, _ = lab.init()
-    running = lab.server(folder)
-    assert (lab.folder / 'sealgram' / f'server-{running.process.pid}.sock').is_socket(), 'as below /run'
+    own = lab.folder / 'sealgram' / 'server'  # as the service manager makes it below /run
+    own.mkdir(parents=True)
+    running = lab.start('server', 'server', '-c', folder / 'server.yaml', env={'RUNTIME_DIRECTORY': str(own)})
+    running.ready()
+    assert (own / f'server-{running.process.pid}.sock').is_socket()
+    assert run('reload', folder=lab.folder).stdout == 'reloaded\n', 'found there, too'
 
 
 @pytest.mark.parametrize('unit', ['sealgram-server.service', 'sealgram-client@.service'])
