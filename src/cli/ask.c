@@ -13,12 +13,19 @@
 #include "cli/cli.h"
 #include "net/rundir.h"
 
-enum { ANSWER_MAX = 1024 * 1024, FOUND_MAX = 32, ANSWER_SECONDS = 8 };
+enum { ANSWER_MAX = 1024 * 1024, FOUND_MAX = 32, ANSWER_SECONDS = 8, TOLD_SECONDS = 2 };
+
+/* Of all that is waited for at the socket. */
+static void limit_time(int fd, int seconds)
+{
+    const struct timeval limit = {.tv_sec = seconds};
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+}
 
 static int connect_to(const char *path)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    const struct timeval limit = {.tv_sec = ANSWER_SECONDS};
     if (strlen(path) >= sizeof address.sun_path) {
         errno = ENAMETOOLONG;
         return -1;
@@ -27,7 +34,7 @@ static int connect_to(const char *path)
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -1;
-    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    limit_time(fd, ANSWER_SECONDS);
     if (connect(fd, (const struct sockaddr *)&address, sizeof address) == 0)
         return fd;
     int error = errno;
@@ -70,14 +77,19 @@ static void search_dir(struct found *found, const char *dir_path, const char *ro
         closedir(dir);
 }
 
+static void search(struct found *found, const char *role)
+{
+    char dirs[SG_RUNDIR_SEARCH_MAX][SG_RUNDIR_PATH_MAX];
+    unsigned dir_count = sg_rundir_search(dirs);
+    for (unsigned i = 0; i < dir_count; i++)
+        search_dir(found, dirs[i], role);
+}
+
 /* A connection to the one program that runs, or -1 after saying which there are; *code is then the exit code. */
 static int connect_to_only(const char *role, int *code)
 {
     struct found found = {.count = 0};
-    char dirs[SG_RUNDIR_SEARCH_MAX][SG_RUNDIR_PATH_MAX];
-    unsigned dir_count = sg_rundir_search(dirs);
-    for (unsigned i = 0; i < dir_count; i++)
-        search_dir(&found, dirs[i], role);
+    search(&found, role);
     int only = found.count == 1 ? found.fd[0] : -1;
     if (found.count == 0) {
         const char *what = role[0] ? "server" : "server or client";
@@ -174,4 +186,26 @@ int sg_cli_order(const char *path, const char *request)
     }
     free(text);
     return code;
+}
+
+static void tell_users_changed(int fd)
+{
+    limit_time(fd, TOLD_SECONDS);
+    free(exchange(fd, "users"));
+    close(fd);
+}
+
+void sg_cli_tell_users_changed(const char *path)
+{
+    struct found found = {.count = 0};
+    int fd = path ? connect_to(path) : -1;
+    if (fd >= 0)
+        tell_users_changed(fd);
+    if (path)
+        return;
+    search(&found, "server-");
+    for (unsigned i = 0; i < found.count; i++) {
+        tell_users_changed(found.fd[i]);
+        free(found.path[i]);
+    }
 }

@@ -8,6 +8,7 @@
 
 #include <sodium.h>
 
+#include "cli/ask.h"
 #include "cli/cli.h"
 #include "cli/dir_args.h"
 #include "net/cert.h"
@@ -157,7 +158,7 @@ int sg_cmd_invite(int argc, char **argv)
     char line[SG_INVITE_LINE_MAX];
     sg_dir_args_parse(&args, options,
                       "Adds USER to the server in DIR and prints the invite: one line with all that a client needs.\v"
-                      "A running server knows the user within a second.",
+                      "A running server is told, and knows the user at once.",
                       argc, argv);
     struct sg_config *config = sg_cli_load_dir(args.dir);
     if (!config)
@@ -166,6 +167,8 @@ int sg_cmd_invite(int argc, char **argv)
     FILE *file = sg_cli_open_invite(&args);
     if (file) {
         code = sg_cli_make_invite(config, &args, line);
+        if (code == SG_EXIT_OK) /* before anybody can use the line */
+            sg_cli_tell_users_changed(config->status_socket);
         code = sg_cli_close_invite(file, &args, line, code);
     }
     if (code == SG_EXIT_OK) {

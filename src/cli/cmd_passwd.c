@@ -8,6 +8,7 @@
 
 #include <sodium.h>
 
+#include "cli/ask.h"
 #include "cli/cli.h"
 #include "cli/dir_args.h"
 #include "server/config.h"
@@ -101,6 +102,8 @@ int sg_cmd_passwd(int argc, char **argv)
     if (!config)
         return SG_EXIT_CONFIG;
     int code = set_password(config, args.user);
+    if (code == SG_EXIT_OK)
+        sg_cli_tell_users_changed(config->status_socket);
     sg_config_free(config);
     return code;
 }

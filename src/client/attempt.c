@@ -23,6 +23,7 @@ enum {
     RETRY_LATE_AFTER = 30,
     RETRY_UNSTEADY = 4,   /* failures that a session is worth which does not last: RETRY_MAX_MS */
     WAKE_AFTER_MS = 1000, /* between attempts that applications bring forward */
+    UNKNOWN_MS = 3000,    /* for servers to learn of an invite that was made a moment ago */
 };
 
 static uint64_t retry_delay_ms(const struct sg_attempt *attempt)
@@ -112,6 +113,15 @@ static void on_block_end(struct bufferevent *bev, short what, void *ctx)
     fail(ctx, "the server ended the connection before a session was open");
 }
 
+/* A server that does not know an invite may be about to read of it: "refused" alone is believed after a while only. */
+static bool may_be_let_in(struct sg_attempt *attempt, const struct sg_server_conn_result *result)
+{
+    uint64_t now_ms = sg_now_ms();
+    if (attempt->unknown_ms == 0)
+        attempt->unknown_ms = now_ms;
+    return result->may_be_new && now_ms - attempt->unknown_ms < UNKNOWN_MS;
+}
+
 static void on_reply(void *ctx, const struct sg_server_conn_result *result)
 {
     static const struct timeval limit = {.tv_sec = 10};
@@ -119,6 +129,11 @@ static void on_reply(void *ctx, const struct sg_server_conn_result *result)
     struct sg_attempt *attempt = &uplink->attempt;
     attempt->conn = NULL;
     if (!result->answered) {
+        if (result->fatal && !uplink->was_up && may_be_let_in(attempt, result)) {
+            sg_log(SG_LOG_DEBUG, "%s; trying again", result->text);
+            sg_attempt_schedule(uplink);
+            return;
+        }
         if (result->fatal && !uplink->was_up) {
             sg_client_on_fatal(uplink->client, result->text);
             return;

@@ -60,7 +60,8 @@ enum { SG_CLIENT_WORKERS_MAX = 64 };
 struct sg_client_server {
     const struct sg_invite *invite;
     SSL_CTX *tls;
-    bool refused; /* at its last attempt, in a way that trying again does not help */
+    bool refused;    /* at its last attempt, in a way that trying again does not help */
+    bool is_unknown; /* and that is because of the credentials */
 };
 
 struct sg_client {

@@ -48,6 +48,7 @@ struct sg_server_conn {
     const char *stage;   /* what is waited for */
     uint8_t command;
     bool is_patient;
+    bool is_unknown; /* the server does not know the credentials */
     struct sg_endpoint peer;
     struct sg_socks5_client socks;
     size_t flight_len;
@@ -80,6 +81,7 @@ static void note_outcome(struct sg_server_conn *conn, bool failed, bool final)
     if (conn->command != SG_SOCKS5_CMD_CHANNEL)
         return;
     conn->server->refused = final;
+    conn->server->is_unknown = final && conn->is_unknown;
     if (failed && &client->servers[client->current] == conn->server)
         client->current = (client->current + 1) % client->server_count;
 }
@@ -99,6 +101,14 @@ static void name_server(const struct sg_invite *invite, char out[static SERVER_T
              invite->port);
 }
 
+static bool is_one_unknown(const struct sg_client *client)
+{
+    for (size_t i = 0; i < client->server_count; i++)
+        if (client->servers[i].is_unknown)
+            return true;
+    return false;
+}
+
 /* Nothing came of it. final: trying this server again does not help. */
 static void fail(struct sg_server_conn *conn, bool final, const char *cause)
 {
@@ -109,6 +119,7 @@ static void fail(struct sg_server_conn *conn, bool final, const char *cause)
     struct sg_server_conn_result result = {
         .rep = SG_SOCKS5_REP_GENERAL,
         .fatal = final && all_refused(conn->client),
+        .may_be_new = final && is_one_unknown(conn->client),
         .peer = conn->peer,
         .text = text,
     };
@@ -179,6 +190,7 @@ static void on_input(struct bufferevent *bev, void *ctx)
         fail(conn, true, sg_socks5_client_text(event));
         return;
     case SG_SOCKS5_CLIENT_PASSWORD_REFUSED:
+        conn->is_unknown = true;
         fail(conn, true, sg_advice_login(conn->server->invite));
         return;
     case SG_SOCKS5_CLIENT_MALFORMED:

@@ -20,6 +20,7 @@ struct sg_server_conn_result {
     uint8_t rep;              /* SOCKS reply code: the server's own, or 01 when there was none */
     bool answered;            /* rep comes from the server */
     bool fatal;               /* trying again cannot help: wrong pin, credentials refused, expired certificate */
+    bool may_be_new;          /* fatal, but for credentials that a server may be about to learn: of a fresh invite */
     struct sg_endpoint bound; /* BND.ADDR and BND.PORT */
     struct sg_endpoint peer;  /* the server's address that was connected to */
     struct bufferevent *bev;  /* given to the callback, which owns it from then on: callbacks unset, reading enabled,

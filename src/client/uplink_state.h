@@ -43,6 +43,7 @@ struct sg_attempt {
     uint64_t started_ms; /* the last one */
     uint64_t retry_ms;   /* when it waits */
     unsigned failures;   /* in a row */
+    uint64_t unknown_ms; /* since when no server knows the credentials; 0: at first */
     char last_error[768];
 };
 

@@ -93,6 +93,8 @@ static void answer_request(void *ctx, const char *request, struct sg_control_ask
         sg_control_answer(asker, show_status(server));
     else if (strcmp(request, "reload") == 0)
         sg_reload_order(server->reload, SG_RELOAD_CONFIG, answer_reload, asker);
+    else if (strcmp(request, "users") == 0)
+        sg_reload_order(server->reload, SG_RELOAD_FILES, answer_reload, asker);
     else if (strncmp(request, "kick ", 5) == 0)
         sg_control_answer(asker, kick(server, request + 5));
     else if (strncmp(request, "drain ", 6) == 0)

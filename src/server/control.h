@@ -1,5 +1,7 @@
-/* What may be asked of a running server over its control socket: `status`, `reload`, `kick USER`,
- * `drain SECONDS`. */
+/*
+ * What may be asked of a running server over its control socket: `status`, `reload`, `users` (to look now whether the
+ * user file has changed), `kick USER`, `drain SECONDS`.
+ */
 #ifndef SG_SERVER_CONTROL_H
 #define SG_SERVER_CONTROL_H
 

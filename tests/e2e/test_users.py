@@ -71,6 +71,35 @@ def test_an_invite_ends_at_its_time_and_what_it_let_in(lab, tcp_echo):
     client.kill()
 
 
+def test_an_invite_can_be_used_at_once(lab):
+    """A server that runs is told of it before the line is printed, and of the end of a user, too."""
+    folder, port, _ = lab.init()
+    lab.server(folder)
+    for number in range(5):
+        done = run('invite', folder, f'user{number}', folder=lab.folder)
+        tls = lab.open(Tls(port))
+        tls.sendall(b'\5\1\2' + login(*credentials(done.stdout.strip())))
+        assert tls.receive(4) == b'\5\2\1\0', number
+        assert run('revoke', folder, f'user{number}', folder=lab.folder).returncode == 0
+        again = lab.open(Tls(port))
+        again.sendall(b'\5\1\2' + login(*credentials(done.stdout.strip())))
+        assert again.receive(4) == b'\5\2\1\1', number
+
+
+def test_a_client_waits_for_a_server_that_may_be_about_to_know_it(lab):
+    """A server that looks by itself knows a fresh invite a moment later."""
+    folder, _, _ = lab.init()
+    before = (folder / 'users').read_text()
+    invite = run('invite', folder, 'bob', folder=lab.folder).stdout.strip()
+    after = (folder / 'users').read_text()
+    (folder / 'users').write_text(before)
+    server = lab.server(folder)
+    client = lab.client(invite, ready=False)
+    wait_for(lambda: 'credentials refused' in server.err, 10, 'the first attempt')
+    (folder / 'users').write_text(after)
+    client.ready()
+
+
 def test_so_many_devices_join_and_come_back(lab, echo):
     folder, _, _ = lab.init(user=None)
     invite = lab.invite(folder, 'bob', '--uses', '2')
