@@ -22,6 +22,7 @@
 #include "server/nat64.h"
 #include "server/reread.h"
 #include "server/server.h"
+#include "server/user_line.h"
 #include "server/users.h"
 #include "server/worker.h"
 
@@ -345,14 +346,19 @@ void sg_reload_order(struct sg_reload *reload, enum sg_reload_what what, sg_relo
 
 /* --- what is looked at again and again --- */
 
-/* The time of a credential is over: what it let in ends. */
+/* The time of a credential is over: what it let in ends. Or the clock was wrong, and it is not. */
 static void expire_users(struct sg_server *server)
 {
     const struct sg_policy *now = server->policy;
-    time_t expiry = sg_users_next_expiry(now->users);
-    struct sg_users *fresh = expiry != 0 && time(NULL) >= expiry ? sg_users_renew(now->users) : NULL;
-    if (fresh && announce(server, sg_policy_with_users(now, fresh)))
+    bool is_later = now->users->next_over != 0 && time(NULL) >= now->users->next_over;
+    struct sg_users *fresh = sg_users_is_stale(now->users, time(NULL)) ? sg_users_renew(now->users) : NULL;
+    if (!fresh || !announce(server, sg_policy_with_users(now, fresh)))
+        return;
+    if (is_later)
         sg_log_event(SG_LOG_INFO, "credential_expired", NULL, "a credential has expired");
+    else
+        sg_log_event(SG_LOG_WARN, "clock_set_back", NULL,
+                     "the clock was set back: a credential that had expired is good again, until its time");
 }
 
 static void on_addresses(void *ctx)

@@ -28,6 +28,8 @@ struct sg_user_line {
 struct sg_users {
     _Atomic unsigned refs;
     time_t loaded;             /* what expired before is as good as gone */
+    time_t last_over;          /* of those: the latest end; 0: there is none */
+    time_t next_over;          /* of the others: the earliest; 0: none of them ends */
     struct sg_user_line *list; /* sorted by name, kind, number */
     size_t count;
 };

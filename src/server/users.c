@@ -68,6 +68,32 @@ static const char *take_line(struct sg_users *users, size_t *room, char *line, s
     return wrong;
 }
 
+/* Its time is over. A token that counts devices ends in no other way than by its number: its devices go on. */
+static bool is_over(const struct sg_user_line *line, time_t now)
+{
+    return line->terms.expires != 0 && line->terms.uses == 0 && line->terms.expires <= now;
+}
+
+/* When the set of those that are over becomes another one. */
+static void note_ends(struct sg_users *users)
+{
+    users->last_over = users->next_over = 0;
+    for (size_t i = 0; i < users->count; i++) {
+        const struct sg_user_terms *terms = &users->list[i].terms;
+        if (terms->expires == 0 || terms->uses != 0)
+            continue;
+        if (is_over(&users->list[i], users->loaded) && terms->expires > users->last_over)
+            users->last_over = terms->expires;
+        if (!is_over(&users->list[i], users->loaded) && (users->next_over == 0 || terms->expires < users->next_over))
+            users->next_over = terms->expires;
+    }
+}
+
+bool sg_users_is_stale(const struct sg_users *users, time_t now)
+{
+    return (users->next_over != 0 && now >= users->next_over) || (users->last_over != 0 && now < users->last_over);
+}
+
 static const char *read_lines(FILE *file, struct sg_users *users, size_t *number)
 {
     char *line = NULL;
@@ -101,6 +127,7 @@ enum sg_err sg_users_read(FILE *file, const char *path, struct sg_users **out, c
     const char *wrong = users ? read_lines(file, users, &number) : "out of memory";
     *out = NULL;
     if (!wrong) {
+        note_ends(users);
         *out = users;
         return SG_OK;
     }
@@ -144,6 +171,7 @@ struct sg_users *sg_users_renew(const struct sg_users *users)
     if (users->count > 0)
         memcpy(fresh->list, users->list, users->count * sizeof *fresh->list);
     fresh->count = users->count;
+    note_ends(fresh);
     return fresh;
 }
 
@@ -188,12 +216,6 @@ static const struct sg_user_line *find_user(const struct sg_users *users, const 
     return *count > 0 ? &users->list[low] : NULL;
 }
 
-/* Its time is over. A token that counts devices ends in no other way than by its number: its devices go on. */
-static bool is_over(const struct sg_user_line *line, time_t now)
-{
-    return line->terms.expires != 0 && line->terms.uses == 0 && line->terms.expires <= now;
-}
-
 static const struct sg_user_line *find_kind(const struct sg_users *users, const char *name, enum sg_user_kind kind)
 {
     size_t count = 0;
@@ -222,18 +244,6 @@ bool sg_users_has(const struct sg_users *users, const char *name)
 bool sg_users_has_kind(const struct sg_users *users, const char *name, enum sg_user_kind kind)
 {
     return find_valid(users, name, kind) != NULL;
-}
-
-time_t sg_users_next_expiry(const struct sg_users *users)
-{
-    time_t next = 0;
-    for (size_t i = 0; i < users->count; i++) {
-        const struct sg_user_line *line = &users->list[i];
-        if (line->terms.expires != 0 && line->terms.uses == 0 && !is_over(line, users->loaded) &&
-            (next == 0 || line->terms.expires < next))
-            next = line->terms.expires;
-    }
-    return next;
 }
 
 static bool begins_with(const uint8_t *text, size_t len, size_t expected_len, const char *prefix)
@@ -270,7 +280,9 @@ enum sg_token_verdict sg_users_check_token(const struct sg_users *users, const c
     if (!equal || !line || (len != SG_TOKEN_TEXT_BYTES && !has_device))
         return SG_TOKEN_WRONG;
     if (line->terms.uses == 0)
-        return has_device ? SG_TOKEN_WRONG : is_over(line, now) ? SG_TOKEN_EXPIRED : SG_TOKEN_GOOD;
+        return has_device                                           ? SG_TOKEN_WRONG
+               : is_over(line, now) || is_over(line, users->loaded) ? SG_TOKEN_EXPIRED
+                                                                    : SG_TOKEN_GOOD;
     if (!has_device)
         return SG_TOKEN_NO_DEVICE;
     *claim = (struct sg_device_claim){.uses = line->terms.uses,

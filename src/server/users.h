@@ -41,7 +41,7 @@ SG_MUST_CHECK enum sg_err sg_users_load(const char *path, struct sg_users **out,
 /* The same from an open file, whose mode the caller has checked; path is for error alone. */
 SG_MUST_CHECK enum sg_err sg_users_read(FILE *file, const char *path, struct sg_users **out,
                                         char error[static SG_USERS_ERROR_MAX]);
-/* The same users as they are at this moment: more may have expired. NULL: out of memory. */
+/* The same users as they are at this moment: others may have expired. NULL: out of memory. */
 struct sg_users *sg_users_renew(const struct sg_users *users);
 /* The same users once more, for another owner, who frees them too. */
 struct sg_users *sg_users_share(struct sg_users *users);
@@ -52,8 +52,11 @@ size_t sg_users_count(const struct sg_users *users);
 bool sg_users_has(const struct sg_users *users, const char *name);
 bool sg_users_has_kind(const struct sg_users *users, const char *name, enum sg_user_kind kind);
 
-/* When the next credential's time is over, after the file was loaded; 0: none. sg_users_renew then. */
-time_t sg_users_next_expiry(const struct sg_users *users);
+/*
+ * True if another set of credentials is over now than when the file was loaded: time has gone on, or the clock was set
+ * back. sg_users_renew then.
+ */
+bool sg_users_is_stale(const struct sg_users *users, time_t now);
 
 /* What is presented decides the work: 48 bytes with a prefix, or 71 with that of devices, are a token, all else is a
  * password. */

@@ -14,6 +14,7 @@
 
 #include <sodium.h>
 
+#include "server/user_line.h"
 #include "server/users.h"
 
 #define DIGEST "73e0585434f37c2a6255a7e99c3b7db5f9403151c04900399b1ade2b59c07242"
@@ -365,8 +366,12 @@ static void knows_terms(void **state)
     struct sg_users *users = load();
     /* her time is over, and she is nobody; before it she was somebody */
     assert_false(sg_users_has(users, "alice"));
+    users->loaded = 999999998;
     assert_int_equal(sg_users_check_token(users, "alice", (const uint8_t *)token, 48, 999999999, &claim),
                      SG_TOKEN_GOOD);
+    users->loaded = time(NULL); /* a clock that was just set back: what it let in would end at once */
+    assert_int_equal(sg_users_check_token(users, "alice", (const uint8_t *)token, 48, 999999999, &claim),
+                     SG_TOKEN_EXPIRED);
     assert_int_equal(sg_users_check_token(users, "alice", (const uint8_t *)token, 48, 1000000000, &claim),
                      SG_TOKEN_EXPIRED);
     /* his devices live on, and no further one joins */
@@ -393,7 +398,11 @@ static void knows_terms(void **state)
     snprintf(presented, sizeof presented, "%s.ABCDEFGHIJKLMNOPQRSTUV", token);
     assert_false(sg_credential_is_token((const uint8_t *)presented, 71));
     assert_true(sg_users_has_kind(users, "carol", SG_USER_CERTIFICATE));
-    assert_int_equal(sg_users_next_expiry(users), 4102444800);
+    assert_false(sg_users_is_stale(users, time(NULL)));
+    assert_false(sg_users_is_stale(users, 4102444799));
+    assert_true(sg_users_is_stale(users, 4102444800));
+    assert_false(sg_users_is_stale(users, 1000000000));
+    assert_true(sg_users_is_stale(users, 999999999)); /* alice would be somebody again */
     struct sg_users *renewed = sg_users_renew(users);
     assert_int_equal(sg_users_count(renewed), 3);
     sg_users_free(renewed);
