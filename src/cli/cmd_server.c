@@ -60,7 +60,7 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
 
 static const struct argp_option options[] = {
     {"config", 'c', "FILE", 0, "the configuration, server.yaml", 0},
-    {"check", KEY_CHECK, NULL, 0, "check configuration, certificate and users, then end", 0},
+    {"check", KEY_CHECK, NULL, 0, "find what a start would find, then end", 0},
     {"verbose", 'v', NULL, 0, "log more", 0},
     {"quiet", 'q', NULL, 0, "log errors only", 0},
     {"log-format", KEY_LOG_FORMAT, "FORMAT", 0, "log lines as text or json", 0},

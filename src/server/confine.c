@@ -22,7 +22,8 @@ static void make_run_directory(const char *user)
 /* What only root can read would be refused by the first reload, and a user file that changes would go unnoticed. */
 static bool can_read_again(const struct sg_config *config)
 {
-    const char *const files[] = {config->file, config->certificate, config->key, config->users, config->client_ca};
+    const char *const files[] = {config->file,  config->certificate, config->key,
+                                 config->users, config->client_ca,   config->client_crl};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         if (!files[i] || access(files[i], R_OK) == 0)
             continue;
@@ -33,18 +34,29 @@ static bool can_read_again(const struct sg_config *config)
     return true;
 }
 
-bool sg_confine_drop(const struct sg_config *config)
+static bool drop(const struct sg_config *config)
 {
     char error[SG_SANDBOX_ERROR_MAX];
+    if (sg_sandbox_drop(config->user, error))
+        return !config->user || can_read_again(config);
+    sg_log_event(SG_LOG_ERROR, "sandbox_failed", NULL, "%s", error);
+    return false;
+}
+
+bool sg_confine_check(const struct sg_config *config)
+{
+    return !config->user || drop(config);
+}
+
+bool sg_confine_drop(const struct sg_config *config)
+{
     if (config->user && geteuid() == 0 && !config->status_socket)
         make_run_directory(config->user);
-    if (!sg_sandbox_drop(config->user, error)) {
-        sg_log_event(SG_LOG_ERROR, "sandbox_failed", NULL, "%s", error);
+    if (!drop(config))
         return false;
-    }
     if (geteuid() == 0)
         sg_log(SG_LOG_INFO, "running as root without capabilities: user: in %s names whom to become", config->file);
-    return !config->user || can_read_again(config);
+    return true;
 }
 
 static void list_directories(const struct sg_config *config, struct sg_sandbox *out)

@@ -12,6 +12,12 @@ struct sg_config;
  */
 bool sg_confine_drop(const struct sg_config *config);
 
+/*
+ * Finds what sg_confine_drop would find, if there is a user to become, and leaves nothing behind; but the process is
+ * that user afterwards. False after logging why.
+ */
+bool sg_confine_check(const struct sg_config *config);
+
 /* Closes the file system but for what a reload reads, before threads are started. False after logging why. */
 bool sg_confine_files(const struct sg_config *config);
 

@@ -41,8 +41,9 @@ void sg_reload_order(struct sg_reload *reload, enum sg_reload_what what, sg_relo
 void sg_reload_watch(struct sg_reload *reload);
 
 /*
- * The end, in two steps: before worker 0 goes, and after its inbox was worked off; also if nothing was started. False: the thread hangs in a file
- * that does not come. Then nothing that it works with may be freed: the process has to end with _exit.
+ * The end, in two steps: before worker 0 goes, and after its inbox was worked off; also if nothing was started. False:
+ * the thread hangs in a file that does not come. Then nothing that it works with may be freed: the process has to end
+ * with _exit.
  */
 bool sg_reload_stop(struct sg_reload *reload);
 void sg_reload_free(struct sg_reload *reload); /* accepts NULL */

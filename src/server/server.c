@@ -29,6 +29,7 @@
 #include "server/devices.h"
 #include "server/drain.h"
 #include "server/metrics.h"
+#include "server/places.h"
 #include "server/policy.h"
 #include "server/reload.h"
 #include "server/usage.h"
@@ -58,7 +59,7 @@ static bool load(struct sg_server *server, struct sg_config *config)
     char error[SG_POLICY_ERROR_MAX];
     server->policy = sg_policy_build(config, NULL, error);
     if (server->policy && sg_devices_load(config->devices, &server->devices, error) == SG_OK)
-        return true;
+        return sg_places_check_udp_ports(config);
     sg_log_event(SG_LOG_ERROR, "config_refused", NULL, "%s", error);
     return false;
 }
@@ -68,14 +69,6 @@ static void unload(struct sg_server *server)
     sg_policy_release(server->policy);
     sg_devices_free(server->devices);
     sg_config_free(server->limits);
-}
-
-int sg_server_check(struct sg_config *config)
-{
-    struct sg_server server = {.config = config};
-    bool good = load(&server, config);
-    unload(&server);
-    return good ? 0 : EXIT_CONFIG;
 }
 
 /* --- while it runs --- */
@@ -376,6 +369,20 @@ static bool stop(struct running *running)
     sg_arena_free(server->arena);
     unload(server);
     return true;
+}
+
+int sg_server_check(struct sg_config *config)
+{
+    struct sg_server server = {.config = config};
+    int code = EXIT_CONFIG;
+    if (load(&server, config))
+        code = sg_places_check_addresses(config) && make_arena(&server) && sg_confine_check(config) &&
+                       sg_places_check_control(config)
+                   ? 0
+                   : EXIT_FAILED;
+    sg_arena_free(server.arena);
+    unload(&server);
+    return code;
 }
 
 int sg_server_run(struct sg_config *config, int helper)

@@ -51,7 +51,11 @@ struct sg_server {
  */
 int sg_server_run(struct sg_config *config, int helper);
 
-/* Checks what sg_server_run would load, certificates and users too: 0, or 3 after logging why. */
+/*
+ * Finds what sg_server_run would find, and starts nothing: files, certificates and users; addresses, ports and sockets;
+ * memory for keys; the user to become, which the process is afterwards, and what that user can read. Returns the exit
+ * code that sg_server_run would return after logging the same; 0 if all is well.
+ */
 int sg_server_check(struct sg_config *config);
 
 /* The limits of a configuration hold from now on. */

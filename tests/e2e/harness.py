@@ -87,7 +87,7 @@ class Program:
     @property
     def control(self):
         """The path of its control socket, in the directory that it makes by default."""
-        return next((self.folder / 'sealgram').glob(f'*-{self.process.pid}.sock'))
+        return next((self.folder / 'sealgram').rglob(f'*-{self.process.pid}.sock'))
 
     def status(self):
         done = subprocess.run([SEALGRAM, 'status', '--json', '--socket', str(self.control)], capture_output=True, text=True,
