@@ -13,9 +13,9 @@ char *sg_cli_ask(const char *path, const char *role, const char *request, int *c
 int sg_cli_order(const char *path, const char *request);
 
 /*
- * Tells the servers that run and may be asked, or the one whose control socket is at path, that a user file has changed,
- * and returns when they have looked. Where there is none, or it does not answer, nothing is said: a server looks by
- * itself, too.
+ * Tells the servers that run and may be asked, or the one whose control socket is at path, that a user file has
+ * changed, and returns when they have looked. Where there is none, or it does not answer, nothing is said: a server
+ * looks by itself, too.
  */
 void sg_cli_tell_users_changed(const char *path);
 

@@ -19,7 +19,7 @@ struct sg_loop *sg_loop_new(void);
 bool sg_loop_start(struct sg_loop *loop);
 /* Ends that thread; nothing if there is none. Not from the loop itself. */
 void sg_loop_stop(struct sg_loop *loop);
-/* The same, if that takes at most limit_ms. False: the thread hangs in what it works off; the loop must not be freed. */
+/* The same, if it takes at most limit_ms. False: the thread hangs in a letter, and the loop must not be freed. */
 bool sg_loop_stop_within(struct sg_loop *loop, unsigned limit_ms);
 
 /*

@@ -23,13 +23,14 @@
 
 static unsigned first_unprivileged(void)
 {
-    unsigned first = 1024;
+    char line[32];
+    unsigned long first = 1024;
     FILE *file = fopen("/proc/sys/net/ipv4/ip_unprivileged_port_start", "re");
-    if (file && fscanf(file, "%u", &first) != 1)
-        first = 1024;
+    if (file && fgets(line, sizeof line, file))
+        first = strtoul(line, NULL, 10);
     if (file)
         fclose(file);
-    return first;
+    return (unsigned)first;
 }
 
 bool sg_places_check_udp_ports(const struct sg_config *config)
