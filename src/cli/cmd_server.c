@@ -94,13 +94,17 @@ static int run(struct sg_config *config)
     return sg_server_run(config, helper);
 }
 
-/* The configuration says how, the command line goes before it. */
-static void set_up_log(const struct arguments *args, const struct sg_config *config)
+/* The configuration says how, the command line goes before it, now and after a reload. */
+static void set_up_log(const struct arguments *args, struct sg_config *config)
 {
-    sg_log_set_level(args->has_level ? args->level : config->log.level);
-    sg_log_set_format(config->log.format);
-    sg_log_set_addresses(config->log.addresses);
-    sg_cli_log_apply(&args->log);
+    const struct sg_config_log said = {.has_level = args->has_level,
+                                       .level = args->level,
+                                       .has_format = args->log.has_format,
+                                       .format = args->log.format,
+                                       .has_addresses = args->log.has_addresses,
+                                       .addresses = args->log.addresses};
+    sg_config_keep_log(&said, &config->log);
+    sg_config_use_log(&config->log);
 }
 
 int sg_cmd_server(int argc, char **argv)

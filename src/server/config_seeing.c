@@ -37,6 +37,26 @@ const struct sg_yaml_key sg_config_log_keys[] = {
     {.name = NULL},
 };
 
+void sg_config_use_log(const struct sg_config_log *log)
+{
+    sg_log_set_level(log->level);
+    sg_log_set_format(log->format);
+    sg_log_set_addresses(log->addresses);
+}
+
+void sg_config_keep_log(const struct sg_config_log *said, struct sg_config_log *other)
+{
+    if (said->has_level)
+        other->level = said->level;
+    if (said->has_format)
+        other->format = said->format;
+    if (said->has_addresses)
+        other->addresses = said->addresses;
+    other->has_level = said->has_level;
+    other->has_format = said->has_format;
+    other->has_addresses = said->has_addresses;
+}
+
 /* --- metrics --- */
 
 static bool read_endpoint(struct sg_yaml_reader *reader, struct fy_node *node, const struct sg_yaml_key *key)

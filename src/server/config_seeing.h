@@ -10,7 +10,14 @@ struct sg_config_log {
     enum sg_log_level level;
     enum sg_log_format format;
     enum sg_log_addresses addresses;
+    bool has_level, has_format, has_addresses; /* said on the command line, which goes before the file */
 };
+
+/* The log is written as this says, from now on. */
+void sg_config_use_log(const struct sg_config_log *log);
+
+/* What the command line said for one goes before what a file said for another. */
+void sg_config_keep_log(const struct sg_config_log *said, struct sg_config_log *other);
 
 struct sg_config_metrics {
     struct sg_endpoint listen; /* family 0: no metrics */

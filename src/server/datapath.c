@@ -346,7 +346,7 @@ void sg_datapath_metrics(const struct sg_datapath *datapath, struct json_t *metr
 {
     json_object_set_new(metrics, "up_batches", sg_histogram_json(&datapath->up_batches));
     json_object_set_new(metrics, "down_batches", sg_histogram_json(&datapath->down_batches));
-    if (!datapath->worker->server->config->metrics.per_user)
+    if (!datapath->worker->policy->config->metrics.per_user)
         return;
     json_t *users = json_object();
     sg_traffic_json(datapath->traffic, users);

@@ -75,7 +75,7 @@ static void add_user(void *ctx, const char *user, const uint32_t counts[static S
 struct json_t *sg_gather_metrics(struct sg_server *server)
 {
     json_t *metrics = gather(server, true);
-    if (!server->config->metrics.per_user)
+    if (!server->policy->config->metrics.per_user)
         return metrics;
     json_t *users = json_object();
     sg_usage_each(server->usage, add_user, users);

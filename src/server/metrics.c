@@ -24,6 +24,8 @@ enum { FRESH_MS = 100 };
 
 struct sg_metrics {
     struct sg_server *server;
+    struct event_base *base;
+    struct sg_endpoint at; /* family 0: nowhere */
     struct sg_process_watch *process;
     struct sg_http_text *http;
     struct evbuffer *text;
@@ -57,31 +59,49 @@ static bool write_text(void *ctx, struct evbuffer *out)
 
 struct sg_metrics *sg_metrics_new(struct sg_server *server, struct event_base *base)
 {
-    const struct sg_config_metrics *config = &server->config->metrics;
-    struct sg_http_text_options options = {.listen = config->listen,
-                                           .path = "/metrics",
-                                           .content_type = "text/plain; version=0.0.4; charset=utf-8",
-                                           .fn = write_text};
     struct sg_metrics *metrics = calloc(1, sizeof *metrics);
+    if (!metrics)
+        return NULL;
+    metrics->server = server;
+    metrics->base = base;
+    metrics->text = evbuffer_new();
+    metrics->process = sg_process_watch_new();
+    if (metrics->text && metrics->process)
+        return metrics;
+    sg_metrics_free(metrics);
+    return NULL;
+}
+
+static struct sg_http_text *serve_at(struct sg_metrics *metrics, const struct sg_endpoint *at)
+{
+    const struct sg_http_text_options options = {.listen = *at,
+                                                 .path = "/metrics",
+                                                 .content_type = "text/plain; version=0.0.4; charset=utf-8",
+                                                 .fn = write_text,
+                                                 .ctx = metrics};
     char text[SG_ENDPOINT_TEXT_MAX];
-    sg_endpoint_format(&config->listen, text);
-    if (metrics) {
-        options.ctx = metrics;
-        metrics->server = server;
-        metrics->text = evbuffer_new();
-        metrics->process = sg_process_watch_new();
-        if (metrics->text && metrics->process)
-            metrics->http = sg_http_text_new(base, &options);
-    }
-    if (metrics && metrics->http) {
+    struct sg_http_text *http = sg_http_text_new(metrics->base, &options);
+    sg_endpoint_format(at, text);
+    if (http)
         sg_log_event(SG_LOG_INFO, "listening",
                      SG_LOG_FIELDS(sg_log_word("address", text), sg_log_word("for", "metrics")),
                      "metrics at http://%s/metrics", text);
-        return metrics;
-    }
-    (void)sg_listen_failed("TCP", &options.listen, "metrics", errno);
-    sg_metrics_free(metrics);
-    return NULL;
+    else
+        (void)sg_listen_failed("TCP", at, "metrics", errno);
+    return http;
+}
+
+bool sg_metrics_turn_to(struct sg_metrics *metrics, const struct sg_config_metrics *config)
+{
+    struct sg_http_text *fresh = NULL;
+    if (sg_endpoint_equal(&config->listen, &metrics->at))
+        return true;
+    if (config->listen.ip.family != 0 && !(fresh = serve_at(metrics, &config->listen)))
+        return false;
+    sg_http_text_free(metrics->http);
+    metrics->http = fresh;
+    metrics->at = config->listen;
+    return true;
 }
 
 void sg_metrics_free(struct sg_metrics *metrics)

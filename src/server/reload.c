@@ -19,6 +19,7 @@
 #include "net/log.h"
 #include "net/loop.h"
 #include "net/service.h"
+#include "server/metrics.h"
 #include "server/nat64.h"
 #include "server/reread.h"
 #include "server/server.h"
@@ -133,32 +134,43 @@ static void renew_guard(struct sg_reload *reload, const struct sg_nat64 *nat64)
 
 /* --- what was read --- */
 
-static const char *use_config(struct sg_reload *reload, struct order *order, char text[static ANSWER_MAX])
+/* Makes it the one in force; takes it over. NULL, or why nothing has changed. */
+static const char *put_in_force(struct sg_reload *reload, struct sg_policy *fresh)
 {
     struct sg_server *server = reload->server;
-    const char *file = server->config->file, *names = order->found.names;
-    struct sg_policy *fresh = order->found.policy;
-    order->found.policy = NULL;
-    if (!fresh) {
-        snprintf(text, ANSWER_MAX, "error: %s", order->found.error);
-    } else {
-        struct sg_nat64 nat64 = server->policy->nat64;
-        sg_policy_follow(fresh, server->policy);
-        sg_server_set_limits(server, fresh->config);
-        if (announce(server, fresh)) {
-            renew_guard(reload, &nat64); /* which may have changed while the files were read */
-            if (names[0])
-                sg_log_event(SG_LOG_WARN, "restart_needed", NULL, "%s: these are as they were until a restart: %s",
-                             file, names);
-            size_t count = sg_users_count(server->policy->users);
-            sg_log_event(SG_LOG_INFO, "config_reloaded", SG_LOG_FIELDS(sg_log_number("users", count)),
-                         "configuration read again: %zu users", count);
-            return "ok: reloaded";
-        }
-        snprintf(text, ANSWER_MAX, "error: out of memory");
+    const struct sg_nat64 nat64 = server->policy->nat64;
+    sg_policy_follow(fresh, server->policy);
+    if (!sg_metrics_turn_to(server->metrics, &fresh->config->metrics)) {
+        sg_policy_release(fresh);
+        return "metrics: cannot listen at the new address, see the log";
     }
-    sg_log_event(SG_LOG_ERROR, "config_reload_failed", NULL, "%s: the configuration stays as it was",
-                 text + strlen("error: "));
+    sg_server_set_limits(server, fresh->config);
+    if (!announce(server, fresh))
+        return "out of memory";
+    sg_config_use_log(&server->policy->config->log);
+    renew_guard(reload, &nat64); /* which may have changed while the files were read */
+    return NULL;
+}
+
+static const char *use_config(struct sg_reload *reload, struct sg_reread_found *found, char text[static ANSWER_MAX])
+{
+    struct sg_server *server = reload->server;
+    struct sg_policy *fresh = found->policy;
+    found->policy = NULL;
+    const char *wrong = fresh ? put_in_force(reload, fresh) : found->error;
+    if (wrong) {
+        sg_log_event(SG_LOG_ERROR, "config_reload_failed", NULL, "%s: the configuration stays as it was", wrong);
+        snprintf(text, ANSWER_MAX, "error: %s", wrong);
+        return text;
+    }
+    if (found->names[0])
+        sg_log_event(SG_LOG_WARN, "restart_needed", NULL, "%s: these are as they were until a restart: %s",
+                     server->config->file, found->names);
+    size_t count = sg_users_count(server->policy->users);
+    sg_log_event(SG_LOG_INFO, "config_reloaded", SG_LOG_FIELDS(sg_log_number("users", count)),
+                 "configuration read again: %zu users", count);
+    snprintf(text, ANSWER_MAX, "ok: reloaded%s%s", found->names[0] ? "; these are as they were until a restart: " : "",
+             found->names);
     return text;
 }
 
@@ -229,7 +241,7 @@ static void use(struct order *order)
     const char *answer = NULL;
     reload->seen = order->seen;
     if (order->what == SG_RELOAD_CONFIG) {
-        answer = use_config(reload, order, text);
+        answer = use_config(reload, &order->found, text);
     } else {
         use_tls(reload->server, &order->found);
         answer = use_users(reload->server, &order->found, text);

@@ -45,11 +45,6 @@ static void add_name(char names[static SG_REREAD_NAMES_MAX], bool differs, const
         snprintf(names + len, SG_REREAD_NAMES_MAX - len, "%s%s", len > 0 ? ", " : "", name);
 }
 
-static bool same_metrics(const struct sg_config_metrics *a, const struct sg_config_metrics *b)
-{
-    return sg_endpoint_equal(&a->listen, &b->listen) && a->per_user == b->per_user;
-}
-
 /* What sockets, threads and tables were made of. Other values are named, and the old ones put back. */
 static void keep_what_stays(const struct sg_config *first, const struct sg_config *before, struct sg_config *fresh,
                             char names[static SG_REREAD_NAMES_MAX])
@@ -65,8 +60,7 @@ static void keep_what_stays(const struct sg_config *first, const struct sg_confi
     add_name(names, first->sandbox != fresh->sandbox, "sandbox");
     add_name(names, !same_text(first->devices, fresh->devices), "devices");
     add_name(names, !same_authenticator(first, fresh), "authenticator");
-    add_name(names, memcmp(&first->log, &fresh->log, sizeof first->log) != 0, "log");
-    add_name(names, !same_metrics(&first->metrics, &fresh->metrics), "metrics");
+    sg_config_keep_log(&first->log, &fresh->log);
     memcpy(fresh->listen, first->listen, sizeof fresh->listen);
     fresh->listen_count = first->listen_count;
     fresh->workers = first->workers;

@@ -49,7 +49,6 @@ struct running {
     struct event *signals[SIGNALS];
     struct event *watch;
     struct sg_control_socket *control;
-    struct sg_metrics *metrics; /* NULL: none are configured */
     struct sg_watchdog *watchdog;
 };
 
@@ -130,9 +129,12 @@ static bool start_events(struct running *running)
 
 static bool start_metrics(struct running *running)
 {
-    if (running->server.config->metrics.listen.ip.family != 0)
-        running->metrics = sg_metrics_new(&running->server, running->base);
-    return running->metrics || running->server.config->metrics.listen.ip.family == 0;
+    struct sg_server *server = &running->server;
+    server->metrics = sg_metrics_new(server, running->base);
+    if (server->metrics)
+        return sg_metrics_turn_to(server->metrics, &server->config->metrics);
+    sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "cannot watch this process for the metrics: %s", strerror(errno));
+    return false;
 }
 
 /* Each worker needs one of the sockets of each address: as many are passed as there shall be workers, or none. */
@@ -340,7 +342,7 @@ static bool stop(struct running *running)
     bool hangs = !sg_reload_stop(server->reload);
     sg_watchdog_stop(running->watchdog);
     sg_control_socket_free(running->control);
-    sg_metrics_free(running->metrics);
+    sg_metrics_free(server->metrics);
     for (unsigned i = 0; i < server->worker_count; i++)
         if (running->loops[i])
             sg_loop_stop(running->loops[i]);

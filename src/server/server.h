@@ -17,6 +17,7 @@ struct sg_admission;
 struct sg_auth;
 struct sg_devices;
 struct sg_guard;
+struct sg_metrics;
 struct sg_policy;
 struct sg_reload;
 struct sg_usage_table;
@@ -30,6 +31,7 @@ struct sg_server {
     int helper;                     /* of the authenticator, or -1 */
     struct sg_policy *policy;       /* the newest: workers have their own reference */
     struct sg_reload *reload;
+    struct sg_metrics *metrics;
     struct sg_auth *auth;
     struct sg_devices *devices; /* that joined by invites */
     struct sg_usage_table *usage;

@@ -369,7 +369,7 @@ void sg_server_session_close(struct sg_server_session *session, enum sg_reason r
     /* the line counts what waited: for names, and for the stream, which ends */
     session->counts.dropped += sg_names_cancel(&session->names) + session->waiting.count;
     sg_session_log_end(session, reason);
-    if (session->datapath->worker->server->config->metrics.per_user)
+    if (session->datapath->worker->policy->config->metrics.per_user)
         sg_traffic_add(&session->datapath->traffic, sg_session_user(session), &session->counts);
     sg_server_renewal_end_other(session);
     struct bufferevent *bev = session->current->bev;

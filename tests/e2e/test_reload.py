@@ -5,6 +5,8 @@ import socket
 import ssl
 import subprocess
 import threading
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -87,7 +89,8 @@ def test_another_user_file_takes_its_place(lab):
     (folder / 'others').chmod(0o600)
     config = folder / 'server.yaml'
     config.write_text(config.read_text().replace('users: users', 'users: others'))
-    expect_reloaded(lab, server)
+    done = reload(lab, server)
+    assert (done.returncode, done.stdout) == (0, 'reloaded; these are as they were until a restart: devices\n')
     wait_for(lambda: server.status()['sessions'] == 0, 5, 'the end of a session whose user is gone')
     assert server.status()['users'] == 0
     run('invite', folder, 'bob')
@@ -184,8 +187,10 @@ def test_what_takes_a_restart_is_told_and_keeps_its_value(lab, echo):
     text = config.read_text().replace('workers: 1', 'workers: 2\nudp_ports: 40000-40100\nstatus_socket: other.sock')
     text = text.replace('sessions: 2', 'sessions: 3\n  password_threads: 7').replace('listen:\n', f'listen:\n  - 127.0.0.1:{listen}\n')
     config.write_text(text)
-    expect_reloaded(lab, server)
     names = 'listen, workers, udp_ports, status_socket, limits: password_threads, limits: sessions'
+    done = reload(lab, server)
+    assert (done.returncode, done.stderr) == (0, '')
+    assert done.stdout == f'reloaded; these are as they were until a restart: {names}\n'
     assert f'sealgram: warning: {config}: these are as they were until a restart: {names}\n' in server.err
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(('127.0.0.1', listen), 1)
@@ -194,6 +199,69 @@ def test_what_takes_a_restart_is_told_and_keeps_its_value(lab, echo):
     lab.client(invite)
     third = lab.client(invite, ready=False)
     wait_for(lambda: 'a quota or table is full' in third.err, 10, 'two sessions are the most')
+
+
+def test_how_the_log_is_written_changes_at_once(lab):
+    folder, _, invite = lab.init()
+    config = folder / 'server.yaml'
+    text = config.read_text()
+    server = lab.start('server', 'server', '-c', config)
+    server.ready()
+    lab.client(invite)
+    assert 'debug: ' not in server.err and '127.0.0.0:' in server.err
+    config.write_text(text + 'log: {level: debug, format: json, addresses: full}\n')
+    expect_reloaded(lab, server)
+    lab.client(invite)
+    wait_for(lambda: '"level":"debug"' in server.err and '127.0.0.1:' in server.err, 5, 'another log')
+    config.write_text(text + 'log: {level: error}\n')
+    expect_reloaded(lab, server)
+    before = server.err
+    lab.client(invite).stop()
+    assert server.err == before
+
+
+def test_the_command_line_goes_before_the_log_of_the_file(lab):
+    folder, _, invite = lab.init()
+    server = lab.server(folder, '--log-format', 'json', '--log-addresses', 'full')  # and -v
+    lab.edit_config(folder, 'log: {level: error, format: text, addresses: masked}')
+    expect_reloaded(lab, server)
+    lab.client(invite)
+    assert all(line.startswith('{') for line in server.err.splitlines())
+    wait_for(lambda: '"level":"debug"' in server.err and '127.0.0.1:' in server.err, 5, 'the log')
+
+
+def scrape(port):
+    with urllib.request.urlopen(f'http://127.0.0.1:{port}/metrics', timeout=10) as answer:
+        return answer.read().decode()
+
+
+def test_metrics_come_move_and_go(lab, echo):
+    folder, _, invite = lab.init()
+    config, first, second = folder / 'server.yaml', free_port(), free_port()
+    text = config.read_text()
+    server, client = lab.server(folder), lab.client(invite)
+    assert lab.open(SocksUdp(client.socks)).ask(b'x', echo.address)[0] == b'x'
+    config.write_text(text + f'metrics: {{listen: "127.0.0.1:{first}"}}\n')
+    expect_reloaded(lab, server)
+    assert 'sealgram_sessions' in scrape(first) and 'alice' not in scrape(first)
+    config.write_text(text + f'metrics: {{listen: "127.0.0.1:{first}", per_user: true}}\n')
+    expect_reloaded(lab, server)
+    wait_for(lambda: 'alice' in scrape(first), 5, 'each user')
+    config.write_text(text + f'metrics: {{listen: "127.0.0.1:{second}"}}\n')
+    expect_reloaded(lab, server)
+    assert 'sealgram_sessions' in scrape(second)
+    with pytest.raises(urllib.error.URLError):
+        scrape(first)
+    taken = lab.open(socket.create_server(('127.0.0.1', first)))
+    config.write_text(text + f'metrics: {{listen: "127.0.0.1:{first}"}}\nlimits:\n  sessions_per_user: 1\n')
+    done = reload(lab, server)
+    assert done.returncode == 1 and done.stderr.startswith('sealgram: metrics: cannot listen'), taken
+    assert f'127.0.0.1:{first} (metrics): Address already in use' in server.err
+    assert 'sealgram_sessions' in scrape(second), 'as it was'
+    config.write_text(text)
+    expect_reloaded(lab, server)
+    with pytest.raises(urllib.error.URLError):
+        scrape(second)
 
 
 def hang(path):
