@@ -23,7 +23,8 @@ enum {
     RETRY_LATE_AFTER = 30,
     RETRY_UNSTEADY = 4,   /* failures that a session is worth which does not last: RETRY_MAX_MS */
     WAKE_AFTER_MS = 1000, /* between attempts that applications bring forward */
-    UNKNOWN_MS = 3000,    /* for servers to learn of an invite that was made a moment ago */
+    UNKNOWN_AGAIN = 2,    /* attempts with an invite that a server may be about to learn of: it was just made */
+    UNKNOWN_FAILURES = 3, /* what its refusal is worth: the next attempt comes a second later, and is no guessing */
 };
 
 static uint64_t retry_delay_ms(const struct sg_attempt *attempt)
@@ -113,13 +114,18 @@ static void on_block_end(struct bufferevent *bev, short what, void *ctx)
     fail(ctx, "the server ended the connection before a session was open");
 }
 
-/* A server that does not know an invite may be about to read of it: "refused" alone is believed after a while only. */
-static bool may_be_let_in(struct sg_attempt *attempt, const struct sg_server_conn_result *result)
+/* A server that does not know an invite may be about to read of it: one refusal alone is not believed. */
+static bool tries_again(struct sg_uplink *uplink, const struct sg_server_conn_result *result)
 {
-    uint64_t now_ms = sg_now_ms();
-    if (attempt->unknown_ms == 0)
-        attempt->unknown_ms = now_ms;
-    return result->may_be_new && now_ms - attempt->unknown_ms < UNKNOWN_MS;
+    struct sg_attempt *attempt = &uplink->attempt;
+    if (!result->may_be_new || attempt->unknown_count >= UNKNOWN_AGAIN)
+        return false;
+    attempt->unknown_count++;
+    if (attempt->failures < UNKNOWN_FAILURES)
+        attempt->failures = UNKNOWN_FAILURES;
+    sg_log(SG_LOG_DEBUG, "%s; trying again", result->text);
+    sg_attempt_schedule(uplink);
+    return true;
 }
 
 static void on_reply(void *ctx, const struct sg_server_conn_result *result)
@@ -129,11 +135,8 @@ static void on_reply(void *ctx, const struct sg_server_conn_result *result)
     struct sg_attempt *attempt = &uplink->attempt;
     attempt->conn = NULL;
     if (!result->answered) {
-        if (result->fatal && !uplink->was_up && may_be_let_in(attempt, result)) {
-            sg_log(SG_LOG_DEBUG, "%s; trying again", result->text);
-            sg_attempt_schedule(uplink);
+        if (result->fatal && !uplink->was_up && tries_again(uplink, result))
             return;
-        }
         if (result->fatal && !uplink->was_up) {
             sg_client_on_fatal(uplink->client, result->text);
             return;

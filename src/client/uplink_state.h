@@ -40,10 +40,10 @@ struct sg_attempt {
     struct bufferevent *bev; /* while the reply's block is awaited */
     uint8_t rep;             /* reply code whose block is awaited */
     struct sg_endpoint bound, peer;
-    uint64_t started_ms; /* the last one */
-    uint64_t retry_ms;   /* when it waits */
-    unsigned failures;   /* in a row */
-    uint64_t unknown_ms; /* since when no server knows the credentials; 0: at first */
+    uint64_t started_ms;    /* the last one */
+    uint64_t retry_ms;      /* when it waits */
+    unsigned failures;      /* in a row */
+    unsigned unknown_count; /* how often no server knew the credentials */
     char last_error[768];
 };
 
