@@ -27,9 +27,12 @@ enum {
     UNKNOWN_FAILURES = 3, /* what its refusal is worth: the next attempt comes a second later, and is no guessing */
 };
 
-static uint64_t retry_delay_ms(const struct sg_attempt *attempt)
+/* While a session can be resumed, an attempt is made every two seconds: the server keeps it for its grace alone. */
+static uint64_t retry_delay_ms(const struct sg_uplink *uplink)
 {
-    uint64_t limit = attempt->failures > RETRY_LATE_AFTER ? RETRY_LATE_MAX_MS : RETRY_MAX_MS;
+    const struct sg_attempt *attempt = &uplink->attempt;
+    bool is_late = attempt->failures > RETRY_LATE_AFTER && !uplink->channel;
+    uint64_t limit = is_late ? RETRY_LATE_MAX_MS : RETRY_MAX_MS;
     unsigned doublings = attempt->failures < 10 ? attempt->failures : 10;
     uint64_t delay = (uint64_t)RETRY_FIRST_MS << doublings;
     if (delay > limit)
@@ -42,7 +45,7 @@ void sg_attempt_schedule(struct sg_uplink *uplink)
     struct sg_attempt *attempt = &uplink->attempt;
     uint64_t now_ms = sg_now_ms();
     attempt->state = SG_ATTEMPT_WAITS;
-    attempt->retry_ms = now_ms + retry_delay_ms(attempt);
+    attempt->retry_ms = now_ms + retry_delay_ms(uplink);
     attempt->failures++;
     sg_uplink_arm(uplink, now_ms);
 }

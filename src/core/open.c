@@ -24,7 +24,8 @@ struct sender_window {
 struct sg_receiver_slot {
     struct sg_arena_mark mark;
     uint32_t sender_count;
-    uint32_t last; /* where the last record's sender was found */
+    uint32_t senders_most; /* that may be admitted now */
+    uint32_t last;         /* where the last record's sender was found */
     uint64_t failed;
     uint8_t key[SG_KEY_BYTES];
     uint64_t channel_id;
@@ -59,6 +60,7 @@ enum sg_err sg_receiver_init(struct sg_receiver *receiver, struct sg_arena *aren
         return SG_ERR_FULL;
     memcpy(slot->key, key, sizeof slot->key);
     slot->channel_id = load_id(channel_id);
+    slot->senders_most = limits->max_senders;
     *receiver = (struct sg_receiver){.arena = arena, .ctx = ctx, .aead = aead, .limits = *limits, .slot = slot};
     return SG_OK;
 }
@@ -140,7 +142,7 @@ static struct sender_window *admit_candidate(struct sg_receiver *receiver)
 
 static enum sg_err open_first(struct sg_receiver *receiver, struct sg_record *record, struct sender_window **out)
 {
-    if (receiver->slot->sender_count >= receiver->limits.max_senders)
+    if (receiver->slot->sender_count >= receiver->slot->senders_most)
         return SG_ERR_SENDER_LIMIT;
     enum sg_err err = derive_candidate(receiver, record->bytes + SG_RECORD_NONCE_OFFSET);
     if (err == SG_OK)
@@ -204,6 +206,18 @@ size_t sg_open_batch(struct sg_receiver *receiver, struct sg_record *records, si
         opened += records[i].err == SG_OK;
     }
     return opened;
+}
+
+uint32_t sg_receiver_senders_seen(const struct sg_receiver *receiver)
+{
+    return sg_arena_is_alive(receiver->slot) ? receiver->slot->sender_count : 0;
+}
+
+void sg_receiver_limit_senders(struct sg_receiver *receiver, uint32_t most)
+{
+    assert(most >= 1 && most <= receiver->limits.max_senders);
+    if (sg_arena_is_alive(receiver->slot))
+        receiver->slot->senders_most = most;
 }
 
 bool sg_receiver_wants_renewal(const struct sg_receiver *receiver)

@@ -99,10 +99,19 @@ void sg_receiver_dispose(struct sg_receiver *receiver);
 /*
  * Opens each record, in order, by itself, and returns how many opened. The others have in err:
  * TRUNCATED, TOO_LONG or MALFORMED (the length or first byte is no record's), NOT_FOUND (of another
- * channel), REPLAYED, TOO_OLD, SENDER_LIMIT (a further sender id than max_senders, or the arena is
+ * channel), REPLAYED, TOO_OLD, SENDER_LIMIT (a further sender id than may be admitted, or the arena is
  * full), FORGED (wiped), KEY_LIMIT (too many forged ones), WIPED, CRYPTO.
  */
 size_t sg_open_batch(struct sg_receiver *receiver, struct sg_record *records, size_t count);
+
+/* How many sender ids of the peer have verified records. */
+uint32_t sg_receiver_senders_seen(const struct sg_receiver *receiver);
+
+/*
+ * From now on no more than `most` sender ids are admitted, 1 to limits.max_senders, until it is called again: a
+ * record of a further one has SENDER_LIMIT. Ids that were admitted before stay, whatever their number.
+ */
+void sg_receiver_limit_senders(struct sg_receiver *receiver, uint32_t most);
 
 /* True once failed openings reached the soft limit, or the peer used half of its sender ids. */
 bool sg_receiver_wants_renewal(const struct sg_receiver *receiver);

@@ -13,7 +13,6 @@
 #include "server/datapath.h"
 #include "server/server.h"
 #include "server/session.h"
-#include "server/usage.h"
 #include "server/worker.h"
 
 enum {
@@ -38,7 +37,22 @@ void sg_server_renewal_end_other(struct sg_server_session *session)
     session->pending = NULL;
     session->old = NULL;
     session->renewal.other_ends_ms = SG_NEVER;
-    sg_usage_give(session->who.usage, SG_USAGE_RENEWAL);
+    sg_receiver_limit_senders(&session->current->receiver, session->current->receiver.limits.max_senders);
+}
+
+/*
+ * While a session has two channels they share the sender ids of one, and one id more: so the memory for keys that each
+ * session has (SLOTS_OF_TWO_CHANNELS in server.c) is enough. The older one keeps the ids that it has seen, and may get
+ * one more: the client seals by it until the reply to RESUME has arrived, and may begin another id meanwhile. The newer
+ * one may be left with one id until the older ends: 2^28 records, more than ten seconds bring.
+ */
+static void share_senders(struct sg_server_session *session)
+{
+    struct sg_receiver *older = &session->current->receiver, *newer = &session->pending->receiver;
+    uint32_t most = newer->limits.max_senders, seen = sg_receiver_senders_seen(older);
+    uint32_t kept = seen < most ? seen + 1 : most;
+    sg_receiver_limit_senders(older, kept);
+    sg_receiver_limit_senders(newer, most + 1 - kept);
 }
 
 enum sg_reason sg_server_session_resume(struct sg_server_session *session, const struct sg_handover *who,
@@ -49,13 +63,10 @@ enum sg_reason sg_server_session_resume(struct sg_server_session *session, const
     if (renewal->resumed_ms != 0 && now_ms < renewal->resumed_ms + RESUME_SPACING_MS)
         return SG_REASON_BUSY;
     sg_server_renewal_end_other(session);
-    if (!sg_usage_take(session->who.usage, SG_USAGE_RENEWAL))
-        return SG_REASON_BUSY;
     session->pending = sg_server_channel_new(session, who->bev, suite, now_ms);
-    if (!session->pending) {
-        sg_usage_give(session->who.usage, SG_USAGE_RENEWAL);
+    if (!session->pending)
         return SG_REASON_BUSY;
-    }
+    share_senders(session);
     renewal->resumed_ms = now_ms;
     renewal->other_ends_ms = now_ms + PENDING_MS;
     session->who.peer = who->peer;
@@ -70,6 +81,7 @@ void sg_server_session_confirm(struct sg_server_session *session, struct sg_serv
         return;
     bool had_stream = session->current->bev != NULL;
     session->old = session->current;
+    sg_sender_dispose(&session->old->sender);
     session->current = channel;
     session->pending = NULL;
     session->renewal.other_ends_ms = now_ms + OLD_MS;

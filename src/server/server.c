@@ -38,8 +38,12 @@
 
 enum { WATCH_MS = 500, SETTLE_MS = 300, SIGNALS = 3, EXIT_FAILED = 1, EXIT_CONFIG = 3 };
 
-/* What a process may lock unless somebody gave it more (RLIMIT_MEMLOCK); unused slots count, but cost no memory. */
-enum { LOCKED_BYTES = 8 << 20, FEWEST_SENDERS = 2 };
+/*
+ * Slots of the arena, which hold the keys. A session has two channels while it renews: then it needs a sender and a
+ * receiver for each, a slot for each sender id that the server announces, and one for an id of the other channel
+ * (renewal.c). Unused slots cost no memory, but count as locked.
+ */
+enum { SLOTS_OF_TWO_CHANNELS = 5, FEWEST_SENDERS = 2, SLOTS_IN_USE = 6, LOCKED_MOST_BYTES = 64 << 20 };
 
 /* What runs once in a process, around the workers. */
 struct running {
@@ -171,40 +175,48 @@ static bool count_workers(const struct sg_config *config, unsigned *count)
     return true;
 }
 
-/* Sessions that may have two channels at a time, for the seconds of a renewal. */
-static uint32_t renewals(uint32_t sessions)
+/* What this process may lock, up to a bound: RLIMIT_MEMLOCK, made as high as it may be. */
+static size_t lockable_bytes(void)
 {
-    return sessions / 16 + 2;
-}
-
-/* No user can keep all others from renewing. */
-static uint32_t renewals_per_user(uint32_t sessions)
-{
-    return renewals(sessions) / 4 + 1;
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_MEMLOCK, &limit) != 0)
+        return LOCKED_MOST_BYTES;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_MEMLOCK, &limit);
+    return limit.rlim_cur < LOCKED_MOST_BYTES ? (size_t)limit.rlim_cur : LOCKED_MOST_BYTES;
 }
 
 /*
- * Limits under which every channel has all the arena slots that it may ever need: no client can use up those of others.
- * With many sessions that leaves fewer sender ids to each.
+ * Limits under which every session has all the slots that it may ever need, also while it renews: no client can use up
+ * those of others. With many sessions that leaves fewer sender ids to each.
  */
-static struct sg_limits fair_limits(uint32_t channels)
+static struct sg_limits fair_limits(size_t slots_each)
 {
     struct sg_limits limits = sg_limits_in_force();
-    size_t one = sg_arena_slots(1, 0);
-    size_t slots = (size_t)LOCKED_BYTES / SG_ARENA_SLOT_BYTES / channels;
-    size_t senders = slots > one + FEWEST_SENDERS ? slots - one : FEWEST_SENDERS;
+    size_t senders =
+        slots_each > SLOTS_OF_TWO_CHANNELS + FEWEST_SENDERS ? slots_each - SLOTS_OF_TWO_CHANNELS : FEWEST_SENDERS;
     if (senders < limits.max_senders)
         limits.max_senders = (uint32_t)senders;
     return limits;
+}
+
+/*
+ * As many as all sessions may need. Where the process may not lock that many, but as many as they need that have one
+ * sender id on each channel, those: then a session may be told to renew later while others use more than most ever do.
+ */
+static size_t count_slots(size_t sessions, uint32_t max_senders, size_t lockable)
+{
+    size_t all = sessions * (SLOTS_OF_TWO_CHANNELS + (size_t)max_senders);
+    return all > lockable && lockable >= sessions * SLOTS_IN_USE ? lockable : all;
 }
 
 static bool make_arena(struct sg_server *server)
 {
     bool locked = true;
     uint32_t sessions = server->config->limits.sessions;
-    uint32_t channels = sessions + renewals(sessions);
-    server->key_limits = fair_limits(channels);
-    server->arena = sg_arena_new(sg_arena_slots(channels, server->key_limits.max_senders), &locked);
+    size_t lockable = lockable_bytes() / SG_ARENA_SLOT_BYTES;
+    server->key_limits = fair_limits(lockable / sessions);
+    server->arena = sg_arena_new(count_slots(sessions, server->key_limits.max_senders, lockable), &locked);
     if (!server->arena)
         sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "out of memory for the keys of %u sessions", sessions);
     else if (!locked)
@@ -216,9 +228,7 @@ static bool make_arena(struct sg_server *server)
 /* Under the lock of the usage table; ctx is a configuration that was shared for it. */
 static void limits_of(void *ctx, const char *user, const struct sg_group_names *groups, struct sg_usage_limits *out)
 {
-    const struct sg_config *config = ctx;
-    sg_user_limits_find(config, user, groups, out);
-    out->most[SG_USAGE_RENEWAL] = renewals_per_user(config->limits.sessions);
+    sg_user_limits_find(ctx, user, groups, out);
 }
 
 struct ceilings {
@@ -231,7 +241,6 @@ static struct ceilings ceilings(const struct sg_config *config)
         [SG_USAGE_SESSION] = config->limits.sessions,
         [SG_USAGE_ASSOCIATION] = config->limits.associations,
         [SG_USAGE_CONNECTION] = config->limits.connections,
-        [SG_USAGE_RENEWAL] = renewals(config->limits.sessions),
     }};
 }
 

@@ -208,8 +208,7 @@ void sg_usage_status(const struct sg_usage_table *table, struct json_t *status)
 {
     static const char *const names[SG_USAGE_KINDS] = {[SG_USAGE_SESSION] = "sessions",
                                                       [SG_USAGE_ASSOCIATION] = "associations",
-                                                      [SG_USAGE_CONNECTION] = "connections",
-                                                      [SG_USAGE_RENEWAL] = "renewals"};
+                                                      [SG_USAGE_CONNECTION] = "connections"};
     json_t *refused = json_object();
     for (unsigned kind = 0; kind < SG_USAGE_KINDS; kind++)
         json_object_set_new(refused, names[kind], json_integer((json_int_t)atomic_load(&table->refused[kind])));

@@ -15,7 +15,7 @@ struct json_t;
 struct sg_usage;
 struct sg_usage_table;
 
-enum sg_usage_kind { SG_USAGE_SESSION, SG_USAGE_ASSOCIATION, SG_USAGE_CONNECTION, SG_USAGE_RENEWAL, SG_USAGE_KINDS };
+enum sg_usage_kind { SG_USAGE_SESSION, SG_USAGE_ASSOCIATION, SG_USAGE_CONNECTION, SG_USAGE_KINDS };
 
 /* Of one user: how many of each kind at a time, and how much in a time. */
 struct sg_usage_limits {

@@ -226,6 +226,34 @@ static void test_limits_receiver_senders(void **state)
     stop_pair(&pair);
 }
 
+/* While a session has two channels the older one keeps its ids and gets no other; the limit can be lifted again. */
+static void test_limits_receiver_is_limited_for_a_while(void **state)
+{
+    (void)state;
+    uint8_t bytes[3][SPACE];
+    size_t len = 0;
+    struct pair pair;
+    struct sg_sender senders[3];
+    start_pair(&pair, suite_one(), &sg_limits_default);
+    for (uint32_t n = 0; n < 3; n++) {
+        start_sender(&pair, &senders[n], &sg_limits_default);
+        len = seal_message(&senders[n], bytes[n], n, LEN);
+    }
+    assert_int_equal(open_copy(&pair.receiver, bytes[0], len, 0), SG_OK);
+    assert_int_equal(open_copy(&pair.receiver, bytes[1], len, 1), SG_OK);
+    assert_int_equal(sg_receiver_senders_seen(&pair.receiver), 2);
+    sg_receiver_limit_senders(&pair.receiver, 1); /* fewer than there are: those stay */
+    assert_int_equal(open_copy(&pair.receiver, bytes[2], len, 2), SG_ERR_SENDER_LIMIT);
+    seal_message(&senders[1], bytes[1], 7, LEN);
+    assert_int_equal(open_copy(&pair.receiver, bytes[1], len, 7), SG_OK);
+    assert_int_equal(open_copy(&pair.receiver, bytes[0], len, 0), SG_ERR_REPLAYED);
+    sg_receiver_limit_senders(&pair.receiver, sg_limits_default.max_senders);
+    assert_int_equal(open_copy(&pair.receiver, bytes[2], len, 2), SG_OK);
+    for (uint32_t n = 0; n < 3; n++)
+        sg_sender_dispose(&senders[n]);
+    stop_pair(&pair);
+}
+
 static void test_limits_failed_openings(void **state)
 {
     (void)state;
@@ -310,6 +338,7 @@ int main(void)
         cmocka_unit_test(test_limits_stuck_random_source),
         cmocka_unit_test(test_nonces_never_collide),
         cmocka_unit_test(test_limits_receiver_senders),
+        cmocka_unit_test(test_limits_receiver_is_limited_for_a_while),
         cmocka_unit_test(test_limits_failed_openings),
         cmocka_unit_test(test_limits_junk_takes_nothing),
         cmocka_unit_test(test_limits_arena_full),

@@ -14,7 +14,7 @@
 #include "server/user_limits.h"
 
 static const struct sg_group_names no_groups;
-static const uint32_t all[SG_USAGE_KINDS] = {10, 10, 10, 10};
+static const uint32_t all[SG_USAGE_KINDS] = {10, 10, 10};
 
 static bool is_member(void *ctx, const char *group)
 {
