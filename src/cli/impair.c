@@ -347,7 +347,8 @@ static void on_accept(void *ctx, int fd)
 static bool open_both(struct sg_impair *impair, struct sg_endpoint *bound)
 {
     for (unsigned i = 0; i < PORT_TRIES; i++) {
-        impair->listener = sg_listener_new(impair->base, &impair->options.listen, SG_ALONE, bound, on_accept, impair);
+        impair->listener =
+            sg_listener_new(impair->base, &impair->options.listen, -1, SG_ALONE, bound, on_accept, impair);
         if (!impair->listener)
             return false;
         impair->fd = sg_udp_open(bound, SG_UDP_BIG);

@@ -17,6 +17,7 @@
 #include "net/clock.h"
 #include "net/log.h"
 #include "net/log_text.h"
+#include "net/service.h"
 #include "net/sockaddr.h"
 
 enum {
@@ -412,14 +413,28 @@ void sg_flow_release(struct sg_flow *flow)
     free_flow(flow);
 }
 
+/* The socket that was passed for the address, or a new one; -1 with errno. */
+static int open_forward(const struct sg_uplink *uplink, const struct sg_endpoint *listen)
+{
+    const unsigned flags = SG_UDP_PKTINFO | SG_UDP_BIG | SG_UDP_GRO | dscp_flag(uplink);
+    int fd = sg_service_take(SG_SERVICE_DATAGRAM, listen, uplink->client->index);
+    if (fd < 0)
+        return sg_udp_open_shared(listen, flags, uplink->client->share);
+    if (sg_udp_adopt(fd, listen->ip.family, flags))
+        return fd;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
 enum sg_err sg_uplink_add_forward(struct sg_uplink *uplink, const struct sg_endpoint *listen,
                                   const struct sg_target *target, bool datagram_only, struct sg_endpoint *bound)
 {
     struct sg_forward *forward = calloc(1, sizeof *forward);
     if (!forward)
         return SG_ERR_NOMEM;
-    forward->fd =
-        sg_udp_open_shared(listen, SG_UDP_PKTINFO | SG_UDP_BIG | SG_UDP_GRO | dscp_flag(uplink), uplink->client->share);
+    forward->fd = open_forward(uplink, listen);
     if (forward->fd < 0) {
         int error = errno;
         free(forward);

@@ -213,6 +213,35 @@ static bool make_loops(struct sg_process *process)
     return process->bound && catch_signals(process);
 }
 
+static bool wants_socket(const void *ctx, enum sg_service_kind kind, const struct sg_endpoint *at)
+{
+    const struct sg_client_options *options = ctx;
+    for (size_t i = 0; i < options->socks_count && kind == SG_SERVICE_STREAM; i++)
+        if (sg_endpoint_equal(&options->socks[i], at))
+            return true;
+    for (size_t i = 0; i < options->forward_count; i++)
+        if (options->forwards[i].udp == (kind == SG_SERVICE_DATAGRAM) &&
+            sg_endpoint_equal(&options->forwards[i].listen, at))
+            return true;
+    return false;
+}
+
+/* Sockets that the service manager opened are those of --socks and --forward, one for each client. */
+static bool check_passed(const struct sg_process *process)
+{
+    char text[160];
+    unsigned passed = 0;
+    const char *wrong = sg_service_check_sockets(wants_socket, process->options, "--socks or --forward", &passed, text);
+    if (!wrong && passed != 0 && passed != process->count) {
+        snprintf(text, sizeof text, "%u sockets of an address were passed: one is needed for each of %u --workers",
+                 passed, process->count);
+        wrong = text;
+    }
+    if (wrong)
+        sg_log_event(SG_LOG_ERROR, "listen_failed", NULL, "%s", wrong);
+    return !wrong;
+}
+
 static bool open_clients(struct sg_process *process)
 {
     size_t connections = raise_file_limit();
@@ -285,7 +314,7 @@ static bool start(struct sg_process *process)
         sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "cannot set up the event loops");
         return false;
     }
-    return open_clients(process) && open_control(process) && drop_privileges() &&
+    return check_passed(process) && open_clients(process) && open_control(process) && drop_privileges() &&
            confine(process, sg_sandbox_confine) && start_watchdog(process) && start_threads(process) &&
            confine(process, sg_sandbox_filter);
 }

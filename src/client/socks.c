@@ -21,6 +21,7 @@
 #include "net/finish.h"
 #include "net/listener.h"
 #include "net/log.h"
+#include "net/service.h"
 #include "net/sockaddr.h"
 
 enum {
@@ -294,7 +295,8 @@ bool sg_socks_listen(struct sg_client *client, const struct sg_endpoint *listen,
         errno = ENOMEM;
         return false;
     }
-    listener->listener = sg_listener_new(client->base, listen, client->share, bound, on_accept, client);
+    int passed = sg_service_take(SG_SERVICE_STREAM, listen, client->index);
+    listener->listener = sg_listener_new(client->base, listen, passed, client->share, bound, on_accept, client);
     if (!listener->listener) {
         free(listener);
         return false;

@@ -23,6 +23,7 @@
 #include "net/listener.h"
 #include "net/log.h"
 #include "net/relay.h"
+#include "net/service.h"
 
 enum { BIND_LIMIT_S = 150 }; /* more than the server's 120, whose answer tells more */
 
@@ -254,7 +255,8 @@ bool sg_tunnel_listen(struct sg_client *client, const struct sg_endpoint *listen
     }
     made->client = client;
     made->target = target;
-    made->listener = sg_listener_new(client->base, listen, client->share, bound, on_accept, made);
+    int passed = sg_service_take(SG_SERVICE_STREAM, listen, client->index);
+    made->listener = sg_listener_new(client->base, listen, passed, client->share, bound, on_accept, made);
     if (!made->listener) {
         free(made);
         return false;

@@ -167,7 +167,7 @@ struct sg_http_text *sg_http_text_new(struct event_base *base, const struct sg_h
         return NULL;
     http->options = *options;
     http->base = base;
-    http->listener = sg_listener_new(base, &options->listen, SG_ALONE, &bound, on_accept, http);
+    http->listener = sg_listener_new(base, &options->listen, -1, SG_ALONE, &bound, on_accept, http);
     if (http->listener)
         return http;
     int error = errno;

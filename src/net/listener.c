@@ -129,7 +129,7 @@ static int take_address(const struct sg_endpoint *at, enum sg_share share)
     return open_socket(at, share != SG_ALONE);
 }
 
-struct sg_listener *sg_listener_adopt(struct event_base *base, int fd, sg_accept_fn *fn, void *ctx)
+static struct sg_listener *accept_on(struct event_base *base, int fd, sg_accept_fn *fn, void *ctx)
 {
     struct sg_listener *l = calloc(1, sizeof *l);
     if (!l) {
@@ -147,14 +147,14 @@ struct sg_listener *sg_listener_adopt(struct event_base *base, int fd, sg_accept
     return NULL;
 }
 
-struct sg_listener *sg_listener_new(struct event_base *base, const struct sg_endpoint *at, enum sg_share share,
-                                    struct sg_endpoint *bound, sg_accept_fn *fn, void *ctx)
+struct sg_listener *sg_listener_new(struct event_base *base, const struct sg_endpoint *at, int passed,
+                                    enum sg_share share, struct sg_endpoint *bound, sg_accept_fn *fn, void *ctx)
 {
-    int fd = take_address(at, share);
+    int fd = passed >= 0 ? passed : take_address(at, share);
     if (fd < 0)
         return NULL;
     *bound = sg_socket_local(fd);
-    return sg_listener_adopt(base, fd, fn, ctx);
+    return accept_on(base, fd, fn, ctx);
 }
 
 void sg_listener_free(struct sg_listener *listener)

@@ -15,11 +15,13 @@ struct sg_listener;
 /* The callback owns fd. */
 typedef void sg_accept_fn(void *ctx, int fd);
 
-/* Listens at an address (IPv6 is only IPv6); *bound is the actual one (port 0 asks for any). NULL with errno. */
-struct sg_listener *sg_listener_new(struct event_base *base, const struct sg_endpoint *at, enum sg_share share,
-                                    struct sg_endpoint *bound, sg_accept_fn *fn, void *ctx);
-/* The same with a socket that listens already, non-blocking, and that it takes over (closed on failure, too). */
-struct sg_listener *sg_listener_adopt(struct event_base *base, int fd, sg_accept_fn *fn, void *ctx);
+/*
+ * Listens at an address (IPv6 is only IPv6); *bound is the actual one (port 0 asks for any). passed is -1 or a socket
+ * that listens there already, non-blocking, which is used and owned from now on (closed on failure, too). NULL with
+ * errno.
+ */
+struct sg_listener *sg_listener_new(struct event_base *base, const struct sg_endpoint *at, int passed,
+                                    enum sg_share share, struct sg_endpoint *bound, sg_accept_fn *fn, void *ctx);
 /* Accepts NULL. */
 void sg_listener_free(struct sg_listener *listener);
 

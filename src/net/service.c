@@ -137,39 +137,44 @@ static bool takes_ipv4_too(const struct passed *passed)
     return passed->at.ip.family == 6 && getsockopt(passed->fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, &len) == 0 && !only;
 }
 
-const char *sg_service_check_sockets(const struct sg_endpoint *addresses, unsigned count, char text[static 160])
-{
-    for (unsigned i = 0; i < service.passed_count; i++) {
-        const struct passed *passed = &service.passed[i];
-        bool known = false;
-        char address[SG_ENDPOINT_TEXT_MAX] = "no address";
-        for (unsigned k = 0; k < count && !known; k++)
-            known = sg_endpoint_equal(&addresses[k], &passed->at);
-        if (known && takes_ipv4_too(passed)) {
-            snprintf(text, 160, "socket %u that was passed takes IPv4, too: it needs BindIPv6Only=ipv6-only", i + 1);
-            return text;
-        }
-        if (known && (passed->type == SOCK_STREAM || passed->type == SOCK_DGRAM))
-            continue;
-        if (passed->at.ip.family != 0)
-            sg_endpoint_format(&passed->at, address);
-        snprintf(text, 160, "socket %u that was passed has %s, which is not in listen", i + 1, address);
-        return text;
-    }
-    return NULL;
-}
-
 static bool is_such(const struct passed *passed, enum sg_service_kind kind, const struct sg_endpoint *at)
 {
     return passed->type == (kind == SG_SERVICE_STREAM ? SOCK_STREAM : SOCK_DGRAM) && sg_endpoint_equal(&passed->at, at);
 }
 
-unsigned sg_service_count(enum sg_service_kind kind, const struct sg_endpoint *at)
+static unsigned count_such(enum sg_service_kind kind, const struct sg_endpoint *at)
 {
     unsigned count = 0;
     for (unsigned i = 0; i < service.passed_count; i++)
         count += is_such(&service.passed[i], kind, at);
     return count;
+}
+
+const char *sg_service_check_sockets(sg_service_wants_fn *wants, const void *ctx, const char *where, unsigned *count,
+                                     char text[static 160])
+{
+    *count = 0;
+    for (unsigned i = 0; i < service.passed_count; i++) {
+        const struct passed *passed = &service.passed[i];
+        enum sg_service_kind kind = passed->type == SOCK_STREAM ? SG_SERVICE_STREAM : SG_SERVICE_DATAGRAM;
+        bool has_kind = passed->type == SOCK_STREAM || passed->type == SOCK_DGRAM;
+        char address[SG_ENDPOINT_TEXT_MAX] = "no address";
+        if (passed->at.ip.family != 0)
+            sg_endpoint_format(&passed->at, address);
+        if (!has_kind || !wants(ctx, kind, &passed->at)) {
+            snprintf(text, 160, "socket %u that was passed has %s, which is not in %s", i + 1, address, where);
+            return text;
+        }
+        if (takes_ipv4_too(passed)) {
+            snprintf(text, 160, "socket %u that was passed takes IPv4, too: it needs BindIPv6Only=ipv6-only", i + 1);
+            return text;
+        }
+        unsigned such = count_such(kind, &passed->at);
+        if (*count != 0 && such != *count)
+            return "of each address that is passed as many sockets are needed, one for each worker";
+        *count = such;
+    }
+    return NULL;
 }
 
 int sg_service_take(enum sg_service_kind kind, const struct sg_endpoint *at, unsigned index)

@@ -28,11 +28,16 @@ void sg_service_say_reloading(void);
 
 enum sg_service_kind { SG_SERVICE_STREAM, SG_SERVICE_DATAGRAM };
 
-/* A socket that was passed with something else than an address of ours, or NULL if all are good. For a log line. */
-const char *sg_service_check_sockets(const struct sg_endpoint *addresses, unsigned count, char text[static 160]);
-/* How many were passed that are bound to the address. */
-unsigned sg_service_count(enum sg_service_kind kind, const struct sg_endpoint *at);
-/* Number index of them, the caller's from now on; -1: there is none, or it was taken. */
+/* Whether this program wants a socket of this kind at this address. */
+typedef bool sg_service_wants_fn(const void *ctx, enum sg_service_kind kind, const struct sg_endpoint *at);
+/*
+ * Looks at all sockets that were passed. NULL if each is wanted, and those of one kind at one address are as many as
+ * those of another: *count of them, 0 if none was passed. Otherwise what is wrong, for a log line; where says in what
+ * setting a wanted address stands.
+ */
+const char *sg_service_check_sockets(sg_service_wants_fn *wants, const void *ctx, const char *where, unsigned *count,
+                                     char text[static 160]);
+/* Number index of those at the address, the caller's from now on; -1: there is none, or it was taken. */
 int sg_service_take(enum sg_service_kind kind, const struct sg_endpoint *at, unsigned index);
 
 /* --- the watchdog --- */

@@ -78,7 +78,7 @@ static void start_listening(struct sg_tunnel *tunnel)
     struct binding *binding = tunnel->state;
     struct sg_endpoint at = {.ip = tunnel->who.local.ip};
     struct sg_endpoint bound;
-    binding->listener = sg_listener_new(tunnel->worker->base, &at, SG_ALONE, &bound, on_accept, tunnel);
+    binding->listener = sg_listener_new(tunnel->worker->base, &at, -1, SG_ALONE, &bound, on_accept, tunnel);
     binding->limit = evtimer_new(tunnel->worker->base, on_limit, tunnel);
     if (!binding->listener || !binding->limit) {
         sg_tunnel_fail(tunnel, SG_SOCKS5_REP_GENERAL);

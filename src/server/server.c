@@ -141,18 +141,21 @@ static bool start_metrics(struct running *running)
     return false;
 }
 
+static bool listens_at(const void *ctx, enum sg_service_kind kind, const struct sg_endpoint *at)
+{
+    const struct sg_config *config = ctx;
+    (void)kind; /* one port number serves both */
+    for (unsigned i = 0; i < config->listen_count; i++)
+        if (sg_endpoint_equal(&config->listen[i], at))
+            return true;
+    return false;
+}
+
 /* Each worker needs one of the sockets of each address: as many are passed as there shall be workers, or none. */
 static bool count_passed(const struct sg_config *config, unsigned *count)
 {
     char text[160];
-    const char *wrong = sg_service_check_sockets(config->listen, config->listen_count, text);
-    for (unsigned i = 0; i < 2 * config->listen_count && !wrong; i++) {
-        unsigned passed = sg_service_count(i % 2 ? SG_SERVICE_DATAGRAM : SG_SERVICE_STREAM, &config->listen[i / 2]);
-        if (passed != 0 && *count != 0 && passed != *count)
-            wrong = "of each address that is passed as many sockets are needed, one for each worker";
-        if (passed != 0)
-            *count = passed;
-    }
+    const char *wrong = sg_service_check_sockets(listens_at, config, "listen", count, text);
     if (wrong)
         sg_log_event(SG_LOG_ERROR, "listen_failed", NULL, "%s", wrong);
     return !wrong && *count <= SG_WORKERS_MAX;

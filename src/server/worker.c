@@ -37,8 +37,7 @@ static bool open_listeners(struct sg_worker *worker)
         struct sg_endpoint bound;
         int passed = sg_service_take(SG_SERVICE_STREAM, &config->listen[i], worker->index);
         struct sg_listener *listener =
-            passed >= 0 ? sg_listener_adopt(worker->base, passed, on_accept, worker)
-                        : sg_listener_new(worker->base, &config->listen[i], share, &bound, on_accept, worker);
+            sg_listener_new(worker->base, &config->listen[i], passed, share, &bound, on_accept, worker);
         if (!listener)
             return sg_listen_failed("TCP", &config->listen[i], "listen", errno);
         worker->listeners[worker->listener_count++] = listener;

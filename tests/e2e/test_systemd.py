@@ -16,15 +16,16 @@ from harness import ROOT, SEALGRAM, SocksUdp, free_port, run, wait_for
 
 UNITS = ROOT / 'dist' / 'systemd'
 
-# Binds sockets of each kind to each address, puts them where systemd does, and becomes the program.
+# Binds sockets of each kind, or of the one in KIND=ADDRESS, to each address, puts them where systemd does, and becomes the program.
 ACTIVATE = '''
 import os, socket, sys
 count, only6, addresses = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3].split(',')
 made = []
 for text in addresses:
+    kinds, _, text = text.rpartition('=')
     host, _, port = text.rpartition(':')
     family = socket.AF_INET6 if '[' in host else socket.AF_INET
-    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+    for kind in [kind for name, kind in (('tcp', socket.SOCK_STREAM), ('udp', socket.SOCK_DGRAM)) if name in (kinds or 'tcp udp')]:
         for _ in range(count):
             sock = socket.socket(family, kind)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT if count > 1 else socket.SO_REUSEADDR, 1)
@@ -169,6 +170,59 @@ def test_sockets_that_were_passed_are_used(lab, echo, workers):
     status = server.status()
     assert len(status['workers']) == workers and status['sessions'] == 6
     assert sum(status['up']['drops'].values()) == 0, 'records come to their worker'
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_a_client_uses_the_sockets_that_were_passed(lab, echo, tcp_echo, workers):
+    """Also for ports below 1024, which a client that is not root cannot open."""
+    if os.geteuid() != 0:
+        pytest.skip('only root opens ports below 1024 for others')
+    folder, _, invite = lab.init()
+    server = lab.server(folder)
+    path = lab.folder / 'an.invite'
+    path.write_text(invite + '\n')
+    os.chown(path, NOBODY, NOBODY)
+    path.chmod(0o600)
+    lab.folder.chmod(0o755)
+    (lab.folder / 'run').mkdir()
+    os.chown(lab.folder / 'run', NOBODY, NOBODY)
+    socks, udp, tcp = ('127.0.0.1', 901), ('127.0.0.1', 902), ('127.0.0.1', 903)
+    options = ['--socks', '127.0.0.1:901', '--forward', f'udp:127.0.0.1:902=127.0.0.1:{echo.address[1]}',
+               '--forward', f'tcp:127.0.0.1:903=127.0.0.1:{tcp_echo.address[1]}', '--workers', str(workers), f'@{path}']
+    nobody = ['setpriv', f'--reuid={NOBODY}', f'--regid={NOBODY}', '--clear-groups']
+    if subprocess.run([*nobody, 'test', '-x', SEALGRAM], check=False).returncode != 0:
+        pytest.skip('the program lies where only root can reach it')
+    env = {'XDG_RUNTIME_DIR': str(lab.folder / 'run'), 'HOME': '/nonexistent'}
+    refused = lab.start('client', 'client', *options, prefix=nobody, env=env)
+    assert refused.process.wait(20) == 1 and 'Permission denied' in refused.err
+    lab.programs.remove(refused)
+    prefix = activate(workers, 'tcp=127.0.0.1:901', 'udp=127.0.0.1:902', 'tcp=127.0.0.1:903')
+    client = lab.start('client', 'client', *options, prefix=[*prefix, shutil.which('setpriv'), *nobody[1:]], env=env)
+    assert client.ready()['socks'] == '127.0.0.1:901'
+    for number in range(8):
+        assert lab.open(SocksUdp(socks)).ask(b'x', echo.address)[0] == b'x'
+        for address, kind in (udp, socket.SOCK_DGRAM), (tcp, socket.SOCK_STREAM):
+            with socket.socket(socket.AF_INET, kind) as app:
+                app.settimeout(10)
+                app.connect(address)
+                app.sendall(b'%d' % number)
+                assert app.recv(100) == b'%d' % number
+    assert server.status()['sessions'] == workers
+
+
+def test_sockets_that_a_client_does_not_want_are_refused(lab):
+    _, _, invite = lab.init()
+    port, other = free_port(), free_port()
+    forward = ['--forward', f'udp:127.0.0.1:{port}=127.0.0.1:9']
+    for passed, says in ((f'tcp=127.0.0.1:{port}', f'socket 1 that was passed has 127.0.0.1:{port}, which is not in --socks or --forward'),
+                         (f'udp=127.0.0.1:{other}', f'socket 1 that was passed has 127.0.0.1:{other}, which is not in --socks or --forward')):
+        client = lab.client(invite, *forward, ready=False, prefix=activate(1, passed))
+        assert client.process.wait(20) == 1 and f'sealgram: error: {says}\n' in client.err
+        lab.programs.remove(client)
+    client = lab.client(invite, *forward, '--workers', '2', ready=False, prefix=activate(1, f'udp=127.0.0.1:{port}'))
+    assert client.process.wait(20) == 1
+    assert 'sealgram: error: 1 sockets of an address were passed: one is needed for each of 2 --workers\n' in client.err
+    lab.programs.remove(client)
 
 
 def test_passed_sockets_that_do_not_fit_are_refused(lab):

@@ -46,7 +46,7 @@ static int set_up(void **state)
     rig.base = event_base_new();
     if (!rig.base || sg_ip_parse("127.0.0.1", &at.ip) != SG_OK)
         return -1;
-    rig.listener = sg_listener_new(rig.base, &at, SG_ALONE, &rig.bound, on_accept, NULL);
+    rig.listener = sg_listener_new(rig.base, &at, -1, SG_ALONE, &rig.bound, on_accept, NULL);
     if (!rig.listener)
         return -1;
     socklen_t len = sg_sockaddr_from(&rig.bound, &ss);
