@@ -13,7 +13,7 @@ deps: ## install the Debian packages that are missing (packages.txt)
 
 $(BUILD)/build.ninja:
 	@tools/deps build run
-	meson setup $(BUILD) --prefix $(PREFIX) -Dtests=false -Db_lto=true
+	meson setup $(BUILD) --prefix $(abspath $(PREFIX)) -Dtests=false -Db_lto=true
 
 build: $(BUILD)/build.ninja ## build build/sealgram
 	@tools/deps build run
@@ -79,8 +79,10 @@ fuzz: ## 30 s of each fuzz target
 	@tools/deps build run lint
 	@tools/check fuzz
 
-install: build ## install below PREFIX (/usr/local)
-	meson install -C $(BUILD)
+# The build may have been configured for another PREFIX, by make demo for instance.
+install: build ## install below PREFIX (/usr/local), without debugging symbols
+	meson configure $(BUILD) --prefix $(abspath $(PREFIX))
+	meson install -C $(BUILD) --strip
 
 clean: ## remove the build directories
 	rm -rf build build-*
