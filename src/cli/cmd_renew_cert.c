@@ -19,7 +19,7 @@ int sg_cmd_renew_cert(int argc, char **argv)
     int code = SG_EXIT_CONFIG;
     sg_dir_args_parse(&args, options,
                       "Makes a new certificate, valid for 10 years, with the key of the server in DIR.\v"
-                      "Invites stay valid: they pin the key. Restart the server to use it.",
+                      "Invites stay valid: they pin the key. A running server uses it after `sealgram reload`.",
                       argc, argv);
     struct sg_config *config = sg_cli_load_dir(args.dir);
     if (!config)
