@@ -66,6 +66,11 @@ static void write_policy(FILE *file, const struct sg_server_yaml *yaml)
           file);
     fputs(yaml->allow_count > 0 ? "allow:\n" : "# allow:\n#   - \"10.0.0.0/8\"\n", file);
     write_list(file, yaml->allow, yaml->allow_count);
+    fputs("\n# Prefixes under which a translator of the server's network reaches IPv4 (NAT64); those that the name "
+          "server\n"
+          "# knows need not be listed.\n"
+          "# nat64: [\"2001:db8:64::/96\"]\n",
+          file);
     fputs("\n# Who may send where: the first rule that matches decides. Without rules all is allowed that the list "
           "above\n"
           "# leaves open; with them, what no rule matches is refused. Conditions, each one value or a list: user, "
