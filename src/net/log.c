@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <syslog.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -94,15 +96,6 @@ static void write_all(char *line, size_t len)
     }
 }
 
-/* What does not fit is cut off. */
-static void write_text(enum sg_log_level level, const char *message)
-{
-    char line[LINE_MAX_BYTES + 1];
-    int head = snprintf(line, LINE_MAX_BYTES, "sealgram: %s: ", level_names[level]);
-    size_t len = (size_t)head + sg_log_escape(line + head, LINE_MAX_BYTES - (size_t)head, message, strlen(message));
-    write_all(line, len);
-}
-
 /* RFC 3339, UTC, milliseconds. */
 static void write_time(char out[static TIME_BYTES])
 {
@@ -112,6 +105,44 @@ static void write_time(char out[static TIME_BYTES])
     gmtime_r(&now.tv_sec, &parts);
     size_t len = strftime(out, TIME_BYTES, "%Y-%m-%dT%H:%M:%S", &parts);
     snprintf(out + len, TIME_BYTES - len, ".%03dZ", (int)(now.tv_nsec / 1000000));
+}
+
+/* --- who reads --- */
+
+static pthread_once_t reader_known = PTHREAD_ONCE_INIT;
+static bool is_journal; /* set once */
+
+/* The journal puts the time before each line itself, and takes the level from <N> (systemd.exec(5), sd-daemon(3)). */
+static void find_reader(void)
+{
+    const char *stream = secure_getenv("JOURNAL_STREAM");
+    char own[64];
+    struct stat st;
+    if (!stream || fstat(STDERR_FILENO, &st) != 0)
+        return;
+    snprintf(own, sizeof own, "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
+    is_journal = strcmp(stream, own) == 0;
+}
+
+static int write_head(char *out, size_t size, enum sg_log_level level)
+{
+    static const int priorities[] = {
+        [SG_LOG_ERROR] = LOG_ERR, [SG_LOG_WARN] = LOG_WARNING, [SG_LOG_INFO] = LOG_INFO, [SG_LOG_DEBUG] = LOG_DEBUG};
+    char time[TIME_BYTES];
+    pthread_once(&reader_known, find_reader);
+    if (is_journal)
+        return snprintf(out, size, "<%d>sealgram: %s: ", priorities[level], level_names[level]);
+    write_time(time);
+    return snprintf(out, size, "%s sealgram: %s: ", time, level_names[level]);
+}
+
+/* What does not fit is cut off. */
+static void write_text(enum sg_log_level level, const char *message)
+{
+    char line[LINE_MAX_BYTES + 1];
+    int head = write_head(line, LINE_MAX_BYTES, level);
+    size_t len = (size_t)head + sg_log_escape(line + head, LINE_MAX_BYTES - (size_t)head, message, strlen(message));
+    write_all(line, len);
 }
 
 static json_t *make_string(const char *text)

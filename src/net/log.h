@@ -56,8 +56,8 @@ static inline struct sg_log_field sg_log_number(const char *name, uint64_t numbe
 #define SG_LOG_FIELDS(...) ((const struct sg_log_field[]){__VA_ARGS__, {.name = NULL}})
 
 /*
- * sg_log_event(level, event, fields, format, ...) writes one line in one system call: `sealgram: LEVEL: message` as
- * text, {"ts", "level", "event", "message", fields} as JSON. event is a name that stays: operators search for it.
+ * sg_log_event(level, event, fields, format, ...) writes one line in one system call: `TIME sealgram: LEVEL: message`
+ * as text, or `<N>sealgram: LEVEL: message` where the journal reads, {"ts", "level", "event", "message", fields} as JSON. event is a name that stays: operators search for it.
  * fields is SG_LOG_FIELDS(...) or NULL; addresses in it and in the message went through net/log_text.h. Thread-safe;
  * keeps errno. sg_log is for what only people read; its event is "note".
  */

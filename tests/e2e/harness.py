@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import socket
@@ -47,6 +48,11 @@ def wait_for(condition, seconds=10, what='condition'):
         time.sleep(0.02)
 
 
+def without_times(text):
+    """Lines of a log without the time that each begins with."""
+    return re.sub(r'^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (?=sealgram: )', '', text, flags=re.M)
+
+
 class Program:
     """A program of ours that runs until the test ends it, its output in files."""
 
@@ -64,7 +70,7 @@ class Program:
 
     @property
     def err(self):
-        return self.err_path.read_text()
+        return without_times(self.err_path.read_text())
 
     def ready(self, seconds=20):
         """The `ready` line, as a dictionary of its key=value words (lists where a key comes twice)."""
@@ -127,6 +133,7 @@ def run(*argv, folder=None, stdin=None, env=None, timeout=60):
     """Runs one command of ours to its end."""
     base = {**os.environ, **({'XDG_RUNTIME_DIR': str(folder)} if folder else {}), **(env or {})}
     done = subprocess.run([SEALGRAM, *map(str, argv)], input=stdin, capture_output=True, text=True, timeout=timeout, env=base)
+    done.stderr = without_times(done.stderr)
     assert 'Sanitizer' not in done.stderr and 'runtime error' not in done.stderr, done.stderr
     return done
 

@@ -2,6 +2,7 @@
 import json
 import re
 import socket
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -186,3 +187,33 @@ def test_no_secret_is_logged(lab, echo, form):
     for program in server, client, wrong:
         assert program.err and secret not in program.err and secret[::-1] not in program.err
         assert not re.search(r'x{10}', program.err)  # contents
+
+
+def test_lines_of_text_begin_with_the_time(lab):
+    folder, _, _ = lab.init()
+    server = lab.server(folder)
+    before = time.time()
+    assert run('reload', '--socket', server.control).returncode == 0
+    line = wait_for(lambda: re.search(r'^(\S+) sealgram: info: configuration read again: 1 users$', server.err_path.read_text(), re.M),
+                    5, 'the line')
+    when = datetime.strptime(line[1], '%Y-%m-%dT%H:%M:%S.%fZ').replace(tzinfo=UTC).timestamp()
+    assert before - 1 < when < time.time() + 1
+
+
+@pytest.mark.parametrize('is_journal', [True, False])
+def test_the_journal_gets_levels_and_no_times(lab, is_journal):
+    """The service manager names the stream that the journal reads; a program that it started may write elsewhere."""
+    folder, _, _ = lab.init()
+    path = lab.folder / 'server2.err'  # where the next program writes
+    path.touch()
+    at = path.stat()
+    server = lab.start('server', 'server', '-c', folder / 'server.yaml', '-v',
+                       env={'JOURNAL_STREAM': f'{at.st_dev}:{at.st_ino + (not is_journal)}'})
+    server.ready()
+    assert server.err_path == path and path.stat().st_ino == at.st_ino
+    lines = path.read_text().splitlines()
+    assert lines and all(line.startswith('<6>sealgram: info: ' if is_journal else '20') for line in lines), lines
+    (folder / 'server.yaml').write_text('none')
+    assert run('reload', '--socket', server.control).returncode == 1
+    text = path.read_text()
+    assert ('\n<3>sealgram: error: ' if is_journal else 'Z sealgram: error: ') in text
