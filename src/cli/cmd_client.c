@@ -1,5 +1,6 @@
 /* `sealgram client`: reads options and invites, then runs the client. */
 #include "cli/cli.h"
+#include "cli/invite_list.h"
 #include "cli/log_args.h"
 
 #include <argp.h>
@@ -19,7 +20,7 @@
 #include "net/log.h"
 #include "net/rundir.h"
 
-enum { LISTENERS_MAX = 64, INVITES_MAX = 64, LINE_MAX_BYTES = 4096 };
+enum { LISTENERS_MAX = 64 };
 
 enum key {
     KEY_CA = 256,
@@ -40,7 +41,7 @@ struct arguments {
     struct sg_client_options options;
     struct sg_endpoint socks[LISTENERS_MAX];
     struct sg_client_forward forwards[LISTENERS_MAX];
-    struct sg_invite invites[INVITES_MAX];
+    struct sg_cli_invites invites;
     bool no_socks;
     const char *invite_arg;
     const char *password_file;
@@ -99,82 +100,6 @@ static unsigned parse_workers(const struct argp_state *state, const char *text)
 static void strip_line_end(char *line)
 {
     line[strcspn(line, "\r\n")] = '\0';
-}
-
-static void warn_if_readable(FILE *file, const char *name)
-{
-    struct stat st;
-    if (fstat(fileno(file), &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 077))
-        sg_log(SG_LOG_WARN, "%s holds an invite and others may read it (mode %04o): chmod 600 %s", name,
-               (unsigned)st.st_mode & 07777, name);
-}
-
-/* One invite, as where says it was found. */
-static bool add_invite(struct arguments *args, const char *text, const char *where)
-{
-    char problem[SG_INVITE_TEXT_MAX];
-    char error[SG_DEVICE_ERROR_MAX];
-    if (args->options.invite_count == INVITES_MAX) {
-        sg_log(SG_LOG_ERROR, "%s: more than %d invites", where, INVITES_MAX);
-        return false;
-    }
-    if (!sg_invite_parse(text, &args->invites[args->options.invite_count], problem)) {
-        sg_log(SG_LOG_ERROR, "%s: %s; is the line whole? Copy it again, or ask for a new invite", where, problem);
-        return false;
-    }
-    if (!sg_device_name(&args->invites[args->options.invite_count], error)) {
-        sg_log(SG_LOG_ERROR, "%s: %s", where, error);
-        return false;
-    }
-    args->options.invite_count++;
-    return true;
-}
-
-/* Invites one a line; empty lines and lines that begin with # do not count. */
-static bool read_invites(struct arguments *args, FILE *file, const char *name)
-{
-    char line[LINE_MAX_BYTES];
-    char where[LINE_MAX_BYTES];
-    bool good = true;
-    size_t before = args->options.invite_count;
-    for (unsigned number = 1; good && fgets(line, sizeof line, file); number++) {
-        size_t len = 0;
-        const char *text = sg_invite_trim(line, &len);
-        snprintf(where, sizeof where, "%s:%u", name, number);
-        if (len > 0 && *text != '#')
-            good = add_invite(args, line, where);
-    }
-    sodium_memzero(line, sizeof line);
-    if (good && ferror(file)) {
-        sg_log(SG_LOG_ERROR, "%s: %s", name, strerror(errno));
-        return false;
-    }
-    if (good && args->options.invite_count == before)
-        sg_log(SG_LOG_ERROR, "%s: no invite in it", name);
-    return good && args->options.invite_count > before;
-}
-
-static bool take_invite(struct arguments *args, const char *text)
-{
-    if (strcmp(text, "-") == 0)
-        return read_invites(args, stdin, "standard input");
-    if (text[0] != '@' && !strstr(text, "://") && access(text, F_OK) == 0) {
-        sg_log(SG_LOG_ERROR, "INVITE: %s is a file: @%s reads the invite in it", text, text);
-        return false;
-    }
-    if (text[0] != '@') {
-        sg_log(SG_LOG_INFO, "an invite on the command line shows in `ps`: @FILE keeps it secret");
-        return add_invite(args, text, "INVITE");
-    }
-    FILE *file = fopen(text + 1, "re");
-    if (!file) {
-        sg_log(SG_LOG_ERROR, "%s: %s", text + 1, strerror(errno));
-        return false;
-    }
-    warn_if_readable(file, text + 1);
-    bool good = read_invites(args, file, text + 1);
-    fclose(file);
-    return good;
 }
 
 /* The password of local applications: the first line of a file that only its owner reads. */
@@ -352,6 +277,20 @@ static enum sg_log_level log_level(int verbosity)
     return verbosity == 0 ? SG_LOG_INFO : SG_LOG_DEBUG;
 }
 
+/* sg_client_read_fn: what was there before stays until the new list is whole. */
+static bool read_again(void *ctx, const struct sg_invite **invites, size_t *count)
+{
+    struct arguments *args = ctx;
+    static struct sg_cli_invites fresh;
+    bool good = sg_cli_invites_take_again(&fresh, args->options.invite_file);
+    if (good)
+        args->invites = fresh;
+    sodium_memzero(&fresh, sizeof fresh);
+    *invites = args->invites.list;
+    *count = args->invites.count;
+    return good;
+}
+
 int sg_cmd_client(int argc, char **argv)
 {
     static struct arguments args;
@@ -364,8 +303,7 @@ int sg_cmd_client(int argc, char **argv)
     sg_cli_log_apply(&args.log);
     args.options.socks = args.socks;
     args.options.forwards = args.forwards;
-    args.options.invites = args.invites;
-    if (!take_invite(&args, args.invite_arg) || (args.password_file && !read_password(&args)))
+    if (!sg_cli_invites_take(&args.invites, args.invite_arg) || (args.password_file && !read_password(&args)))
         goto out;
     if (!args.options.status_socket) {
         if (sg_rundir_status_path("client", status_path))
@@ -373,6 +311,11 @@ int sg_cmd_client(int argc, char **argv)
         else
             sg_log(SG_LOG_WARN, "no status socket: %s", strerror(errno));
     }
+    args.options.invites = args.invites.list;
+    args.options.invite_count = args.invites.count;
+    args.options.invite_file = args.invite_arg[0] == '@' ? args.invite_arg + 1 : NULL;
+    args.options.read_again = read_again;
+    args.options.read_again_ctx = &args;
     exit_code = sg_client_run(&args.options);
 out:
     sodium_memzero(&args, sizeof args);

@@ -166,7 +166,7 @@ void sg_attempt_start(struct sg_uplink *uplink)
     struct sg_wbuf w = sg_wbuf_init(bytes, sizeof bytes);
 
     if (uplink->leaves && client->current == uplink->server)
-        client->current = (client->current + 1) % client->server_count;
+        client->current = (client->current + 1) % client->servers->count;
     else if (!uplink->leaves && sg_uplink_is_carrying(uplink)) /* else any server of the list is better than none */
         client->current = uplink->server;
     /* the handle is between that server and us */

@@ -7,6 +7,7 @@
 
 #include <event2/event.h>
 #include <jansson.h>
+#include <sodium.h>
 
 #include "client/socks.h"
 #include "client/tunnel.h"
@@ -25,29 +26,48 @@ bool sg_client_is_local(const struct sg_ip *ip)
     return (ip->family == 4 && ip->bytes[0] == 127) || (ip->family == 6 && memcmp(ip->bytes, loopback6, 16) == 0);
 }
 
-static bool make_servers(struct sg_client *client)
+void sg_client_servers_release(struct sg_client_servers *servers)
 {
-    const struct sg_client_options *options = client->options;
-    char text[SG_TLS_TEXT_MAX];
-    client->servers = calloc(options->invite_count, sizeof *client->servers);
-    if (!client->servers)
-        return false;
-    for (size_t i = 0; i < options->invite_count; i++) {
-        const struct sg_invite *invite = &options->invites[i];
-        struct sg_tls_client_options tls = {.has_pin = invite->has_pin,
+    if (!servers || --servers->refs > 0)
+        return;
+    for (size_t i = 0; i < servers->count; i++)
+        SSL_CTX_free(servers->list[i].tls);
+    sodium_memzero(servers->list, servers->count * sizeof servers->list[0]);
+    free(servers);
+}
+
+/* NULL after logging why. */
+static struct sg_client_servers *make_servers(const struct sg_client_options *options, const struct sg_invite *invites,
+                                              size_t count)
+{
+    struct sg_client_servers *servers = calloc(1, sizeof *servers + count * sizeof servers->list[0]);
+    char text[SG_TLS_TEXT_MAX] = "out of memory";
+    bool good = servers != NULL;
+    if (servers)
+        servers->refs = 1;
+    for (size_t i = 0; i < count && good; i++) {
+        struct sg_tls_client_options tls = {.has_pin = invites[i].has_pin,
                                             .ca_file = options->ca_file,
                                             .certificate = options->certificate,
                                             .key = options->key};
-        memcpy(tls.pin, invite->pin, sizeof tls.pin);
-        client->servers[i].invite = invite;
-        client->servers[i].tls = sg_tls_client_ctx(&tls, text);
-        client->server_count = i + 1;
-        if (!client->servers[i].tls) {
-            sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "%s", text);
-            return false;
-        }
+        memcpy(tls.pin, invites[i].pin, sizeof tls.pin);
+        servers->list[i].invite = invites[i];
+        servers->list[i].tls = sg_tls_client_ctx(&tls, text);
+        servers->count = i + 1;
+        good = servers->list[i].tls != NULL;
     }
-    return true;
+    if (good)
+        return servers;
+    sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "%s", text);
+    sg_client_servers_release(servers);
+    return NULL;
+}
+
+void sg_client_use_invites(struct sg_client *client, const struct sg_invite *invites, size_t count)
+{
+    struct sg_client_servers *fresh = make_servers(client->options, invites, count);
+    if (fresh)
+        sg_uplink_use_servers(client->uplink, fresh);
 }
 
 /* A SOCKS listener can ask for a password, a forward cannot. */
@@ -129,7 +149,8 @@ bool sg_client_open(struct sg_client *client, const struct sg_loop *loop, struct
         sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "cannot start the resolver");
         return false;
     }
-    if (!make_servers(client))
+    client->servers = make_servers(client->options, client->options->invites, client->options->invite_count);
+    if (!client->servers)
         return false;
     client->uplink = sg_uplink_new(client);
     if (!client->uplink) {
@@ -145,14 +166,12 @@ void sg_client_close(struct sg_client *client)
     sg_tunnel_free_all(client);
     sg_uplink_free(client->uplink);
     sg_resolver_free(client->resolver);
-    for (size_t i = 0; i < client->server_count; i++)
-        SSL_CTX_free(client->servers[i].tls);
-    free(client->servers);
+    sg_client_servers_release(client->servers);
 }
 
 void sg_client_status(const struct sg_client *client, struct json_t *status)
 {
-    const struct sg_invite *invite = client->servers[client->current].invite;
+    const struct sg_invite *invite = &client->servers->list[client->current].invite;
     json_object_set_new(status, "server", json_sprintf("%s:%u", invite->host, invite->port));
     json_object_set_new(status, "user", json_string(invite->user));
     json_object_set_new(status, "tls_handshakes", json_integer((json_int_t)client->tls_handshakes));

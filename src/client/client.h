@@ -14,11 +14,11 @@
 
 #include "core/addr.h"
 #include "net/inbox.h"
+#include "net/invite.h"
 #include "net/share.h"
 
 struct event_base;
 struct json_t;
-struct sg_invite;
 struct sg_loop;
 struct sg_process;
 struct sg_resolver;
@@ -35,6 +35,12 @@ struct sg_client_forward {
     struct sg_target target;
 };
 
+/*
+ * Reads the invites again: a list that is good until the next call, or false after logging why. In a sandbox, on the
+ * loop of client 0.
+ */
+typedef bool sg_client_read_fn(void *ctx, const struct sg_invite **invites, size_t *count);
+
 /* What the command line asks for. Everything is borrowed until sg_client_run returns. */
 struct sg_client_options {
     const struct sg_endpoint *socks; /* listen addresses of the SOCKS server; none: no SOCKS server */
@@ -43,6 +49,9 @@ struct sg_client_options {
     size_t forward_count;
     const struct sg_invite *invites; /* in order of preference, at least one */
     size_t invite_count;
+    const char *invite_file; /* where they are from, and can be read again; or NULL */
+    sg_client_read_fn *read_again;
+    void *read_again_ctx;
     const char *socks_user; /* both or neither: what local applications must present */
     const char *socks_password;
     const char *ca_file; /* for invites without a pin; NULL: the system's */
@@ -58,10 +67,17 @@ enum { SG_CLIENT_WORKERS_MAX = 64 };
 
 /* One invite of the list, and the TLS context that knows its server. */
 struct sg_client_server {
-    const struct sg_invite *invite;
+    struct sg_invite invite;
     SSL_CTX *tls;
     bool refused;    /* at its last attempt, in a way that trying again does not help */
     bool is_unknown; /* and that is because of the credentials */
+};
+
+/* The list, in order of preference: of the client, and of each connection that began while it was in force. */
+struct sg_client_servers {
+    unsigned refs;
+    size_t count;
+    struct sg_client_server list[];
 };
 
 struct sg_client {
@@ -71,8 +87,7 @@ struct sg_client {
     struct event_base *base;
     struct sg_resolver *resolver;
     const struct sg_client_options *options;
-    struct sg_client_server *servers;
-    size_t server_count;
+    struct sg_client_servers *servers;
     size_t current; /* the server in use, or the next to try */
     struct sg_uplink *uplink;
     struct sg_socks_server *socks;
@@ -101,6 +116,13 @@ int sg_client_run(const struct sg_client_options *options);
  */
 bool sg_client_open(struct sg_client *client, const struct sg_loop *loop, struct sg_endpoint *bound);
 void sg_client_close(struct sg_client *client);
+/*
+ * On its loop: another list of invites. A session whose invite is in it stays as it is; otherwise one is opened by the
+ * new list, and then the old one ends. Without memory, or with an unusable certificate, all stays as it is (logged).
+ */
+void sg_client_use_invites(struct sg_client *client, const struct sg_invite *invites, size_t count);
+void sg_client_servers_release(struct sg_client_servers *servers); /* wipes; accepts NULL */
+
 /* On its loop. */
 void sg_client_status(const struct sg_client *client, struct json_t *status);
 

@@ -11,10 +11,12 @@
 
 #include <event2/event.h>
 #include <jansson.h>
+#include <sodium.h>
 
 #include "client/client.h"
 #include "client/uplink.h"
 #include "net/control_socket.h"
+#include "net/device.h"
 #include "net/finish.h"
 #include "net/json_add.h"
 #include "net/listen_failed.h"
@@ -28,6 +30,7 @@ enum {
     RESERVED_FILES = 64, /* of the limit of open files, for everything but local connections */
     FILES_PER_CONNECTION = 2,
     CONNECTIONS_MAX = 16384,
+    SIGNALS = 3,
 };
 
 struct sg_process {
@@ -36,7 +39,7 @@ struct sg_process {
     struct sg_loop *loops[SG_CLIENT_WORKERS_MAX];
     struct sg_client clients[SG_CLIENT_WORKERS_MAX];
     struct sg_endpoint *bound; /* of the listeners: SOCKS, then forwards */
-    struct event *signals[2];
+    struct event *signals[SIGNALS];
     struct sg_control_socket *control;
     struct sg_watchdog *watchdog;
     unsigned ready_count, udp_count;
@@ -166,6 +169,62 @@ static bool open_control(struct sg_process *process)
     return process->control || sg_listen_failed_path(path, "--status-socket", errno);
 }
 
+/* --- other invites --- */
+
+/* To one client: the invites, of which it has copies then. */
+struct change {
+    struct sg_letter letter;
+    struct sg_client *client;
+    size_t count;
+    struct sg_invite invites[];
+};
+
+static void use_invites(void *ctx)
+{
+    struct change *change = ctx;
+    sg_client_use_invites(change->client, change->invites, change->count);
+    sodium_memzero(change->invites, change->count * sizeof change->invites[0]);
+    free(change);
+}
+
+static void tell_invites(struct sg_process *process, const struct sg_invite *invites, size_t count)
+{
+    for (unsigned i = 0; i < process->count; i++) {
+        struct change *change = malloc(sizeof *change + count * sizeof change->invites[0]);
+        if (!change) {
+            sg_log(SG_LOG_ERROR, "out of memory: invites stay as they were");
+            return;
+        }
+        *change = (struct change){
+            .letter = {.fn = use_invites, .ctx = change}, .client = &process->clients[i], .count = count};
+        memcpy(change->invites, invites, count * sizeof invites[0]);
+        sg_inbox_post(process->loops[i]->inbox, &change->letter);
+    }
+}
+
+static void on_hangup(evutil_socket_t number, short what, void *ctx)
+{
+    struct sg_process *process = ctx;
+    const struct sg_client_options *options = process->options;
+    const struct sg_invite *invites = NULL;
+    size_t count = 0;
+    (void)number;
+    (void)what;
+    if (!options->invite_file) {
+        sg_log(SG_LOG_INFO, "SIGHUP: the invites are not from a file that could be read again");
+        return;
+    }
+    sg_service_say_reloading();
+    if (options->read_again(options->read_again_ctx, &invites, &count)) {
+        tell_invites(process, invites, count);
+        sg_log_event(SG_LOG_INFO, "invites_reloaded", SG_LOG_FIELDS(sg_log_number("invites", count)),
+                     "%s read again: %zu invites", options->invite_file, count);
+    } else {
+        sg_log_event(SG_LOG_ERROR, "invites_reload_failed", NULL, "SIGHUP: the invites stay as they were");
+    }
+    sg_service_say("READY=1");
+}
+
 /* --- start --- */
 
 /* Each local connection takes a file, and one more to the server: take what the system allows. */
@@ -192,11 +251,14 @@ static void on_signal(evutil_socket_t number, short what, void *ctx)
 
 static bool catch_signals(struct sg_process *process)
 {
-    static const int numbers[] = {SIGTERM, SIGINT};
+    static const struct {
+        int number;
+        event_callback_fn fn;
+    } signals[SIGNALS] = {{SIGTERM, on_signal}, {SIGINT, on_signal}, {SIGHUP, on_hangup}};
     const struct sigaction ignore = {.sa_handler = SIG_IGN};
     (void)sigaction(SIGPIPE, &ignore, NULL);
-    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
-        process->signals[i] = evsignal_new(process->loops[0]->base, numbers[i], on_signal, process);
+    for (size_t i = 0; i < SIGNALS; i++) {
+        process->signals[i] = evsignal_new(process->loops[0]->base, signals[i].number, signals[i].fn, process);
         if (!process->signals[i] || event_add(process->signals[i], NULL) != 0)
             return false;
     }
@@ -273,15 +335,35 @@ static bool start_threads(struct sg_process *process)
 
 typedef bool sandbox_fn(const struct sg_sandbox *sandbox, char error[static SG_SANDBOX_ERROR_MAX]);
 
-/* A step into the sandbox: a client reads nothing again but what its libraries do. */
+/*
+ * What SIGHUP reads: the files, not their directories, one of which may be the user's home. A directory of credentials
+ * holds nothing else.
+ */
+static void add_invite_files(struct sg_sandbox *sandbox, const struct sg_client_options *options)
+{
+    const char *credentials = secure_getenv("CREDENTIALS_DIRECTORY");
+    char device[SG_DEVICE_PATH_MAX];
+    if (!options->invite_file)
+        return;
+    sg_sandbox_add(sandbox, SG_SANDBOX_READ, credentials);
+    sg_sandbox_add(sandbox, SG_SANDBOX_READ_FILE, options->invite_file);
+    sg_sandbox_add(sandbox, SG_SANDBOX_READ_FILE, options->ca_file);
+    sg_sandbox_add(sandbox, SG_SANDBOX_READ_FILE, options->certificate);
+    sg_sandbox_add(sandbox, SG_SANDBOX_READ_FILE, options->key);
+    sg_sandbox_add(sandbox, SG_SANDBOX_READ_FILE, sg_device_path(device) ? device : NULL);
+}
+
+/* A step into the sandbox: a client reads again what its libraries do, its invites, and what those need. */
 static bool confine(struct sg_process *process, sandbox_fn *step)
 {
     char error[SG_SANDBOX_ERROR_MAX];
+    const struct sg_client_options *options = process->options;
     struct sg_sandbox sandbox = {.count = 0};
-    if (process->options->no_sandbox)
+    if (options->no_sandbox)
         return true;
     sg_sandbox_add_system(&sandbox);
-    sg_sandbox_add_dir_of(&sandbox, SG_SANDBOX_REMOVE, process->options->status_socket);
+    add_invite_files(&sandbox, options);
+    sg_sandbox_add_dir_of(&sandbox, SG_SANDBOX_REMOVE, options->status_socket);
     bool good = step(&sandbox, error);
     sg_sandbox_dispose(&sandbox);
     if (!good)
@@ -331,7 +413,7 @@ static void end(struct sg_process *process)
             sg_loop_stop(process->loops[i]);
     for (unsigned i = 0; i < process->count; i++)
         sg_client_close(&process->clients[i]);
-    for (size_t i = 0; i < 2; i++)
+    for (size_t i = 0; i < SIGNALS; i++)
         if (process->signals[i])
             event_free(process->signals[i]);
     for (unsigned i = 0; i < process->count; i++)

@@ -37,6 +37,7 @@ enum {
 
 struct sg_server_conn {
     struct sg_client *client;
+    struct sg_client_servers *servers; /* with the one */
     struct sg_client_server *server;
     sg_server_conn_fn *fn;
     void *ctx;
@@ -67,6 +68,7 @@ static void free_conn(struct sg_server_conn *conn)
         event_free(conn->limit);
     if (conn->slow)
         event_free(conn->slow);
+    sg_client_servers_release(conn->servers);
     sodium_memzero(conn->flight, conn->flight_len);
     free(conn);
 }
@@ -82,14 +84,14 @@ static void note_outcome(struct sg_server_conn *conn, bool failed, bool final)
         return;
     conn->server->refused = final;
     conn->server->is_unknown = final && conn->is_unknown;
-    if (failed && &client->servers[client->current] == conn->server)
-        client->current = (client->current + 1) % client->server_count;
+    if (failed && &client->servers->list[client->current] == conn->server)
+        client->current = (client->current + 1) % client->servers->count;
 }
 
 static bool all_refused(const struct sg_client *client)
 {
-    for (size_t i = 0; i < client->server_count; i++)
-        if (!client->servers[i].refused)
+    for (size_t i = 0; i < client->servers->count; i++)
+        if (!client->servers->list[i].refused)
             return false;
     return true;
 }
@@ -103,8 +105,8 @@ static void name_server(const struct sg_invite *invite, char out[static SERVER_T
 
 static bool is_one_unknown(const struct sg_client *client)
 {
-    for (size_t i = 0; i < client->server_count; i++)
-        if (client->servers[i].is_unknown)
+    for (size_t i = 0; i < client->servers->count; i++)
+        if (client->servers->list[i].is_unknown)
             return true;
     return false;
 }
@@ -113,7 +115,7 @@ static bool is_one_unknown(const struct sg_client *client)
 static void fail(struct sg_server_conn *conn, bool final, const char *cause)
 {
     char server[SERVER_TEXT_MAX], text[TEXT_MAX];
-    name_server(conn->server->invite, server);
+    name_server(&conn->server->invite, server);
     snprintf(text, sizeof text, "%s: %s", server, cause);
     note_outcome(conn, true, final);
     struct sg_server_conn_result result = {
@@ -191,7 +193,7 @@ static void on_input(struct bufferevent *bev, void *ctx)
         return;
     case SG_SOCKS5_CLIENT_PASSWORD_REFUSED:
         conn->is_unknown = true;
-        fail(conn, true, sg_advice_login(conn->server->invite));
+        fail(conn, true, sg_advice_login(&conn->server->invite));
         return;
     case SG_SOCKS5_CLIENT_MALFORMED:
         fail(conn, false, sg_socks5_client_text(event));
@@ -235,13 +237,13 @@ static void on_dialled(void *ctx, int fd, int error)
     conn->dial = NULL;
     if (fd < 0) {
         char text[SG_ADVICE_MAX];
-        sg_advice_dial(error, conn->server->invite->port, text);
+        sg_advice_dial(error, conn->server->invite.port, text);
         fail(conn, false, text);
         return;
     }
     conn->stage = "the TLS handshake (is a Sealgram server at this port?)";
     conn->peer = sg_socket_peer(fd);
-    conn->bev = sg_tls_connect(conn->client->base, conn->server->tls, fd, conn->server->invite->host);
+    conn->bev = sg_tls_connect(conn->client->base, conn->server->tls, fd, conn->server->invite.host);
     if (!conn->bev) {
         fail(conn, false, "out of memory");
         return;
@@ -264,7 +266,7 @@ static void on_resolved(void *ctx, enum sg_err err, const struct sg_ip *ips, siz
     }
     conn->stage = "a TCP connection (does a firewall drop packets to this port?)";
     int mss = conn->command == SG_SOCKS5_CMD_CHANNEL ? CHANNEL_MSS : 0;
-    conn->dial = sg_dial_start(conn->client->base, ips, count, conn->server->invite->port, mss, on_dialled, conn);
+    conn->dial = sg_dial_start(conn->client->base, ips, count, conn->server->invite.port, mss, on_dialled, conn);
     if (!conn->dial)
         fail(conn, false, "out of memory");
 }
@@ -287,7 +289,7 @@ static void on_slow(evutil_socket_t fd, short what, void *ctx)
     char server[SERVER_TEXT_MAX];
     (void)fd;
     (void)what;
-    name_server(conn->server->invite, server);
+    name_server(&conn->server->invite, server);
     bool repeated = client->waited_for && strcmp(client->waited_for, conn->stage) == 0;
     client->waited_for = conn->stage;
     sg_log_event(repeated ? SG_LOG_DEBUG : SG_LOG_INFO, "connect_slow", NULL, "%s: still waiting for %s", server,
@@ -299,7 +301,7 @@ static bool prepare(struct sg_server_conn *conn, uint8_t cmd, const struct sg_ta
 {
     const struct timeval whole = {.tv_sec = WHOLE_LIMIT_S}, slow = {.tv_sec = SLOW_S};
     struct sg_wbuf w = sg_wbuf_init(conn->flight, conn->flight_len);
-    const struct sg_invite *invite = conn->server->invite;
+    const struct sg_invite *invite = &conn->server->invite;
     bool has_password = invite->password[0] != '\0'; /* else a certificate says who we are */
     if (sg_socks5_client_flight(&conn->socks, &w, has_password ? invite->user : NULL,
                                 has_password ? invite->password : NULL, cmd, target) != SG_OK)
@@ -326,7 +328,9 @@ struct sg_server_conn *sg_server_conn_start(struct sg_client *client, uint8_t cm
     if (!conn)
         return NULL;
     conn->client = client;
-    conn->server = &client->servers[client->current];
+    conn->servers = client->servers;
+    conn->servers->refs++;
+    conn->server = &conn->servers->list[client->current];
     conn->fn = fn;
     conn->ctx = ctx;
     conn->flight_len = room;
@@ -335,7 +339,7 @@ struct sg_server_conn *sg_server_conn_start(struct sg_client *client, uint8_t cm
         free_conn(conn);
         return NULL;
     }
-    const char *host = conn->server->invite->host;
+    const char *host = conn->server->invite.host;
     conn->resolve = sg_resolver_start(client->resolver, host, strlen(host), on_resolved, conn);
     if (!conn->resolve) {
         free_conn(conn);

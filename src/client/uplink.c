@@ -35,6 +35,9 @@ enum {
     ARENA_SLOTS = 64,
 };
 
+/* The number of the session's server, if its invite is in the list no more. */
+static const size_t not_listed = SIZE_MAX;
+
 /* --- sending --- */
 
 void sg_uplink_write(struct sg_uplink *uplink, const struct sg_msg *msg)
@@ -198,7 +201,9 @@ void sg_uplink_got_channel(struct sg_uplink *uplink, struct sg_uplink_channel *c
     if (uplink->channel && reply->resumed != SG_RESUMED_KEPT) {
         if (uplink->leaves)
             sg_log_event(SG_LOG_INFO, "session_end", NULL,
-                         "session with the server that drains ended: another has one");
+                         uplink->server == not_listed
+                             ? "session ended: its invite is not in the file any more, and another has one"
+                             : "session with the server that drains ended: another has one");
         else
             sg_log_event(SG_LOG_WARN, "session_end", NULL,
                          "session with the server ended: the server does not have it any more");
@@ -221,7 +226,7 @@ void sg_uplink_got_channel(struct sg_uplink *uplink, struct sg_uplink_channel *c
 
 void sg_uplink_leave(struct sg_uplink *uplink, uint32_t seconds)
 {
-    bool can_leave = uplink->client->server_count > 1;
+    bool can_leave = uplink->client->servers->count > 1;
     sg_log_event(SG_LOG_WARN, "server_drains", SG_LOG_FIELDS(sg_log_number("seconds", seconds)),
                  "the server goes out of service within %u s: %s", seconds,
                  can_leave ? "going to the next of the list" : "there is no other in the list");
@@ -231,6 +236,42 @@ void sg_uplink_leave(struct sg_uplink *uplink, uint32_t seconds)
     if (uplink->attempt.state == SG_ATTEMPT_UNDERWAY)
         sg_attempt_cancel(uplink); /* of a renewal */
     sg_attempt_start(uplink);
+}
+
+static bool same_invite(const struct sg_invite *a, const struct sg_invite *b)
+{
+    return strcmp(a->user, b->user) == 0 && strcmp(a->host, b->host) == 0 && a->port == b->port &&
+           a->has_pin == b->has_pin && memcmp(a->pin, b->pin, sizeof a->pin) == 0 &&
+           sodium_memcmp(a->password, b->password, sizeof a->password) == 0;
+}
+
+/* Where the invite of the session stands in another list. */
+static size_t find_own(const struct sg_uplink *uplink, const struct sg_client_servers *servers)
+{
+    const struct sg_client_servers *now = uplink->client->servers;
+    for (size_t i = 0; uplink->channel && uplink->server != not_listed && i < servers->count; i++)
+        if (same_invite(&now->list[uplink->server].invite, &servers->list[i].invite))
+            return i;
+    return not_listed;
+}
+
+void sg_uplink_use_servers(struct sg_uplink *uplink, struct sg_client_servers *servers)
+{
+    struct sg_client *client = uplink->client;
+    struct sg_attempt *attempt = &uplink->attempt;
+    bool was_trying = attempt->state != SG_ATTEMPT_NONE;
+    size_t own = find_own(uplink, servers);
+    sg_attempt_cancel(uplink);
+    sg_client_servers_release(client->servers);
+    client->servers = servers;
+    client->current = own == not_listed ? 0 : own;
+    attempt->failures = attempt->unknown_count = 0;
+    if (uplink->channel) {
+        uplink->server = own;
+        uplink->leaves = uplink->leaves || own == not_listed;
+    }
+    if (was_trying || !uplink->channel || own == not_listed)
+        sg_attempt_start(uplink);
 }
 
 void sg_uplink_doubt(struct sg_uplink *uplink)

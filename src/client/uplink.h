@@ -12,6 +12,7 @@
 #include "core/err.h"
 
 struct sg_client;
+struct sg_client_servers;
 struct sg_uplink;
 struct sg_flow;
 struct json_t;
@@ -20,6 +21,9 @@ struct json_t;
 struct sg_uplink *sg_uplink_new(struct sg_client *client);
 void sg_uplink_start(struct sg_uplink *uplink);
 void sg_uplink_free(struct sg_uplink *uplink);
+
+/* Another list of servers, which is taken over (sg_client_use_invites). */
+void sg_uplink_use_servers(struct sg_uplink *uplink, struct sg_client_servers *servers);
 
 /* True while a channel is open. When it is not, requests of applications are answered 01 at once; asking wakes a
  * waiting reconnect. */

@@ -13,7 +13,7 @@
 
 #include "net/file.h"
 
-enum { KEY_BYTES = 32, NAME_BYTES = 16, PATH_BYTES = 400 };
+enum { KEY_BYTES = 32, NAME_BYTES = 16 };
 
 /* Makes each directory of the path that is not there yet. */
 static bool make_dirs(char *path)
@@ -28,19 +28,19 @@ static bool make_dirs(char *path)
     return true;
 }
 
-static bool find_path(char path[static PATH_BYTES])
+bool sg_device_path(char path[static SG_DEVICE_PATH_MAX])
 {
     const char *state = secure_getenv("STATE_DIRECTORY"), *xdg = secure_getenv("XDG_STATE_HOME");
     const char *home = secure_getenv("HOME");
     int len = -1;
     if (state && state[0] == '/')
-        len = snprintf(path, PATH_BYTES, "%s/device.key", state);
+        len = snprintf(path, SG_DEVICE_PATH_MAX, "%s/device.key", state);
     else if (xdg && xdg[0] == '/')
-        len = snprintf(path, PATH_BYTES, "%s/sealgram/device.key", xdg);
+        len = snprintf(path, SG_DEVICE_PATH_MAX, "%s/sealgram/device.key", xdg);
     else if (home && home[0] == '/')
-        len = snprintf(path, PATH_BYTES, "%s/.local/state/sealgram/device.key", home);
+        len = snprintf(path, SG_DEVICE_PATH_MAX, "%s/.local/state/sealgram/device.key", home);
     errno = len < 0 ? ENOENT : ENAMETOOLONG;
-    return len >= 0 && len < PATH_BYTES;
+    return len >= 0 && len < SG_DEVICE_PATH_MAX;
 }
 
 static bool read_key(const char *path, uint8_t key[static KEY_BYTES])
@@ -66,7 +66,7 @@ static bool write_key(FILE *file, void *ctx)
 /* Two clients that start together must not have two keys: the file gets its name by link, which replaces nothing. */
 static bool make_key(char *path)
 {
-    char draft[PATH_BYTES + 16];
+    char draft[SG_DEVICE_PATH_MAX + 16];
     uint8_t key[KEY_BYTES];
     snprintf(draft, sizeof draft, "%s.%d", path, (int)getpid());
     randombytes_buf(key, sizeof key);
@@ -82,15 +82,16 @@ static bool make_key(char *path)
     return good;
 }
 
-bool sg_device_name(struct sg_invite *invite, char error[static SG_DEVICE_ERROR_MAX])
+bool sg_device_name(struct sg_invite *invite, bool may_make, char error[static SG_DEVICE_ERROR_MAX])
 {
-    char path[PATH_BYTES] = "";
+    char path[SG_DEVICE_PATH_MAX] = "";
     char name[sodium_base64_ENCODED_LEN(NAME_BYTES, sodium_base64_VARIANT_URLSAFE_NO_PADDING)];
     uint8_t key[KEY_BYTES], bytes[NAME_BYTES];
     size_t len = strlen(invite->password);
     if (strncmp(invite->password, SG_DEVICE_TOKEN_PREFIX, strlen(SG_DEVICE_TOKEN_PREFIX)) != 0)
         return true;
-    if (!find_path(path) || (!read_key(path, key) && (errno != ENOENT || !make_key(path) || !read_key(path, key)))) {
+    if (!sg_device_path(path) ||
+        (!read_key(path, key) && (errno != ENOENT || !may_make || !make_key(path) || !read_key(path, key)))) {
         snprintf(error, SG_DEVICE_ERROR_MAX, "the invite counts devices, and this one's key cannot be kept in %s: %s",
                  path[0] ? path : "the home directory", errno == EINVAL ? "it has not 32 bytes" : strerror(errno));
         return false;

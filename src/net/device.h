@@ -9,13 +9,16 @@
 
 #include "net/invite.h"
 
-enum { SG_DEVICE_ERROR_MAX = 512 };
+enum { SG_DEVICE_ERROR_MAX = 512, SG_DEVICE_PATH_MAX = 400 };
 
 /*
  * Puts the device's name behind the token of an invite that counts devices (it begins with sgd1_); leaves others as
- * they are. The key is made when it is first needed: in $STATE_DIRECTORY, $XDG_STATE_HOME/sealgram or
+ * they are. The key is made when it is first needed, if may_make, in $STATE_DIRECTORY, $XDG_STATE_HOME/sealgram or
  * ~/.local/state/sealgram. False: error says why it can neither be read nor made.
  */
-bool sg_device_name(struct sg_invite *invite, char error[static SG_DEVICE_ERROR_MAX]);
+bool sg_device_name(struct sg_invite *invite, bool may_make, char error[static SG_DEVICE_ERROR_MAX]);
+
+/* Where the key is, or will be: a directory to leave readable. False if there is no place for it. */
+bool sg_device_path(char path[static SG_DEVICE_PATH_MAX]);
 
 #endif

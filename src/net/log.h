@@ -57,9 +57,10 @@ static inline struct sg_log_field sg_log_number(const char *name, uint64_t numbe
 
 /*
  * sg_log_event(level, event, fields, format, ...) writes one line in one system call: `TIME sealgram: LEVEL: message`
- * as text, or `<N>sealgram: LEVEL: message` where the journal reads, {"ts", "level", "event", "message", fields} as JSON. event is a name that stays: operators search for it.
- * fields is SG_LOG_FIELDS(...) or NULL; addresses in it and in the message went through net/log_text.h. Thread-safe;
- * keeps errno. sg_log is for what only people read; its event is "note".
+ * as text, or `<N>sealgram: LEVEL: message` where the journal reads, {"ts", "level", "event", "message", fields} as
+ * JSON. event is a name that stays: operators search for it. fields is SG_LOG_FIELDS(...) or NULL; addresses in it and
+ * in the message went through net/log_text.h. Thread-safe; keeps errno. sg_log is for what only people read; its event
+ * is "note".
  */
 #define sg_log_event(level, event, fields, ...)                                                                        \
     do {                                                                                                               \
