@@ -17,7 +17,6 @@
 #include "net/log.h"
 #include "net/log_text.h"
 #include "net/loop.h"
-#include "net/resolver.h"
 #include "net/tls.h"
 
 bool sg_client_is_local(const struct sg_ip *ip)
@@ -144,11 +143,6 @@ static bool open_listeners(struct sg_client *client, struct sg_endpoint *bound)
 bool sg_client_open(struct sg_client *client, const struct sg_loop *loop, struct sg_endpoint *bound)
 {
     client->base = loop->base;
-    client->resolver = sg_resolver_new(client->base);
-    if (!client->resolver) {
-        sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "cannot start the resolver");
-        return false;
-    }
     client->servers = make_servers(client->options, client->options->invites, client->options->invite_count);
     if (!client->servers)
         return false;
@@ -165,7 +159,6 @@ void sg_client_close(struct sg_client *client)
     sg_socks_free(client);
     sg_tunnel_free_all(client);
     sg_uplink_free(client->uplink);
-    sg_resolver_free(client->resolver);
     sg_client_servers_release(client->servers);
 }
 

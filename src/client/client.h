@@ -15,13 +15,13 @@
 #include "core/addr.h"
 #include "net/inbox.h"
 #include "net/invite.h"
+#include "net/resolver.h"
 #include "net/share.h"
 
 struct event_base;
 struct json_t;
 struct sg_loop;
 struct sg_process;
-struct sg_resolver;
 struct sg_socks_server;
 struct sg_tunnel;
 struct sg_tunnel_forward;
@@ -85,7 +85,7 @@ struct sg_client {
     unsigned index;
     enum sg_share share; /* of the addresses that it listens on */
     struct event_base *base;
-    struct sg_resolver *resolver;
+    struct sg_resolver resolver;
     const struct sg_client_options *options;
     struct sg_client_servers *servers;
     size_t current; /* the server in use, or the next to try */

@@ -22,6 +22,7 @@
 #include "net/listen_failed.h"
 #include "net/log.h"
 #include "net/loop.h"
+#include "net/resolver.h"
 #include "net/sandbox.h"
 #include "net/service.h"
 
@@ -38,6 +39,7 @@ struct sg_process {
     unsigned count;
     struct sg_loop *loops[SG_CLIENT_WORKERS_MAX];
     struct sg_client clients[SG_CLIENT_WORKERS_MAX];
+    struct sg_name_service *names;
     struct sg_endpoint *bound; /* of the listeners: SOCKS, then forwards */
     struct event *signals[SIGNALS];
     struct sg_control_socket *control;
@@ -313,6 +315,7 @@ static bool open_clients(struct sg_process *process)
             .index = i,
             .share = sg_share_of(i, process->count),
             .options = process->options,
+            .resolver = {.service = process->names, .inbox = process->loops[i]->inbox},
             .connection_limit = connections / process->count,
         };
         if (!sg_client_open(&process->clients[i], process->loops[i], process->bound))
@@ -375,9 +378,18 @@ static bool confine(struct sg_process *process, sandbox_fn *step)
 static bool drop_privileges(void)
 {
     char error[SG_SANDBOX_ERROR_MAX];
-    if (sg_sandbox_drop(NULL, error))
+    if (sg_sandbox_drop(error))
         return true;
     sg_log(SG_LOG_ERROR, "%s", error);
+    return false;
+}
+
+static bool start_names(struct sg_process *process)
+{
+    char error[SG_SANDBOX_ERROR_MAX];
+    if (sg_name_service_start(process->names, !process->options->no_sandbox, error))
+        return true;
+    sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "resolver: %s", error);
     return false;
 }
 
@@ -396,9 +408,9 @@ static bool start(struct sg_process *process)
         sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "cannot set up the event loops");
         return false;
     }
-    return check_passed(process) && open_clients(process) && open_control(process) && drop_privileges() &&
-           confine(process, sg_sandbox_confine) && start_watchdog(process) && start_threads(process) &&
-           confine(process, sg_sandbox_filter);
+    return check_passed(process) && (process->names = sg_name_service_new()) && open_clients(process) &&
+           open_control(process) && start_names(process) && drop_privileges() && confine(process, sg_sandbox_confine) &&
+           start_watchdog(process) && start_threads(process) && confine(process, sg_sandbox_filter);
 }
 
 /* --- end --- */
@@ -413,6 +425,7 @@ static void end(struct sg_process *process)
             sg_loop_stop(process->loops[i]);
     for (unsigned i = 0; i < process->count; i++)
         sg_client_close(&process->clients[i]);
+    sg_name_service_free(process->names);
     for (size_t i = 0; i < SIGNALS; i++)
         if (process->signals[i])
             event_free(process->signals[i]);

@@ -340,7 +340,7 @@ struct sg_server_conn *sg_server_conn_start(struct sg_client *client, uint8_t cm
         return NULL;
     }
     const char *host = conn->server->invite.host;
-    conn->resolve = sg_resolver_start(client->resolver, host, strlen(host), on_resolved, conn);
+    conn->resolve = sg_resolver_start(&client->resolver, NULL, host, strlen(host), on_resolved, conn);
     if (!conn->resolve) {
         free_conn(conn);
         return NULL;

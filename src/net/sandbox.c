@@ -1,6 +1,7 @@
 /* The directories, and privileges by libcap-ng. Landlock and the filter have files of their own. */
 #include "net/sandbox.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <libgen.h>
 #include <pwd.h>
@@ -12,6 +13,9 @@
 
 #include <cap-ng.h>
 #include <openssl/x509.h>
+
+/* Accounts of people, by the usual limits of login.defs(5); the others are those of services, and nobody. */
+enum { FIRST_PERSON = 1000, LAST_PERSON = 60000 };
 
 /* --- directories --- */
 
@@ -41,34 +45,59 @@ void sg_sandbox_add_dir_of(struct sg_sandbox *sandbox, enum sg_sandbox_use use, 
 }
 
 /*
- * All of /etc, where files may be replaced, since permissions keep an ordinary user from its secrets. They do not keep
- * root from them, without capabilities either (/etc/shadow): for root it is the files that libraries read, as they
- * are.
+ * Permissions keep an ordinary user from the secrets in /etc, where files may be replaced. They do not keep root from
+ * them, without capabilities either (/etc/shadow).
  */
-static void add_etc(struct sg_sandbox *sandbox)
-{
-    static const char *const files[] = {"/etc/hosts",    "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/host.conf",
-                                        "/etc/gai.conf", "/etc/services",    "/etc/localtime"};
-    if (geteuid() != 0) {
-        sg_sandbox_add(sandbox, SG_SANDBOX_READ, "/etc");
-        return;
-    }
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
-        sg_sandbox_add(sandbox, SG_SANDBOX_READ_FILE, files[i]);
-    sg_sandbox_add(sandbox, SG_SANDBOX_READ, "/etc/ssl/certs");
-}
-
 void sg_sandbox_add_system(struct sg_sandbox *sandbox)
 {
-    /* links lead out of /etc: a resolver's own resolv.conf, certificates of packages */
-    char *resolver = realpath("/etc/resolv.conf", NULL);
-    add_etc(sandbox);
-    if (resolver && strncmp(resolver, "/etc/", strlen("/etc/")) != 0)
-        sg_sandbox_add_dir_of(sandbox, SG_SANDBOX_READ, resolver);
+    if (geteuid() != 0) {
+        sg_sandbox_add(sandbox, SG_SANDBOX_READ, "/etc");
+    } else {
+        sg_sandbox_add(sandbox, SG_SANDBOX_READ_FILE, "/etc/localtime");
+        sg_sandbox_add(sandbox, SG_SANDBOX_READ, "/etc/ssl/certs");
+    }
+    /* links lead out of /etc: certificates of packages */
     sg_sandbox_add(sandbox, SG_SANDBOX_READ, "/usr/share/ca-certificates");
     sg_sandbox_add(sandbox, SG_SANDBOX_READ, "/usr/local/share/ca-certificates");
     sg_sandbox_add(sandbox, SG_SANDBOX_READ, X509_get_default_cert_dir());
-    free(resolver);
+}
+
+/* The directories in one, without links, and without those that are named. */
+static void add_dirs_in(struct sg_sandbox *sandbox, const char *parent, const char *const *without)
+{
+    DIR *dir = opendir(parent);
+    if (!dir)
+        return;
+    for (const struct dirent *entry = readdir(dir); entry; entry = readdir(dir)) {
+        char *path = NULL;
+        bool left_out = entry->d_type != DT_DIR || entry->d_name[0] == '.';
+        for (const char *const *name = without; *name && !left_out; name++)
+            left_out = strcmp(entry->d_name, *name) == 0;
+        if (!left_out && asprintf(&path, "%s/%s", parent, entry->d_name) > 0)
+            add(sandbox, SG_SANDBOX_READ, path);
+    }
+    closedir(dir);
+}
+
+void sg_sandbox_add_names(struct sg_sandbox *sandbox)
+{
+    static const char *const files[] = {"/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf"};
+    static const char *const of_processes[] = {"proc", "sys", "dev", NULL};
+    static const char *const of_people[] = {"user", NULL};
+    uid_t user = geteuid();
+    char *target = realpath("/etc/resolv.conf", NULL);
+    if (user == 0) {
+        for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+            sg_sandbox_add(sandbox, SG_SANDBOX_READ_FILE, files[i]);
+        sg_sandbox_add_dir_of(sandbox, SG_SANDBOX_READ, target && strncmp(target, "/etc/", 5) != 0 ? target : NULL);
+    } else if (user < FIRST_PERSON || user > LAST_PERSON) {
+        add_dirs_in(sandbox, "/", of_processes);
+    } else {
+        sg_sandbox_add(sandbox, SG_SANDBOX_READ, "/etc");
+        sg_sandbox_add_dir_of(sandbox, SG_SANDBOX_READ, target);
+        add_dirs_in(sandbox, "/run", of_people);
+    }
+    free(target);
 }
 
 void sg_sandbox_dispose(struct sg_sandbox *sandbox)
@@ -80,7 +109,7 @@ void sg_sandbox_dispose(struct sg_sandbox *sandbox)
 
 /* --- privileges --- */
 
-static bool become(const char *user, char error[static SG_SANDBOX_ERROR_MAX])
+bool sg_sandbox_become(const char *user, char error[static SG_SANDBOX_ERROR_MAX])
 {
     const struct passwd *entry = getpwnam(user);
     if (!entry) {
@@ -125,10 +154,8 @@ static bool drop_capabilities(void)
            capng_apply(CAPNG_SELECT_CAPS) == 0;
 }
 
-bool sg_sandbox_drop(const char *user, char error[static SG_SANDBOX_ERROR_MAX])
+bool sg_sandbox_drop(char error[static SG_SANDBOX_ERROR_MAX])
 {
-    if (user && !become(user, error))
-        return false;
     if (drop_capabilities() && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0)
         return true;
     snprintf(error, SG_SANDBOX_ERROR_MAX, "capabilities cannot be dropped: %s", strerror(errno));

@@ -1,14 +1,15 @@
 /*
  * What a process gives up once it has started: privileges, most of the file system, and all system calls but those that
- * it still needs. Each step is for good, and holds for threads that are started later. In this order: sg_sandbox_drop,
- * sg_sandbox_confine, threads, sg_sandbox_filter.
+ * it still needs. Each step is for good, and holds for threads that are started later. In this order:
+ * sg_sandbox_become, sg_sandbox_drop, sg_sandbox_confine, threads, sg_sandbox_filter. A thread that was started before
+ * a step takes the first three for itself, each with what it needs.
  */
 #ifndef SG_NET_SANDBOX_H
 #define SG_NET_SANDBOX_H
 
 #include <stdbool.h>
 
-enum { SG_SANDBOX_PATHS_MAX = 24, SG_SANDBOX_ERROR_MAX = 256 };
+enum { SG_SANDBOX_PATHS_MAX = 96, SG_SANDBOX_ERROR_MAX = 256 };
 
 /* What is done with a path: a directory and what lies below it, but where said otherwise. */
 enum sg_sandbox_use {
@@ -30,16 +31,30 @@ struct sg_sandbox {
 /* A path; the directory of a file, which may be replaced by another of its name. NULL is nothing. */
 void sg_sandbox_add(struct sg_sandbox *sandbox, enum sg_sandbox_use use, const char *path);
 void sg_sandbox_add_dir_of(struct sg_sandbox *sandbox, enum sg_sandbox_use use, const char *file);
-/* What libraries read while names are resolved and certificates checked. */
+/* What libraries read while certificates are checked and times are written. */
 void sg_sandbox_add_system(struct sg_sandbox *sandbox);
+/*
+ * What is read while names are resolved: /etc, and where a link from there may lead, now or once another program
+ * manages the name servers. For an account that owns no person's files that is all that it may read, for others what
+ * lies below /run; for root only the files as they are now.
+ */
+void sg_sandbox_add_names(struct sg_sandbox *sandbox);
 void sg_sandbox_dispose(struct sg_sandbox *sandbox);
 
-/*
- * Becomes the user, if there is one and the process is root, with the user's groups; in any case without capabilities,
- * without a way to get any, and without a way to more privileges by executing programs. Before threads are started.
- * False: error says why.
+/* Becomes the user, if the process is root, with the user's groups. Before threads are started. False: error says why.
  */
-bool sg_sandbox_drop(const char *user, char error[static SG_SANDBOX_ERROR_MAX]);
+bool sg_sandbox_become(const char *user, char error[static SG_SANDBOX_ERROR_MAX]);
+
+/*
+ * The calling thread alone becomes nobody, if it is root and may do that: it reads what everybody may read, and no
+ * system call that the filter leaves leads back. A build for sanitizers does nothing here.
+ */
+void sg_sandbox_become_nobody(void);
+
+/*
+ * No capabilities, no way to get any, and none to more privileges by executing programs. False: error says why.
+ */
+bool sg_sandbox_drop(char error[static SG_SANDBOX_ERROR_MAX]);
 
 /*
  * No core dumps, no tracing by others of the same user, and of the file system only those directories, as far as the

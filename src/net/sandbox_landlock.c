@@ -96,6 +96,22 @@ static bool restrict_files(const struct sg_sandbox *sandbox)
     return good;
 }
 
+/*
+ * By the system calls themselves: the C library's functions change all threads. The capabilities to do it end with it,
+ * so what no thread may ever get back is given up before.
+ */
+void sg_sandbox_become_nobody(void)
+{
+    enum { NOBODY = 65534 };
+    if (geteuid() != 0)
+        return;
+    for (unsigned long i = 0; prctl(PR_CAPBSET_READ, i, 0, 0, 0) >= 0; i++)
+        (void)prctl(PR_CAPBSET_DROP, i, 0, 0, 0);
+    if (syscall(SYS_setgroups, 0, NULL) != 0 || syscall(SYS_setresgid, NOBODY, NOBODY, NOBODY) != 0 ||
+        syscall(SYS_setresuid, NOBODY, NOBODY, NOBODY) != 0)
+        sg_log(SG_LOG_DEBUG, "sandbox: the resolver stays root: %s", strerror(errno));
+}
+
 bool sg_sandbox_confine(const struct sg_sandbox *sandbox, char error[static SG_SANDBOX_ERROR_MAX])
 {
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 && restrict_files(sandbox))

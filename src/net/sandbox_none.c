@@ -7,6 +7,10 @@
 #include "net/log.h"
 #include "net/sandbox.h"
 
+void sg_sandbox_become_nobody(void)
+{
+}
+
 bool sg_sandbox_confine(const struct sg_sandbox *sandbox, char error[static SG_SANDBOX_ERROR_MAX])
 {
     (void)sandbox;

@@ -10,7 +10,6 @@
 
 #include "core/socks5.h"
 #include "net/listener.h"
-#include "net/resolver.h"
 #include "net/sockaddr.h"
 #include "server/tunnel.h"
 #include "server/worker.h"
@@ -94,7 +93,7 @@ static void on_resolved(void *ctx, enum sg_err err, const struct sg_ip *ips, siz
     struct binding *binding = tunnel->state;
     binding->resolve = NULL;
     if (err != SG_OK) {
-        sg_tunnel_fail(tunnel, SG_SOCKS5_REP_NO_HOST);
+        sg_tunnel_fail(tunnel, err == SG_ERR_FULL ? SG_SOCKS5_REP_GENERAL : SG_SOCKS5_REP_NO_HOST);
         return;
     }
     for (size_t i = 0; i < count && i < SG_RESOLVE_MAX_IPS; i++)
@@ -120,8 +119,8 @@ void sg_bind_start(struct sg_worker *worker, const struct sg_handover *handover,
         start_listening(tunnel);
         return;
     }
-    binding->resolve =
-        sg_resolver_start(worker->resolver, (const char *)target->name, target->name_len, on_resolved, tunnel);
+    binding->resolve = sg_resolver_start(&worker->resolver, tunnel->who.user, (const char *)target->name,
+                                         target->name_len, on_resolved, tunnel);
     if (!binding->resolve)
         sg_tunnel_fail(tunnel, SG_SOCKS5_REP_GENERAL);
 }

@@ -34,24 +34,40 @@ static bool can_read_again(const struct sg_config *config)
     return true;
 }
 
-static bool drop(const struct sg_config *config)
+static bool say_why(const char *error)
 {
-    char error[SG_SANDBOX_ERROR_MAX];
-    if (sg_sandbox_drop(config->user, error))
-        return !config->user || can_read_again(config);
     sg_log_event(SG_LOG_ERROR, "sandbox_failed", NULL, "%s", error);
     return false;
 }
 
+static bool become(const struct sg_config *config)
+{
+    char error[SG_SANDBOX_ERROR_MAX];
+    return !config->user || sg_sandbox_become(config->user, error) || say_why(error);
+}
+
+static bool drop(const struct sg_config *config)
+{
+    char error[SG_SANDBOX_ERROR_MAX];
+    if (!sg_sandbox_drop(error))
+        return say_why(error);
+    return !config->user || can_read_again(config);
+}
+
 bool sg_confine_check(const struct sg_config *config)
 {
-    return !config->user || drop(config);
+    return !config->user || (become(config) && drop(config));
+}
+
+bool sg_confine_become(const struct sg_config *config)
+{
+    if (config->user && geteuid() == 0 && !config->status_socket)
+        make_run_directory(config->user);
+    return become(config);
 }
 
 bool sg_confine_drop(const struct sg_config *config)
 {
-    if (config->user && geteuid() == 0 && !config->status_socket)
-        make_run_directory(config->user);
     if (!drop(config))
         return false;
     if (geteuid() == 0)

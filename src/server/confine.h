@@ -6,9 +6,12 @@
 
 struct sg_config;
 
+/* Becomes the user of the configuration, if it names one. False after logging why. */
+bool sg_confine_become(const struct sg_config *config);
+
 /*
- * Becomes the user of the configuration, who must be able to read again what a reload reads; in any case drops all
- * capabilities. False after logging why.
+ * Drops all capabilities. A user of the configuration must be able to read again what a reload reads. False after
+ * logging why.
  */
 bool sg_confine_drop(const struct sg_config *config);
 

@@ -9,7 +9,6 @@
 #include "core/socks5.h"
 #include "net/dial.h"
 #include "net/own_routes.h"
-#include "net/resolver.h"
 #include "net/sockaddr.h"
 #include "server/policy.h"
 #include "server/server.h"
@@ -102,7 +101,7 @@ static void on_resolved(void *ctx, enum sg_err err, const struct sg_ip *ips, siz
     struct connecting *connecting = tunnel->state;
     connecting->resolve = NULL;
     if (err != SG_OK)
-        sg_tunnel_fail(tunnel, SG_SOCKS5_REP_NO_HOST);
+        sg_tunnel_fail(tunnel, err == SG_ERR_FULL ? SG_SOCKS5_REP_GENERAL : SG_SOCKS5_REP_NO_HOST);
     else
         dial(tunnel, ips, count);
 }
@@ -124,8 +123,8 @@ void sg_connect_start(struct sg_worker *worker, const struct sg_handover *handov
         sg_tunnel_refuse(tunnel, &verdict, &tunnel->at); /* no look-up tells its name server of it */
         return;
     }
-    connecting->resolve =
-        sg_resolver_start(worker->resolver, (const char *)target->name, target->name_len, on_resolved, tunnel);
+    connecting->resolve = sg_resolver_start(&worker->resolver, tunnel->who.user, (const char *)target->name,
+                                            target->name_len, on_resolved, tunnel);
     if (!connecting->resolve)
         sg_tunnel_fail(tunnel, SG_SOCKS5_REP_GENERAL);
 }

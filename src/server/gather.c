@@ -6,6 +6,7 @@
 #include "net/clock.h"
 #include "net/inbox.h"
 #include "net/json_add.h"
+#include "net/resolver.h"
 #include "server/policy.h"
 #include "server/server.h"
 #include "server/usage.h"
@@ -46,6 +47,10 @@ static json_t *gather(struct sg_server *server, bool metrics)
                         json_integer((json_int_t)((sg_now_ms() - server->started_ms) / 1000)));
     json_object_set_new(status, "users", json_integer((json_int_t)sg_users_count(server->policy->users)));
     sg_usage_status(server->usage, status);
+    struct sg_name_service_counts look_ups = sg_name_service_counts(server->names);
+    json_object_set_new(
+        status, "look_ups",
+        json_pack("{s:I, s:I}", "pending", (json_int_t)look_ups.pending, "refused", (json_int_t)look_ups.refused));
     for (unsigned i = 0; i < server->worker_count; i++) {
         json_t *part = ask_worker(server->workers[i], metrics);
         sg_json_add(status, part);

@@ -277,7 +277,7 @@ static _Noreturn void run(const struct sg_helper_options *options, int server)
         (void)sigaction(ignored[i], &ignore, NULL); /* it ends with the server, and not before */
     (void)prctl(PR_SET_NAME, "sealgram-helper");
     (void)prctl(PR_SET_DUMPABLE, 0); /* passwords go through here */
-    if (!sg_sandbox_drop(options->user, error))
+    if ((options->user && !sg_sandbox_become(options->user, error)) || !sg_sandbox_drop(error))
         _exit(1); /* the server will say why */
     int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (nothing < 0 || dup2(nothing, STDIN_FILENO) < 0 || dup2(nothing, STDOUT_FILENO) < 0)

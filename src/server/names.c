@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "net/clock.h"
-#include "net/resolver.h"
+#include "server/channel_conn.h"
 #include "server/datapath.h"
 #include "server/permit.h"
 #include "server/worker.h"
@@ -91,7 +91,9 @@ static void on_resolved(void *ctx, enum sg_err err, const struct sg_ip *ips, siz
     wait->resolve = NULL;
     unlink_wait(wait);
     if (!ip) {
-        enum sg_reason reason = err == SG_OK ? SG_REASON_POLICY : SG_REASON_RESOLVE_FAILED;
+        enum sg_reason reason = err == SG_OK         ? SG_REASON_POLICY
+                                : err == SG_ERR_FULL ? SG_REASON_RESOLVE_WAIT
+                                                     : SG_REASON_RESOLVE_FAILED;
         drop_waiting(wait, reason);
         name.port = wait->first ? wait->first->port : 0;
         if (names->owner->refuse)
@@ -129,8 +131,8 @@ static struct sg_name_wait *start_wait(struct sg_names *names, uint32_t number, 
     wait->last = &wait->first;
     wait->name_len = target->name_len;
     memcpy(wait->name, target->name, target->name_len);
-    wait->resolve = sg_resolver_start(names->datapath->worker->resolver, (const char *)wait->name, wait->name_len,
-                                      on_resolved, wait);
+    wait->resolve = sg_resolver_start(&names->datapath->worker->resolver, names->permits->who->user,
+                                      (const char *)wait->name, wait->name_len, on_resolved, wait);
     if (!wait->resolve) {
         free(wait);
         return NULL;

@@ -16,7 +16,7 @@ enum { AGAIN_SECONDS = 600 };
 static const char known_name[] = "ipv4only.arpa";
 
 struct sg_nat64_watch {
-    struct sg_resolver *resolver;
+    const struct sg_resolver *resolver;
     struct sg_resolve *resolve; /* NULL: nothing is asked */
     struct event *timer;
     sg_nat64_fn *fn;
@@ -61,7 +61,7 @@ static void on_timer(evutil_socket_t fd, short what, void *ctx)
     (void)fd;
     (void)what;
     if (!watch->resolve && has_ipv6())
-        watch->resolve = sg_resolver_start(watch->resolver, known_name, strlen(known_name), on_answer, watch);
+        watch->resolve = sg_resolver_start(watch->resolver, NULL, known_name, strlen(known_name), on_answer, watch);
     evtimer_add(watch->timer, &again);
 }
 
@@ -71,7 +71,7 @@ void sg_nat64_watch_ask(struct sg_nat64_watch *watch)
     evtimer_add(watch->timer, &at_once);
 }
 
-struct sg_nat64_watch *sg_nat64_watch_new(struct event_base *base, struct sg_resolver *resolver, sg_nat64_fn *fn,
+struct sg_nat64_watch *sg_nat64_watch_new(struct event_base *base, const struct sg_resolver *resolver, sg_nat64_fn *fn,
                                           void *ctx)
 {
     struct sg_nat64_watch *watch = calloc(1, sizeof *watch);

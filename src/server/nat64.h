@@ -20,7 +20,7 @@ typedef void sg_nat64_fn(void *ctx, const struct sg_nat64 *found);
  * than its link. fn is told of each answer, but not of a look-up that fails. The resolver must outlive it. NULL when
  * memory is short.
  */
-struct sg_nat64_watch *sg_nat64_watch_new(struct event_base *base, struct sg_resolver *resolver, sg_nat64_fn *fn,
+struct sg_nat64_watch *sg_nat64_watch_new(struct event_base *base, const struct sg_resolver *resolver, sg_nat64_fn *fn,
                                           void *ctx);
 void sg_nat64_watch_ask(struct sg_nat64_watch *watch);
 void sg_nat64_watch_free(struct sg_nat64_watch *watch); /* NULL is fine */

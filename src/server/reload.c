@@ -420,7 +420,7 @@ bool sg_reload_start(struct sg_reload *reload, struct event_base *base)
 {
     const struct sg_server *server = reload->server;
     reload->base = base;
-    reload->nat64 = sg_nat64_watch_new(base, server->workers[0]->resolver, on_nat64, reload);
+    reload->nat64 = sg_nat64_watch_new(base, &server->workers[0]->resolver, on_nat64, reload);
     if (!reload->nat64)
         return false;
     reload->addresses = sg_addr_watch_new(base, SG_WATCH_OWN_ROUTES, on_addresses, reload);

@@ -20,6 +20,7 @@
 #include "net/key_limits.h"
 #include "net/log.h"
 #include "net/loop.h"
+#include "net/resolver.h"
 #include "net/service.h"
 #include "server/admission.h"
 #include "server/auth.h"
@@ -310,6 +311,15 @@ static bool start_threads(struct running *running)
     return good;
 }
 
+static bool start_names(const struct sg_server *server)
+{
+    char error[SG_SANDBOX_ERROR_MAX];
+    if (sg_name_service_start(server->names, server->config->sandbox, error))
+        return true;
+    sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "resolver: %s", error);
+    return false;
+}
+
 static bool start_watchdog(struct running *running)
 {
     struct sg_inbox *inboxes[SG_WORKERS_MAX];
@@ -327,10 +337,11 @@ static bool start(struct running *running)
         return false;
     }
     const struct sg_config *config = running->server.config;
-    return make_arena(&running->server) && make_workers(running) &&
+    return make_arena(&running->server) && (running->server.names = sg_name_service_new()) && make_workers(running) &&
            sg_reload_start(running->server.reload, running->base) && start_metrics(running) &&
-           sg_confine_drop(config) && sg_control_open(running->base, &running->server, &running->control) &&
-           sg_confine_files(config) && start_watchdog(running) && start_threads(running) && sg_confine_calls(config);
+           sg_confine_become(config) && start_names(&running->server) && sg_confine_drop(config) &&
+           sg_control_open(running->base, &running->server, &running->control) && sg_confine_files(config) &&
+           start_watchdog(running) && start_threads(running) && sg_confine_calls(config);
 }
 
 static void print_ready(const struct sg_config *config)
@@ -360,6 +371,7 @@ static bool stop(struct running *running)
             sg_loop_stop(running->loops[i]);
     for (unsigned i = 0; i < server->worker_count; i++)
         sg_worker_close(server->workers[i]);
+    sg_name_service_free(server->names);
     sg_auth_free(server->auth); /* what it still had to say is in the inboxes now */
     for (unsigned i = 0; i < SIGNALS; i++)
         if (running->signals[i])

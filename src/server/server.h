@@ -18,6 +18,7 @@ struct sg_auth;
 struct sg_devices;
 struct sg_guard;
 struct sg_metrics;
+struct sg_name_service;
 struct sg_policy;
 struct sg_reload;
 struct sg_usage_table;
@@ -39,8 +40,9 @@ struct sg_server {
     struct sg_arena *arena;      /* keys of all sessions */
     struct sg_limits key_limits; /* of each session */
     struct sg_ports ports;       /* of associations */
-    _Atomic bool draining;       /* no session begins any more */
-    uint64_t drained_ms;         /* then the server ends */
+    struct sg_name_service *names;
+    _Atomic bool draining; /* no session begins any more */
+    uint64_t drained_ms;   /* then the server ends */
     unsigned worker_count;
     struct sg_worker *workers[SG_WORKERS_MAX];
     uint64_t started_ms;

@@ -12,7 +12,6 @@
 #include "net/listener.h"
 #include "net/log.h"
 #include "net/loop.h"
-#include "net/resolver.h"
 #include "net/service.h"
 #include "net/tls_gate.h"
 #include "server/channel_conn.h"
@@ -62,12 +61,10 @@ struct sg_worker *sg_worker_new(struct sg_server *server, unsigned index, const 
     worker->base = loop->base;
     worker->inbox = loop->inbox;
     worker->policy = sg_policy_ref(server->policy);
-    worker->resolver = sg_resolver_new(worker->base);
-    if (!worker->resolver)
-        sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "cannot start the resolver");
+    worker->resolver = (struct sg_resolver){.service = server->names, .inbox = loop->inbox};
     worker->gate = sg_tls_gate_new(worker->base, handshake_rate(worker));
     /* TCP first: its error names the port that another program has */
-    if (worker->resolver && worker->gate && open_listeners(worker) && (worker->datapath = sg_datapath_new(worker)))
+    if (worker->gate && open_listeners(worker) && (worker->datapath = sg_datapath_new(worker)))
         return worker;
     sg_worker_close(worker);
     sg_worker_free(worker);
@@ -87,8 +84,6 @@ void sg_worker_close(struct sg_worker *worker)
     sg_tunnels_free_all(worker);
     sg_datapath_free(worker->datapath);
     worker->datapath = NULL;
-    sg_resolver_free(worker->resolver);
-    worker->resolver = NULL;
     sg_tls_gate_free(worker->gate);
     worker->gate = NULL;
 }

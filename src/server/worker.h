@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "core/histogram.h"
+#include "net/resolver.h"
 
 struct event_base;
 struct json_t;
@@ -19,7 +20,6 @@ struct sg_loop;
 struct sg_inbox;
 struct sg_opening;
 struct sg_policy;
-struct sg_resolver;
 struct sg_server;
 struct sg_tls_gate;
 struct sg_tunnel;
@@ -33,7 +33,7 @@ struct sg_worker {
     struct sg_inbox *inbox;   /* of its loop */
     struct sg_policy *policy; /* turned to by sg_worker_turn_to */
     bool closed;
-    struct sg_resolver *resolver;
+    struct sg_resolver resolver;
     struct sg_datapath *datapath;
     struct sg_listener *listeners[SG_WORKER_LISTENERS];
     unsigned listener_count;

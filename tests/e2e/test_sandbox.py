@@ -31,7 +31,7 @@ def test_nothing_is_left_to_any_thread(lab, echo, tcp_echo):
     lab.edit_config(folder, 'workers: 2')
     server, client = lab.server(folder), lab.client(invite, '--workers', '2')
     need_sandbox(server)
-    for program, count in (server, 2 + 2 + 1), (client, 2):
+    for program, count in (server, 2 + 2 + 1 + 1), (client, 2 + 1):
         threads = threads_of(program)
         assert len(threads) == count
         for status in threads:

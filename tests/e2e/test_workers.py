@@ -161,7 +161,7 @@ def test_a_second_server_finds_the_port_taken(lab, server):
 def test_as_many_threads_as_workers(lab):
     server = Server(lab, workers=5, config='limits:\n  password_threads: 1\n')
     assert len(server.status()['workers']) == 5
-    assert len(list(pathlib.Path(f'/proc/{server.program.process.pid}/task').iterdir())) == 5 + 1 + 1, 'passwords; files'
+    assert len(list(pathlib.Path(f'/proc/{server.program.process.pid}/task').iterdir())) == 5 + 3, 'passwords; files; names'
 
 
 # --- the client ---

@@ -75,8 +75,7 @@ static int run_inside(enum sg_sandbox_use use, int (*fn)(void))
         setrlimit(RLIMIT_CORE, &none);
         sg_sandbox_add(&sandbox, use, inside);
         sg_sandbox_add_system(&sandbox);
-        if (!sg_sandbox_drop(NULL, error) || !sg_sandbox_confine(&sandbox, error) ||
-            !sg_sandbox_filter(&sandbox, error)) {
+        if (!sg_sandbox_drop(error) || !sg_sandbox_confine(&sandbox, error) || !sg_sandbox_filter(&sandbox, error)) {
             fprintf(stderr, "%s\n", error);
             _exit(100);
         }
@@ -176,7 +175,7 @@ static int run_x32(void)
     char error[SG_SANDBOX_ERROR_MAX] = "";
     const struct sg_sandbox sandbox = {.count = 0};
     pthread_t thread;
-    if (pthread_create(&thread, NULL, call_x32, NULL) != 0 || !sg_sandbox_drop(NULL, error) ||
+    if (pthread_create(&thread, NULL, call_x32, NULL) != 0 || !sg_sandbox_drop(error) ||
         !sg_sandbox_filter(&sandbox, error))
         return 100;
     is_inside = true;
@@ -272,7 +271,24 @@ static int read_secrets(void)
 {
     int secret = open("/etc/shadow", O_RDONLY | O_CLOEXEC);
     bool closed = secret < 0 && errno == EACCES;
-    return closed && open("/etc/hosts", O_RDONLY | O_CLOEXEC) >= 0 ? 7 : 1;
+    return closed ? 7 : 1;
+}
+
+/* What a thread of root does that resolves names: it reads what everybody may, and can be root no more. */
+static int read_as_nobody(void)
+{
+    char error[SG_SANDBOX_ERROR_MAX];
+    struct sg_sandbox sandbox = {.count = 0};
+    sg_sandbox_become_nobody();
+    sg_sandbox_add_names(&sandbox);
+    if (!sg_sandbox_drop(error) || !sg_sandbox_confine(&sandbox, error) || !sg_sandbox_filter(&sandbox, error))
+        return 2;
+    bool closed = open("/etc/shadow", O_RDONLY | O_CLOEXEC) < 0 && open("/proc/self/environ", O_RDONLY | O_CLOEXEC) < 0;
+    bool reads = open("/etc/hosts", O_RDONLY | O_CLOEXEC) >= 0 && open(inner_file, O_RDONLY | O_CLOEXEC) >= 0;
+    if (!closed || !reads || geteuid() == 0)
+        return 1;
+    syscall(SYS_setresuid, 0, 0, 0);
+    return 3; /* the call has ended it */
 }
 
 static void test_secrets_of_the_system(void **state)
@@ -285,11 +301,33 @@ static void test_secrets_of_the_system(void **state)
     assert_int_equal(run_inside(SG_SANDBOX_READ, read_secrets), 7 << 8);
 }
 
+static void test_who_resolves_names(void **state)
+{
+    (void)state;
+    int status = 0;
+    if (!has_landlock() || geteuid() != 0) {
+        print_message("skip: not root, or this build has no sandbox, or the kernel no Landlock\n");
+        skip();
+    }
+    assert_int_equal(chmod(inside, 0755), 0);
+    assert_int_equal(chmod(inner_file, 0644), 0);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        const struct rlimit none = {0};
+        setrlimit(RLIMIT_CORE, &none);
+        _exit(read_as_nobody());
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(WTERMSIG(status), SIGSYS);
+}
+
 static void test_drop_errors(void **state)
 {
     (void)state;
     char error[SG_SANDBOX_ERROR_MAX] = "";
-    assert_false(sg_sandbox_drop("nobody.of.that.name", error));
+    assert_false(sg_sandbox_become("nobody.of.that.name", error));
     assert_string_equal(error, "user: there is no user nobody.of.that.name");
 }
 
@@ -302,6 +340,7 @@ int main(void)
 #endif
         cmocka_unit_test(test_directories),
         cmocka_unit_test(test_secrets_of_the_system),
+        cmocka_unit_test(test_who_resolves_names),
         cmocka_unit_test(test_drop_errors),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

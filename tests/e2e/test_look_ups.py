@@ -1,0 +1,261 @@
+"""Names are looked up by the files of the system as they are now, and at the name servers that answer."""
+import os
+import shutil
+import socket
+import struct
+import time
+
+import pytest
+
+from attacker import CLOSE, DATAGRAM, Target, plaintext
+from harness import CONNECT, SocksUdp, TcpServer, UdpEcho, echo_stream, socks_request, wait_for
+from name_server import Dns, Etc, in_network_of_its_own
+
+pytestmark = pytest.mark.netns
+NOBODY, PERSON = 65534, 12345
+HERE = ['127.0.0.1']
+
+
+@pytest.fixture
+def etc(lab, program, own_network):
+    lab.folder.chmod(0o755)
+    return Etc(lab, program)
+
+
+def as_user(lab, folder, user):
+    """Gives the server's folder to a user; what a server is started with, so that it runs as that user."""
+    if user == 0:
+        return []
+    lab.edit_config(folder, f'status_socket: {folder}/control.sock')
+    for path in folder, *folder.iterdir():
+        os.chown(path, user, user)
+    return [shutil.which('setpriv'), f'--reuid={user}', f'--regid={user}', '--clear-groups']
+
+
+class Pair:
+    """A server with an /etc of its own, run by a user, and a client of it."""
+
+    def __init__(self, lab, etc, user=0, config='', **options):
+        self.lab = lab
+        self.folder, _, self.invite = lab.init(**options)
+        if config:
+            lab.edit_config(self.folder, config)
+        self.server = lab.start('server', 'server', '-c', self.folder / 'server.yaml', '-v',
+                                prefix=etc.prefix(*as_user(lab, self.folder, user)))
+        self.server.ready()
+        self.client = lab.client(self.invite)
+        self.echo = lab.open(TcpServer(echo_stream))
+
+    def connect(self, name, timeout=60):
+        """The reply code of CONNECT to a name."""
+        sock, code, _ = socks_request(self.client.socks, CONNECT, name, self.echo.address[1], timeout=timeout)
+        sock.close()
+        return code
+
+
+def change(lab, etc, way, text):
+    elsewhere = lab.folder / 'elsewhere'
+    elsewhere.mkdir(exist_ok=True)
+    {'in place': lambda: etc.write('resolv.conf', text),
+     'replaced': lambda: etc.replace('resolv.conf', text),
+     'linked to /run': lambda: etc.link('resolv.conf', etc.run, text),
+     'linked elsewhere': lambda: etc.link('resolv.conf', elsewhere, text)}[way]()
+
+
+@pytest.mark.parametrize('way', ['in place', 'replaced', 'linked to /run', 'linked elsewhere'])
+@pytest.mark.parametrize('user', [0, NOBODY, PERSON], ids=['root', 'nobody', 'person'])
+def test_name_servers_change_while_a_server_runs(lab, etc, user, way):
+    if user == PERSON and way == 'linked elsewhere':
+        pytest.skip('a person\'s files are closed to the program: only /run and where the link led at the start are open')
+
+    def body():
+        first = lab.open(Dns(one=[HERE]))
+        pair = Pair(lab, etc, user)
+        assert pair.connect('one.test') == 0
+        second = lab.open(Dns(host='127.0.0.10', two=[HERE], three=[HERE], four=[HERE]))
+        change(lab, etc, way, 'nameserver 127.0.0.10\n')
+        first.close()
+        assert pair.connect('two.test') == 0
+        assert 'two.test' in second.asked
+        udp, echo = lab.open(SocksUdp(pair.client.socks)), lab.open(UdpEcho())
+        assert udp.ask(b'x', ('three.test', echo.address[1]))[0] == b'x'
+        assert 'resolv.conf' in pair.server.err and 'cannot' not in pair.server.err
+        third = lab.open(Dns(host='127.0.0.11', five=[HERE]))
+        change(lab, etc, way, 'nameserver 127.0.0.11\n')
+        assert pair.connect('five.test') == 0
+        assert 'five.test' in third.asked
+    in_network_of_its_own(body)
+
+
+def test_hosts_and_the_order_of_sources_change(lab, etc):
+    def body():
+        dns = lab.open(Dns(both=[['127.0.0.2']], new=[[]]))
+        pair = Pair(lab, etc)
+        assert pair.connect('new.test') != 0
+        etc.replace('hosts', '127.0.0.1 new.test both.test\n')
+        assert pair.connect('new.test') == 0
+        assert pair.connect('both.test') == 0, 'by hosts'
+        assert 'both.test' not in dns.asked
+        etc.replace('nsswitch.conf', 'hosts: dns files\n')
+        assert pair.connect('both.test') != 0, 'nobody listens at the address that DNS has'
+        assert 'both.test' in dns.asked
+    in_network_of_its_own(body)
+
+
+def test_a_file_that_cannot_be_read_leaves_the_name_servers(lab, etc):
+    def body():
+        lab.open(Dns(one=[HERE], two=[HERE]))
+        pair = Pair(lab, etc, NOBODY)
+        assert pair.connect('one.test') == 0
+        etc.write('resolv.conf.new', 'nameserver 127.0.0.10\n')
+        (etc.folder / 'resolv.conf.new').chmod(0o600)
+        (etc.folder / 'resolv.conf.new').rename(etc.folder / 'resolv.conf')
+        assert pair.connect('two.test') == 0
+        assert ('/etc/resolv.conf has changed and cannot be used: Permission denied; the name servers of before stay'
+                in pair.server.err)
+    in_network_of_its_own(body)
+
+
+def test_name_servers_change_while_a_client_runs(lab, etc):
+    """The client looks its server's name up for each connection."""
+    def body():
+        first = lab.open(Dns(home=[HERE]))
+        folder, _, invite = lab.init(host='home.test')
+        lab.server(folder)
+        client = lab.client(invite, prefix=etc.prefix())
+        echo = lab.open(TcpServer(echo_stream))
+        assert socks_request(client.socks, CONNECT, *echo.address)[1] == 0
+        second = lab.open(Dns(host='127.0.0.10', home=[HERE]))
+        first.close()
+        etc.replace('resolv.conf', 'nameserver 127.0.0.10\n')
+        assert socks_request(client.socks, CONNECT, *echo.address)[1] == 0
+        assert 'home.test' in second.asked
+    in_network_of_its_own(body)
+
+
+# --- options of resolv.conf ---
+
+def test_attempts_hold(lab, etc):
+    def body():
+        etc.write('resolv.conf', 'nameserver 127.0.0.9\noptions timeout:1 attempts:1\n')
+        dns = lab.open(Dns(silent=True))
+        pair = Pair(lab, etc)
+        assert pair.connect('one.test') == 4
+        assert dns.asked == ['one.test']
+        etc.write('resolv.conf', 'nameserver 127.0.0.9\noptions timeout:1\noptions attempts:2\n')
+        assert pair.connect('two.test') == 4
+        assert dns.asked == ['one.test', 'two.test', 'two.test']
+    in_network_of_its_own(body)
+
+
+def test_timeout_holds(lab, etc):
+    """An answer that comes after three seconds is waited for, and not asked for again."""
+    def body():
+        etc.write('resolv.conf', 'nameserver 127.0.0.9\noptions timeout:30\n')
+        dns = lab.open(Dns(seconds=3, one=[HERE]))
+        pair = Pair(lab, etc)
+        assert pair.connect('one.test') == 0
+        assert dns.asked == ['one.test']
+    in_network_of_its_own(body)
+
+
+def test_search_and_ndots_hold(lab, etc):
+    def body():
+        etc.write('resolv.conf', 'nameserver 127.0.0.9\nsearch corp.test\n')
+        dns = lab.open(Dns(one=[HERE], two=[HERE]))
+        pair = Pair(lab, etc)
+        assert pair.connect('one') == 0
+        assert dns.asked == ['one.corp.test']
+        etc.replace('resolv.conf', 'nameserver 127.0.0.9\nsearch lab.test\noptions ndots:3\n')
+        assert pair.connect('two.x') == 0
+        assert dns.asked[1:] == ['two.x.lab.test']
+    in_network_of_its_own(body)
+
+
+def test_rotate_holds(lab, etc):
+    def body():
+        etc.write('resolv.conf', 'nameserver 127.0.0.9\nnameserver 127.0.0.10\nnameserver 127.0.0.11\noptions rotate\n')
+        servers = [lab.open(Dns(host=host, default=HERE)) for host in ('127.0.0.9', '127.0.0.10', '127.0.0.11')]
+        pair = Pair(lab, etc)
+        for number in range(20):
+            assert pair.connect(f'n{number}.test') == 0
+        assert min(len(dns.asked) for dns in servers) > 0, 'two queries a look-up, for A and AAAA: with three servers all get both'
+    in_network_of_its_own(body)
+
+
+# --- a name server that is silent ---
+
+@pytest.mark.parametrize('options', ['', 'options rotate\n'], ids=['in order', 'rotate'])
+def test_a_silent_name_server_costs_its_wait_once(lab, etc, options):
+    def body():
+        etc.write('resolv.conf', f'nameserver 127.0.0.9\nnameserver 127.0.0.10\noptions timeout:1\n{options}')
+        silent, other = lab.open(Dns(silent=True)), lab.open(Dns(host='127.0.0.10', default=HERE))
+        pair = Pair(lab, etc)
+        for number in range(2):
+            assert pair.connect(f'first{number}.test') == 0
+        asked = len(silent.asked)
+        assert asked > 0
+        for number in range(10):
+            assert pair.connect(f'n{number}.test') == 0
+        assert len(silent.asked) == asked
+        assert len(other.asked) >= 12
+
+        silent.silent, silent.default = False, HERE
+
+        def is_asked_again():
+            assert pair.connect(f'again{time.monotonic_ns()}.test') == 0
+            return len(silent.asked) > asked + 3
+        wait_for(is_asked_again, 60, 'the server that answers again is asked as before')
+    in_network_of_its_own(body)
+
+
+# --- look-ups that nobody waits for ---
+
+def test_look_ups_of_one_user_are_bounded(lab, etc):
+    """Those too whose session has ended: the resolver has them still. Others' names resolve meanwhile."""
+    def body():
+        etc.write('resolv.conf', 'nameserver 127.0.0.9\noptions timeout:30\n')
+        etc.write('hosts', '127.0.0.1 known.test\n')
+        dns = lab.open(Dns(silent=True))
+        target = Target(lab)
+        target.folder, target.port, target.invite = lab.init()
+        bob = lab.invite(target.folder, 'bob')
+        target.server = lab.start('server', 'server', '-c', target.folder / 'server.yaml', '-v', prefix=etc.prefix())
+        target.server.ready()
+        for number in range(20):
+            channel = target.channel()
+            for name in range(64):
+                channel.say(DATAGRAM, plaintext(name + 1, (f's{number}n{name}.test', 9), b'x'))
+            channel.sync()
+            channel.say(CLOSE, struct.pack('!H', 1))
+        look_ups = wait_for(lambda: (lambda found: found['refused'] > 0 and found)(target.status()['look_ups']), 20, 'refusals')
+        assert look_ups == {'pending': 512, 'refused': 20 * 64 - 512}
+        wait_for(lambda: len(set(dns.asked)) == 512, 20, 'the questions at the name server')
+        other = lab.client(bob)
+        echo = lab.open(TcpServer(echo_stream))
+        assert socks_request(other.socks, CONNECT, 'known.test', echo.address[1])[1] == 0
+        assert target.status()['look_ups']['pending'] == 512
+        own = lab.client(target.invite)
+        assert socks_request(own.socks, CONNECT, 'known.test', echo.address[1])[1] == 1, 'the user has no slot left'
+        assert len(set(dns.asked)) == 512
+    in_network_of_its_own(body)
+
+
+def test_equal_questions_share_a_look_up(lab, etc):
+    def body():
+        dns = lab.open(Dns(seconds=2, slow=[HERE]))
+        pair = Pair(lab, etc)
+        sockets = []
+        for number in range(20):
+            sock = socket.create_connection(pair.client.socks, 20)
+            sock.settimeout(20)
+            sock.sendall(b'\5\1\0\5\1\0\3\x09' + (b'slow.test' if number % 2 else b'SLOW.TEST')
+                         + struct.pack('!H', pair.echo.address[1]))
+            sockets.append(lab.open(sock))
+        for sock in sockets:
+            answer = b''
+            while len(answer) < 2 + 10:
+                answer += sock.recv(100) or pytest.fail(f'{answer}')
+            assert answer[2:4] == b'\5\0'
+        assert len(dns.asked) < 5, 'the first, and those that came after its answer'
+    in_network_of_its_own(body)
