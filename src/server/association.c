@@ -265,10 +265,12 @@ void sg_server_session_up(struct sg_server_session *session, uint8_t *plaintext,
         return;
     }
     struct sg_server_assoc *assoc = (struct sg_server_assoc *)sg_assoc_find(&session->assocs, d.association);
-    const struct sg_outbound_name *known =
+    struct sg_outbound_name *known =
         assoc ? sg_outbound_name_find(&assoc->outbound, d.address.name, d.address.name_len) : NULL;
     if (known) {
         target.ip = known->ip;
+        if (sg_outbound_name_use(known, now_ms))
+            sg_names_renew(&session->names, d.association, &d.address);
         sg_server_session_forward(session, d.association, &d.address, &target, d.data, d.data_len, now_ms);
     } else if (!assoc && sg_assoc_state(&session->assocs, d.association) == SG_ASSOC_IS_USED) {
         drop_up(session, SG_REASON_ASSOC_CLOSED);

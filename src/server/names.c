@@ -27,6 +27,8 @@ struct sg_name_wait {
     struct sg_names *names;
     struct sg_resolve *resolve;
     uint32_t number;
+    bool renews;   /* no datagram waits */
+    uint16_t port; /* then: where they go */
     struct waiting_datagram *first, **last;
     unsigned count;
     size_t bytes;
@@ -79,6 +81,17 @@ static void drop_waiting(struct sg_name_wait *wait, enum sg_reason reason)
     up->drops[reason] += wait->count;
 }
 
+static void on_renewed(void *ctx, enum sg_err err, const struct sg_ip *ips, size_t count)
+{
+    struct sg_name_wait *wait = ctx;
+    struct sg_names *names = wait->names;
+    const struct sg_target name = {
+        .atyp = SG_ATYP_NAME, .name_len = wait->name_len, .name = wait->name, .port = wait->port};
+    unlink_wait(wait);
+    names->owner->renew(names, wait->number, &name, ips, err == SG_OK ? count : 0, sg_now_ms());
+    free_wait(wait);
+}
+
 static void on_resolved(void *ctx, enum sg_err err, const struct sg_ip *ips, size_t count)
 {
     struct sg_name_wait *wait = ctx;
@@ -110,16 +123,18 @@ static void on_resolved(void *ctx, enum sg_err err, const struct sg_ip *ips, siz
     free_wait(wait);
 }
 
-static struct sg_name_wait *find_wait(const struct sg_names *names, uint32_t number, const struct sg_target *target)
+static struct sg_name_wait *find_wait(const struct sg_names *names, uint32_t number, const struct sg_target *target,
+                                      bool renews)
 {
     for (struct sg_name_wait *w = names->waits; w; w = w->next)
-        if (w->number == number && w->name_len == target->name_len &&
+        if (w->number == number && w->renews == renews && w->name_len == target->name_len &&
             memcmp(w->name, target->name, target->name_len) == 0)
             return w;
     return NULL;
 }
 
-static struct sg_name_wait *start_wait(struct sg_names *names, uint32_t number, const struct sg_target *target)
+static struct sg_name_wait *start_wait(struct sg_names *names, uint32_t number, const struct sg_target *target,
+                                       bool renews)
 {
     if (names->count >= names->owner->look_ups_max)
         return NULL;
@@ -128,11 +143,14 @@ static struct sg_name_wait *start_wait(struct sg_names *names, uint32_t number, 
         return NULL;
     wait->names = names;
     wait->number = number;
+    wait->renews = renews;
+    wait->port = target->port;
     wait->last = &wait->first;
     wait->name_len = target->name_len;
     memcpy(wait->name, target->name, target->name_len);
-    wait->resolve = sg_resolver_start(&names->datapath->worker->resolver, names->permits->who->user,
-                                      (const char *)wait->name, wait->name_len, on_resolved, wait);
+    wait->resolve =
+        sg_resolver_start(&names->datapath->worker->resolver, names->permits->who->user, (const char *)wait->name,
+                          wait->name_len, renews ? on_renewed : on_resolved, wait);
     if (!wait->resolve) {
         free(wait);
         return NULL;
@@ -153,9 +171,9 @@ bool sg_names_wait(struct sg_names *names, uint32_t number, const struct sg_targ
                    size_t len)
 {
     struct sg_ledger *up = &names->datapath->up;
-    struct sg_name_wait *wait = find_wait(names, number, target);
+    struct sg_name_wait *wait = find_wait(names, number, target, false);
     if (!wait)
-        wait = start_wait(names, number, target);
+        wait = start_wait(names, number, target, false);
     struct waiting_datagram *d = NULL;
     if (wait && wait->count < DATAGRAMS_PER_WAIT && names->bytes + len <= BYTES_MAX)
         d = malloc(sizeof *d + len);
@@ -174,6 +192,12 @@ bool sg_names_wait(struct sg_names *names, uint32_t number, const struct sg_targ
     names->bytes += len;
     up->queued++;
     return true;
+}
+
+void sg_names_renew(struct sg_names *names, uint32_t number, const struct sg_target *target)
+{
+    if (!find_wait(names, number, target, true) && sg_permits_lookup(names->permits, target))
+        (void)start_wait(names, number, target, true);
 }
 
 unsigned sg_names_cancel(struct sg_names *names)

@@ -28,6 +28,9 @@ struct sg_names_owner {
      * owner tells nobody. */
     void (*refuse)(struct sg_names *names, uint32_t number, const struct sg_target *name, enum sg_reason reason,
                    unsigned dropped, uint64_t now_ms);
+    /* A name was looked up again for its port. count 0: it has no address, or nobody knows. */
+    void (*renew)(struct sg_names *names, uint32_t number, const struct sg_target *name, const struct sg_ip *ips,
+                  size_t count, uint64_t now_ms);
 };
 
 struct sg_names {
@@ -49,6 +52,9 @@ void sg_names_init(struct sg_names *names, struct sg_datapath *datapath, struct 
  */
 bool sg_names_wait(struct sg_names *names, uint32_t number, const struct sg_target *target, const uint8_t *data,
                    size_t len);
+
+/* Looks a name up again, while its datagrams go where they went. Nothing if that is under way, or cannot be. */
+void sg_names_renew(struct sg_names *names, uint32_t number, const struct sg_target *target);
 
 /* Cancels all look-ups. What waited counts as dropped: so many. */
 unsigned sg_names_cancel(struct sg_names *names);

@@ -19,7 +19,7 @@
 #include "server/usage.h"
 #include "server/worker.h"
 
-enum { NAMES_MAX = 64, ERRORS_AFTER = 32 };
+enum { NAMES_MAX = 64, ERRORS_AFTER = 32, SILENCE_MS = 10000, LOOK_UP_AGAIN_MS = 10000 };
 
 static struct sg_ports *ports_of(const struct sg_outbound *outbound)
 {
@@ -55,11 +55,29 @@ void sg_outbound_dispose(struct sg_outbound *outbound)
     outbound->names = NULL;
 }
 
+static void doubt_names(struct sg_outbound *outbound, const struct sg_ip *ip)
+{
+    for (struct sg_outbound_name *name = outbound->names; name; name = name->next)
+        name->has_failed = name->has_failed || sg_ip_equal(&name->ip, ip);
+}
+
+static void trust_names(const struct sg_outbound *outbound, const struct sg_ip *ip)
+{
+    for (struct sg_outbound_name *name = outbound->names; name; name = name->next)
+        if (sg_ip_equal(&name->ip, ip)) {
+            name->unanswered_ms = 0;
+            name->has_failed = false;
+        }
+}
+
 static void drain_errors(struct sg_outbound *outbound, int fd)
 {
     struct sg_udp_error error;
-    while (sg_udp_read_error(fd, &error))
+    while (sg_udp_read_error(fd, &error)) {
+        if (error.reason != SG_REASON_TOO_BIG)
+            doubt_names(outbound, &error.target.ip);
         outbound->owner->on_error(outbound, &error.target, error.reason);
+    }
 }
 
 static void drop_packet(struct sg_datapath *datapath, struct sg_udp_packet *packet, enum sg_reason reason)
@@ -95,6 +113,7 @@ static void filter(const struct sg_outbound *outbound, unsigned count)
         bool asked_for = sg_contacts_has(&outbound->contacts, &packet->from->peer);
         if (asked_for && may_answer(outbound, &packet->from->peer)) {
             passed = packet->from;
+            trust_names(outbound, &packet->from->peer.ip);
             continue;
         }
         drop_packet(datapath, packet, asked_for ? SG_REASON_POLICY : SG_REASON_FILTERED);
@@ -199,7 +218,40 @@ void sg_outbound_name_add(struct sg_outbound *outbound, const uint8_t *name, siz
     struct sg_outbound_name *entry = malloc(sizeof *entry + len);
     if (!entry)
         return;
-    *entry = (struct sg_outbound_name){.ip = *ip, .answer = *answer, .len = (uint8_t)len};
+    *entry = (struct sg_outbound_name){.ip = *ip, .answer = *answer, .looked_up_ms = sg_now_ms(), .len = (uint8_t)len};
+    entry->unanswered_ms = entry->looked_up_ms; /* a datagram just went there */
     memcpy(entry->name, name, len);
     *link = entry;
+}
+
+bool sg_outbound_name_use(struct sg_outbound_name *name, uint64_t now_ms)
+{
+    if (name->unanswered_ms == 0)
+        name->unanswered_ms = now_ms;
+    return (name->has_failed || now_ms >= name->unanswered_ms + SILENCE_MS) &&
+           now_ms >= name->looked_up_ms + LOOK_UP_AGAIN_MS;
+}
+
+void sg_outbound_name_renew(struct sg_outbound *outbound, const struct sg_target *name, const struct sg_ip *ips,
+                            size_t count, uint64_t now_ms)
+{
+    struct sg_outbound_name *entry = sg_outbound_name_find(outbound, name->name, name->name_len);
+    if (!entry)
+        return;
+    entry->looked_up_ms = now_ms;
+    size_t first = 0;
+    for (size_t i = 0; i < count; i++)
+        if (sg_ip_equal(&ips[i], &entry->ip))
+            first = i + 1;
+    for (size_t i = 0; i < count; i++) {
+        const struct sg_endpoint target = {.ip = ips[(first + i) % count], .port = name->port};
+        if (!sg_permits_target(outbound->permits, name, &target, NULL))
+            continue;
+        if (!sg_ip_equal(&entry->ip, &target.ip))
+            entry->answer = (struct sg_permit_answer){0};
+        entry->ip = target.ip;
+        entry->unanswered_ms = 0;
+        entry->has_failed = false;
+        return;
+    }
 }

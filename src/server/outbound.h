@@ -31,11 +31,17 @@ struct sg_outbound_leg {
     struct event readable;
 };
 
-/* A name keeps its first permitted address for the life of the association. */
+/*
+ * A name keeps its first permitted address for as long as that answers. It is in doubt after an ICMP error, and when
+ * datagrams went there for a while and nothing came back: then the name is looked up again.
+ */
 struct sg_outbound_name {
     struct sg_outbound_name *next;
     struct sg_ip ip;
     struct sg_permit_answer answer;
+    uint64_t looked_up_ms;
+    uint64_t unanswered_ms; /* when the first datagram went there that nothing came after; 0: none did */
+    bool has_failed;        /* an ICMP error says so */
     uint8_t len;
     char name[];
 };
@@ -63,9 +69,18 @@ void sg_outbound_dispose(struct sg_outbound *outbound);
 enum sg_reason sg_outbound_send(struct sg_outbound *outbound, const struct sg_endpoint *target, uint8_t *data,
                                 size_t len);
 
-/* What a name is in this association, or NULL; and to remember one. */
+/* What a name is in this association, or NULL; and to remember one that was just looked up. */
 struct sg_outbound_name *sg_outbound_name_find(const struct sg_outbound *outbound, const uint8_t *name, size_t len);
 void sg_outbound_name_add(struct sg_outbound *outbound, const uint8_t *name, size_t len, const struct sg_ip *ip,
                           const struct sg_permit_answer *answer);
+
+/* A datagram goes to it. True: look it up again, as its address is in doubt; at most every 10 s. */
+bool sg_outbound_name_use(struct sg_outbound_name *name, uint64_t now_ms);
+/*
+ * It was looked up again, for a port: of the addresses that policy passes the one after that in doubt is used from now
+ * on, which is the same one if there is no other. count 0: nobody knows, and all stays.
+ */
+void sg_outbound_name_renew(struct sg_outbound *outbound, const struct sg_target *name, const struct sg_ip *ips,
+                            size_t count, uint64_t now_ms);
 
 #endif

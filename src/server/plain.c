@@ -170,8 +170,16 @@ static void forward_named(struct sg_names *names, uint32_t number, const struct 
     forward(plain, name, sg_outbound_name_find(&plain->outbound, name->name, name->name_len), target, data, len);
 }
 
+static void renew_named(struct sg_names *names, uint32_t number, const struct sg_target *name, const struct sg_ip *ips,
+                        size_t count, uint64_t now_ms)
+{
+    struct sg_plain *plain = (struct sg_plain *)((char *)names - offsetof(struct sg_plain, names));
+    (void)number;
+    sg_outbound_name_renew(&plain->outbound, name, ips, count, now_ms);
+}
+
 /* A plain client's names are few; of one that leads nowhere it is told as little as of ICMP errors. */
-static const struct sg_names_owner names_owner = {.look_ups_max = 16, .forward = forward_named};
+static const struct sg_names_owner names_owner = {.look_ups_max = 16, .forward = forward_named, .renew = renew_named};
 
 static void receive_for(struct sg_plain *plain, struct sg_udp_packet *packet, uint64_t now_ms)
 {
@@ -205,6 +213,8 @@ static void receive_for(struct sg_plain *plain, struct sg_udp_packet *packet, ui
         sg_outbound_name_find(&plain->outbound, header.target.name, header.target.name_len);
     if (known) {
         target.ip = known->ip;
+        if (sg_outbound_name_use(known, now_ms))
+            sg_names_renew(&plain->names, 0, &header.target);
         forward(plain, &header.target, known, &target, data, len);
     } else if (sg_permits_lookup(&plain->permits, &header.target)) {
         sg_names_wait(&plain->names, 0, &header.target, data, len);

@@ -96,7 +96,16 @@ static void refuse_named(struct sg_names *names, uint32_t number, const struct s
     sg_server_session_refuse(session, number, SG_REFUSED_TARGET, reason, name, now_ms);
 }
 
-static const struct sg_names_owner names_owner = {.look_ups_max = 64, .forward = forward_named, .refuse = refuse_named};
+static void renew_named(struct sg_names *names, uint32_t number, const struct sg_target *name, const struct sg_ip *ips,
+                        size_t count, uint64_t now_ms)
+{
+    struct sg_server_assoc *assoc = (struct sg_server_assoc *)sg_assoc_find(&session_of(names)->assocs, number);
+    if (assoc)
+        sg_outbound_name_renew(&assoc->outbound, name, ips, count, now_ms);
+}
+
+static const struct sg_names_owner names_owner = {
+    .look_ups_max = 64, .forward = forward_named, .refuse = refuse_named, .renew = renew_named};
 
 /* --- associations --- */
 

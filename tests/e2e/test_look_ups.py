@@ -8,6 +8,7 @@ import time
 import pytest
 
 from attacker import CLOSE, DATAGRAM, Target, plaintext
+from direct import PlainUdp, dial_tls, log_in
 from harness import CONNECT, SocksUdp, TcpServer, UdpEcho, echo_stream, socks_request, wait_for
 from name_server import Dns, Etc, in_network_of_its_own
 
@@ -37,7 +38,7 @@ class Pair:
 
     def __init__(self, lab, etc, user=0, config='', **options):
         self.lab = lab
-        self.folder, _, self.invite = lab.init(**options)
+        self.folder, self.port, self.invite = lab.init(**options)
         if config:
             lab.edit_config(self.folder, config)
         self.server = lab.start('server', 'server', '-c', self.folder / 'server.yaml', '-v',
@@ -258,4 +259,123 @@ def test_equal_questions_share_a_look_up(lab, etc):
                 answer += sock.recv(100) or pytest.fail(f'{answer}')
             assert answer[2:4] == b'\5\0'
         assert len(dns.asked) < 5, 'the first, and those that came after its answer'
+    in_network_of_its_own(body)
+
+
+# --- addresses that do not answer any more ---
+
+class Moving:
+    """A name whose target moves from one address to another, while an application keeps sending."""
+
+    def __init__(self, lab, etc, names, *options):
+        self.dns = lab.open(Dns(**names))
+        self.old = lab.open(UdpEcho('127.0.0.2'))
+        self.port = self.old.address[1]
+        self.pair = Pair(lab, etc)
+        self.client = lab.client(self.pair.invite, *[option.format(port=self.port) for option in options])
+
+    def ask_until_answered(self, ask, seconds=60):
+        """Keeps sending; how often it was in vain."""
+        failures = 0
+        end = time.monotonic() + seconds
+        while not ask():
+            failures += 1
+            assert time.monotonic() < end, f'no answer in {seconds} s; looked up: {self.dns.asked}'
+        return failures
+
+
+def forward_asker(forward):
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.settimeout(0.5)
+
+    def ask():
+        sock.sendto(b'x', forward)
+        try:
+            return sock.recv(10) == b'x'
+        except TimeoutError:
+            return False
+    return ask
+
+
+@pytest.mark.parametrize('goes', ['is silent', 'refuses'])
+def test_a_forward_follows_its_name(lab, etc, goes):
+    def body():
+        moving = Moving(lab, etc, {'home': [['127.0.0.2']]}, '--forward', 'udp:127.0.0.1:0=home.test:{port}')
+        ask = forward_asker(moving.client.forwards[0])
+        moving.ask_until_answered(ask)
+        assert moving.dns.asked == ['home.test']
+        moving.dns.answers[b'home'] = [['127.0.0.3']]
+        new = lab.open(UdpEcho('127.0.0.3', moving.port))
+        moving.old.close()
+        if goes == 'is silent':
+            silent = lab.open(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            silent.bind(('127.0.0.2', moving.port))
+        moving.ask_until_answered(ask)
+        assert new.count > 0
+        assert len(moving.dns.asked) <= 4, 'not more than every 10 s'
+    in_network_of_its_own(body)
+
+
+def test_an_association_goes_to_the_next_address_of_a_name(lab, etc):
+    """The name stays as it is, and one of its addresses is dead."""
+    def body():
+        moving = Moving(lab, etc, {'both': [['127.0.0.2', '127.0.0.3']]})
+        udp = lab.open(SocksUdp(moving.client.socks, timeout=0.5))
+        other = lab.open(UdpEcho('127.0.0.3', moving.port))
+
+        def ask():
+            try:
+                return udp.ask(b'x', ('both.test', moving.port))[0] == b'x'
+            except TimeoutError:
+                return False
+        moving.ask_until_answered(ask)
+        first, second = (moving.old, other) if moving.old.count else (other, moving.old)
+        first.close()
+        moving.ask_until_answered(ask)
+        assert second.count > 0
+    in_network_of_its_own(body)
+
+
+def test_a_name_that_moves_where_nobody_may_go_keeps_its_address(lab, etc):
+    """Each address that a look-up brings is judged, also that of a later one."""
+    def body():
+        dns = lab.open(Dns(home=[['127.0.0.2']]))
+        pair = Pair(lab, etc, allow=('127.0.0.2/32',))
+        old = lab.open(UdpEcho('127.0.0.2'))
+        forbidden = lab.open(UdpEcho('127.0.0.3', old.address[1]))
+        udp = lab.open(SocksUdp(pair.client.socks, timeout=0.5))
+        assert udp.ask(b'x', ('home.test', old.address[1]), tries=20)[0] == b'x'
+        dns.answers[b'home'] = [['127.0.0.3']]
+        port = old.address[1]
+        old.close()
+
+        def looks_up_again():
+            udp.send(b'x', ('home.test', port))
+            time.sleep(0.2)
+            return len(dns.asked) > 1
+        wait_for(looks_up_again, 60, 'the name is looked up again')
+        old = lab.open(UdpEcho('127.0.0.2', port))
+        assert udp.ask(b'y', ('home.test', port), tries=20)[0] in (b'x', b'y')
+        assert forbidden.count == 0
+    in_network_of_its_own(body)
+
+
+def test_a_plain_association_follows_its_name(lab, etc):
+    def body():
+        moving = Moving(lab, etc, {'home': [['127.0.0.2']]})
+        tls = dial_tls(moving.pair.folder, moving.pair.port)
+        log_in(tls, moving.pair.invite)
+        udp = lab.open(PlainUdp(tls))
+        udp.udp.settimeout(0.5)
+
+        def ask():
+            try:
+                return udp.ask(b'x', ('home.test', moving.port))[0] == b'x'
+            except TimeoutError:
+                return False
+        moving.ask_until_answered(ask)
+        moving.dns.answers[b'home'] = [['127.0.0.3']]
+        lab.open(UdpEcho('127.0.0.3', moving.port))
+        moving.old.close()
+        moving.ask_until_answered(ask)
     in_network_of_its_own(body)
