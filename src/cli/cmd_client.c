@@ -144,8 +144,9 @@ static const struct argp_option option_list[] = {
     {"socks-user", KEY_SOCKS_USER, "NAME", 0, "local applications must log in as NAME", 0},
     {"socks-password-file", KEY_SOCKS_PASSWORD, "FILE", 0, "with the password in the first line of FILE", 0},
     {"forward", 'f', "PROTO:LISTEN=TARGET", 0,
-     "udp: or tcp: carry what comes to LISTEN (ADDR:PORT) to TARGET (HOST:PORT); udp-only: never inside TCP, what does "
-     "not fit is dropped; may be given several times",
+     "carry what arrives at LISTEN, an ADDR:PORT of this machine, to TARGET, a HOST:PORT as the server reaches it, and "
+     "the answers back, as in udp:127.0.0.1:5353=9.9.9.9:53; PROTO is tcp, udp, or udp-only (as udp, but what does not "
+     "fit into a record is dropped and never travels inside TCP); may be given several times",
      0},
     {"dscp", KEY_DSCP, "LIST", 0, "copy these code points from datagrams to the records, as in ef,af41 (none)", 0},
     {"workers", KEY_WORKERS, "N", 0, "carry the traffic with N threads, each with a session of its own (1)", 0},

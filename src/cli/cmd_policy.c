@@ -265,6 +265,21 @@ static int test(const struct arguments *args, const struct sg_policy *policy, co
     return is_allowed(&result) ? SG_EXIT_OK : SG_EXIT_FAILED;
 }
 
+/* A name that is mistyped gets the verdict on a user of no group: worth a word, where the users are known. */
+static void tell_unknown_user(const struct arguments *args, const struct sg_config *config)
+{
+    char error[SG_USERS_ERROR_MAX];
+    struct sg_users *users = NULL;
+    if (config->authenticator.command || config->allow_anyone)
+        return;
+    if (sg_users_load(config->users, &users, error) != SG_OK)
+        sg_cli_error("%s", error);
+    else if (!sg_users_has(users, args->user))
+        sg_cli_error("there is no user %s in %s, who could log in: this is what the rules would say", args->user,
+                     config->users);
+    sg_users_free(users);
+}
+
 int sg_cmd_policy(int argc, char **argv)
 {
     struct arguments args = {.config = NULL};
@@ -277,6 +292,7 @@ int sg_cmd_policy(int argc, char **argv)
         sg_cli_error("%s", error);
         return SG_EXIT_CONFIG;
     }
+    tell_unknown_user(&args, config);
     int code = SG_EXIT_FAILED;
     policy.rules = config->rules;
     if (sg_policy_make_guard(config, &policy.nat64, &policy.guard))

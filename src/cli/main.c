@@ -1,6 +1,7 @@
 /* `sealgram`: finds the subcommand in a table and runs it. */
 #include <argp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,14 +68,24 @@ static void print_help(FILE *out)
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
         if (commands[i].summary)
             fprintf(out, "  %-11s %s\n", commands[i].name, commands[i].summary);
-    fputs("\n`sealgram COMMAND --help` explains a command; --version prints the version.\n"
+    fputs("\n`sealgram COMMAND -h` explains a command; `sealgram version` prints the version.\n"
           "Exit codes: 0 done, 1 failed while running, 2 wrong command line, 3 unusable configuration,\n"
           "certificate or user file.\n",
           out);
 }
 
+/* argp has -? for help, and no short way to the version; everybody tries -h. */
+static void translate_help(int argc, char **argv)
+{
+    static char help[] = "--help";
+    for (int i = 2; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (strcmp(argv[i], "-h") == 0)
+            argv[i] = help;
+}
+
 static int run_command(int argc, char **argv)
 {
+    translate_help(argc, argv);
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
         char name[64];
         if (strcmp(commands[i].name, argv[1]) != 0)
@@ -85,6 +96,13 @@ static int run_command(int argc, char **argv)
     }
     sg_cli_error("there is no command '%s'; sealgram --help lists them", argv[1]);
     return SG_EXIT_USAGE;
+}
+
+static bool is_one_of(const char *word, const char *const *words)
+{
+    while (*words && strcmp(word, *words) != 0)
+        words++;
+    return *words != NULL;
 }
 
 int main(int argc, char **argv)
@@ -98,11 +116,15 @@ int main(int argc, char **argv)
         print_help(stderr);
         return SG_EXIT_USAGE;
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0 || strcmp(argv[1], "help") == 0) {
+    if (strcmp(argv[1], "help") == 0 && argc == 3) {
+        char help[] = "--help", *of_command[] = {argv[0], argv[2], help, NULL};
+        return run_command(3, of_command);
+    }
+    if (is_one_of(argv[1], (const char *const[]){"--help", "-h", "-?", "help", NULL})) {
         print_help(stdout);
         return SG_EXIT_OK;
     }
-    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
+    if (is_one_of(argv[1], (const char *const[]){"--version", "-V", "version", NULL})) {
         puts(argp_program_version);
         return SG_EXIT_OK;
     }

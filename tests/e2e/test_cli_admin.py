@@ -78,15 +78,22 @@ def test_top_level(tmp_path):
     helped = expect(OK, '--help')
     assert all(re.search(rf'^  {name} +\S', helped.stdout, re.M) for name in COMMANDS)
     assert 'Exit codes: 0 done, 1 failed while running, 2 wrong command line, 3 unusable' in helped.stdout
-    assert re.fullmatch(r'sealgram \d+\.\d+\.\d+\n', expect(OK, '--version').stdout)
+    assert all(expect(OK, word).stdout == helped.stdout for word in ('-h', '-?', 'help'))
+    assert all(re.fullmatch(r'sealgram \d+\.\d+\.\d+\n', expect(OK, word).stdout) for word in ('--version', '-V', 'version'))
     assert expect(USAGE, 'servre').stderr == "sealgram: there is no command 'servre'; sealgram --help lists them\n"
 
 
 @pytest.mark.parametrize('command', COMMANDS)
 def test_each_command_explains_itself(command):
     assert expect(OK, command, '--help').stdout.startswith(f'Usage: sealgram {command} ')
+    assert expect(OK, command, '-h').stdout == expect(OK, command, '--help').stdout == expect(OK, 'help', command).stdout
     assert expect(OK, command, '--version').stdout.startswith('sealgram ')
     expect(USAGE, command, '--nonsense', says=[f'sealgram {command}: ', f'Try `sealgram {command} --help'])
+
+
+def test_the_help_of_a_forward_has_an_example():
+    told = ' '.join(expect(OK, 'client', '-h').stdout.split())
+    assert 'as in udp:127.0.0.1:5353=9.9.9.9:53' in told and 'udp-only (as udp, but' in told
 
 
 # --- init ---

@@ -411,6 +411,7 @@ def test_faults_are_told_with_their_line(lab, text, line, fault):
 def tested(lab):
     """A server.yaml with rules, and how to test it: the whole output."""
     folder, _, _ = lab.init(allow=['127.0.0.1/32'])
+    lab.invite(folder, 'bob')
     path = folder / 'server.yaml'
     first = path.read_text().count('\n') + 3
     lab.edit_config(folder, rules_of('name: dns, user: alice, command: udp, port: 53, action: allow',
@@ -481,8 +482,20 @@ def test_policy_test_in_json(tested):
 
 def test_policy_test_without_rules(lab):
     folder, _, _ = lab.init(allow=())
-    done = run('policy', 'test', '-c', folder / 'server.yaml', '--user', 'anyone', 'udp', '9.9.9.9:53')
+    done = run('policy', 'test', '-c', folder / 'server.yaml', '--user', 'alice', 'udp', '9.9.9.9:53')
     assert (done.returncode, done.stdout, done.stderr) == (0, 'allow: there are no rules\n', '')
+
+
+def test_policy_test_of_a_user_that_is_not_there(lab):
+    folder, _, _ = lab.init(allow=())
+    config = folder / 'server.yaml'
+    test = ('policy', 'test', '-c', config, '--user')
+    done = run(*test, 'alcie', 'udp', '9.9.9.9:53')
+    assert (done.returncode, done.stdout) == (0, 'allow: there are no rules\n')
+    assert done.stderr == f'sealgram: there is no user alcie in {folder}/users, who could log in: this is what the rules would say\n'
+    assert run(*test, 'alice', 'udp', '9.9.9.9:53').stderr == ''
+    lab.edit_config(folder, 'authenticator: {command: [/bin/true]}')
+    assert run(*test, 'alcie', 'udp', '9.9.9.9:53').stderr == '', 'who else there is, the authenticator knows'
 
 
 @pytest.mark.parametrize('words, says', [
