@@ -6,6 +6,7 @@
 
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
+#include <sodium.h>
 
 #include "client/oversize.h"
 #include "client/uplink_state.h"
@@ -33,6 +34,7 @@ static enum sg_err make_keys(struct sg_uplink_channel *channel, const struct sg_
     if (err == SG_OK)
         err = sg_receiver_init(&channel->receiver, uplink->arena, uplink->aead, channel->suite, keys.s2c, channel->id,
                                &limits);
+    memcpy(channel->pass_key, keys.pass, sizeof channel->pass_key);
     sg_keys_wipe(&keys);
     return err;
 }
@@ -154,5 +156,6 @@ void sg_uplink_channel_free(struct sg_uplink_channel *channel, enum sg_reason re
     sg_uplink_channel_end_stream(channel, reason);
     sg_sender_dispose(&channel->sender);
     sg_receiver_dispose(&channel->receiver);
+    sodium_memzero(channel->pass_key, sizeof channel->pass_key);
     free(channel);
 }

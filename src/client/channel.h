@@ -19,6 +19,8 @@ struct sg_uplink_channel {
     const struct sg_aead *suite;
     struct sg_sender sender;
     struct sg_receiver receiver;
+    uint8_t pass_key[SG_KEY_BYTES];
+    uint64_t passes; /* that were shown */
 };
 
 /*

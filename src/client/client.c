@@ -146,7 +146,7 @@ bool sg_client_open(struct sg_client *client, const struct sg_loop *loop, struct
     client->servers = make_servers(client->options, client->options->invites, client->options->invite_count);
     if (!client->servers)
         return false;
-    client->uplink = sg_uplink_new(client);
+    client->uplink = sg_tunnels_init(client) ? sg_uplink_new(client) : NULL;
     if (!client->uplink) {
         sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "cannot set up the session: %s", strerror(errno));
         return false;

@@ -18,6 +18,7 @@
 #include "net/resolver.h"
 #include "net/share.h"
 
+struct event;
 struct event_base;
 struct json_t;
 struct sg_loop;
@@ -94,6 +95,9 @@ struct sg_client {
     struct sg_tunnel_forward *tcp_forwards;
     struct sg_tunnel *tunnels; /* CONNECT, BIND and TCP forwards in flight or running */
     size_t tunnel_count;
+    struct sg_tunnel *waiting, **waiting_end; /* of these, those that have not begun: tunnel.c */
+    struct event *tunnel_turn;
+    size_t logins;           /* connections of tunnels that are not authenticated yet */
     size_t connection_limit; /* local TCP connections, by the limit of open files */
     size_t connection_count;
     const char *waited_for; /* what a session's attempt was last said to wait for; NULL: nothing since one succeeded */

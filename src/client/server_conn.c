@@ -16,6 +16,8 @@
 
 #include "client/advice.h"
 #include "client/client.h"
+#include "client/tunnel.h"
+#include "client/uplink.h"
 #include "core/socks5.h"
 #include "net/dial.h"
 #include "net/invite.h"
@@ -48,16 +50,28 @@ struct sg_server_conn {
     struct event *slow;  /* of a session's: when it is time to say what is waited for */
     const char *stage;   /* what is waited for */
     uint8_t command;
-    bool is_patient;
     bool is_unknown; /* the server does not know the credentials */
+    bool is_counted; /* among the client's logins */
+    bool is_in;      /* authenticated: the server is at work for us */
     struct sg_endpoint peer;
     struct sg_socks5_client socks;
     size_t flight_len;
     uint8_t flight[]; /* with the password: wiped when sent */
 };
 
+/* It is not among those any more that the server counts as unauthenticated: another may take its place. */
+static void end_login(struct sg_server_conn *conn)
+{
+    if (!conn->is_counted)
+        return;
+    conn->is_counted = false;
+    conn->client->logins--;
+    sg_tunnel_wake(conn->client);
+}
+
 static void free_conn(struct sg_server_conn *conn)
 {
+    end_login(conn);
     if (conn->resolve)
         sg_resolve_cancel(conn->resolve);
     if (conn->dial)
@@ -111,9 +125,16 @@ static bool is_one_unknown(const struct sg_client *client)
     return false;
 }
 
-/* Nothing came of it. final: trying this server again does not help. */
-static void fail(struct sg_server_conn *conn, bool final, const char *cause)
+/* Nothing came of it. */
+enum failure {
+    FAILED,
+    TURNED_AWAY, /* by a server that is there, before it looked at who we are: it may have had no room */
+    FINAL,       /* trying this server again does not help */
+};
+
+static void fail(struct sg_server_conn *conn, enum failure failure, const char *cause)
 {
+    const bool final = failure == FINAL;
     char server[SERVER_TEXT_MAX], text[TEXT_MAX];
     name_server(&conn->server->invite, server);
     snprintf(text, sizeof text, "%s: %s", server, cause);
@@ -122,6 +143,7 @@ static void fail(struct sg_server_conn *conn, bool final, const char *cause)
         .rep = SG_SOCKS5_REP_GENERAL,
         .fatal = final && all_refused(conn->client),
         .may_be_new = final && is_one_unknown(conn->client),
+        .turned_away = failure == TURNED_AWAY,
         .peer = conn->peer,
         .text = text,
     };
@@ -163,9 +185,12 @@ static void succeed(struct sg_server_conn *conn)
 static void be_patient(struct sg_server_conn *conn)
 {
     static const struct timeval target = {.tv_sec = TARGET_LIMIT_S};
-    if (conn->command != SG_SOCKS5_CMD_CONNECT || conn->is_patient)
+    if (conn->is_in)
         return;
-    conn->is_patient = true;
+    conn->is_in = true;
+    end_login(conn);
+    if (conn->command != SG_SOCKS5_CMD_CONNECT)
+        return;
     bufferevent_set_timeouts(conn->bev, NULL, NULL);
     evtimer_add(conn->limit, &target);
 }
@@ -189,14 +214,14 @@ static void on_input(struct bufferevent *bev, void *ctx)
         succeed(conn);
         return;
     case SG_SOCKS5_CLIENT_METHOD_REFUSED:
-        fail(conn, true, sg_socks5_client_text(event));
+        fail(conn, FINAL, sg_socks5_client_text(event));
         return;
     case SG_SOCKS5_CLIENT_PASSWORD_REFUSED:
         conn->is_unknown = true;
-        fail(conn, true, sg_advice_login(&conn->server->invite));
+        fail(conn, FINAL, sg_advice_login(&conn->server->invite));
         return;
     case SG_SOCKS5_CLIENT_MALFORMED:
-        fail(conn, false, sg_socks5_client_text(event));
+        fail(conn, FAILED, sg_socks5_client_text(event));
         return;
     }
 }
@@ -206,14 +231,14 @@ static void on_handshake(struct sg_server_conn *conn)
 {
     conn->client->tls_handshakes++;
     if (sg_tls_alpn(conn->bev) != SG_TLS_ALPN_SEALGRAM) {
-        fail(conn, true, "no common application protocol (ALPN sealgram/1)");
+        fail(conn, FINAL, "no common application protocol (ALPN sealgram/1)");
         return;
     }
     conn->stage = "the answer to the login";
     bool sent = bufferevent_write(conn->bev, conn->flight, conn->flight_len) == 0;
     sodium_memzero(conn->flight, conn->flight_len);
     if (!sent)
-        fail(conn, false, "out of memory");
+        fail(conn, FAILED, "out of memory");
 }
 
 static void on_event(struct bufferevent *bev, short what, void *ctx)
@@ -225,7 +250,8 @@ static void on_event(struct bufferevent *bev, short what, void *ctx)
         return;
     }
     bool final = sg_tls_error_text(bev, what, text);
-    fail(conn, final, text);
+    bool may_be_full = !conn->is_in && !(what & BEV_EVENT_TIMEOUT);
+    fail(conn, final ? FINAL : may_be_full ? TURNED_AWAY : FAILED, text);
 }
 
 /* --- before it --- */
@@ -238,20 +264,24 @@ static void on_dialled(void *ctx, int fd, int error)
     if (fd < 0) {
         char text[SG_ADVICE_MAX];
         sg_advice_dial(error, conn->server->invite.port, text);
-        fail(conn, false, text);
+        fail(conn, FAILED, text);
         return;
     }
     conn->stage = "the TLS handshake (is a Sealgram server at this port?)";
     conn->peer = sg_socket_peer(fd);
-    conn->bev = sg_tls_connect(conn->client->base, conn->server->tls, fd, conn->server->invite.host);
+    struct sg_client *client = conn->client;
+    uint8_t pass[SG_PASS_BYTES];
+    bool has_pass = sg_uplink_show_pass(client->uplink, conn->server, pass);
+    conn->bev = sg_tls_connect(client->base, conn->server->tls, fd, conn->server->invite.host, has_pass ? pass : NULL,
+                               sizeof pass);
     if (!conn->bev) {
-        fail(conn, false, "out of memory");
+        fail(conn, FAILED, "out of memory");
         return;
     }
     bufferevent_setcb(conn->bev, on_input, NULL, on_event, conn);
     bufferevent_set_timeouts(conn->bev, &progress, &progress);
     if (bufferevent_enable(conn->bev, EV_READ | EV_WRITE) != 0)
-        fail(conn, false, "out of memory");
+        fail(conn, FAILED, "out of memory");
 }
 
 static void on_resolved(void *ctx, enum sg_err err, const struct sg_ip *ips, size_t count)
@@ -259,7 +289,7 @@ static void on_resolved(void *ctx, enum sg_err err, const struct sg_ip *ips, siz
     struct sg_server_conn *conn = ctx;
     conn->resolve = NULL;
     if (err != SG_OK || count == 0) {
-        fail(conn, false,
+        fail(conn, FAILED,
              "name does not resolve (is it written right, and does this machine's name server "
              "know it?)");
         return;
@@ -268,7 +298,7 @@ static void on_resolved(void *ctx, enum sg_err err, const struct sg_ip *ips, siz
     int mss = conn->command == SG_SOCKS5_CMD_CHANNEL ? CHANNEL_MSS : 0;
     conn->dial = sg_dial_start(conn->client->base, ips, count, conn->server->invite.port, mss, on_dialled, conn);
     if (!conn->dial)
-        fail(conn, false, "out of memory");
+        fail(conn, FAILED, "out of memory");
 }
 
 static void on_limit(evutil_socket_t fd, short what, void *ctx)
@@ -278,7 +308,7 @@ static void on_limit(evutil_socket_t fd, short what, void *ctx)
     struct sg_server_conn *conn = ctx;
     char text[TEXT_MAX];
     snprintf(text, sizeof text, "no answer in time; the last that was waited for was %s", conn->stage);
-    fail(conn, false, text);
+    fail(conn, FAILED, text);
 }
 
 /* A program that says nothing leaves its user to guess. One line for each thing that is waited for, until it came. */
@@ -335,6 +365,10 @@ struct sg_server_conn *sg_server_conn_start(struct sg_client *client, uint8_t cm
     conn->ctx = ctx;
     conn->flight_len = room;
     conn->command = cmd;
+    if (cmd != SG_SOCKS5_CMD_CHANNEL) {
+        conn->is_counted = true;
+        client->logins++;
+    }
     if (!prepare(conn, cmd, target, extra, extra_len)) {
         free_conn(conn);
         return NULL;

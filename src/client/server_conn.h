@@ -21,6 +21,8 @@ struct sg_server_conn_result {
     bool answered;            /* rep comes from the server */
     bool fatal;               /* trying again cannot help: wrong pin, credentials refused, expired certificate */
     bool may_be_new;          /* fatal, but for credentials that a server may be about to learn: of a fresh invite */
+    bool turned_away;         /* the server ended the connection before it looked at who we are: it may have had no
+                                 room, and have some later */
     struct sg_endpoint bound; /* BND.ADDR and BND.PORT */
     struct sg_endpoint peer;  /* the server's address that was connected to */
     struct bufferevent *bev;  /* given to the callback, which owns it from then on: callbacks unset, reading enabled,
@@ -34,7 +36,8 @@ typedef void sg_server_conn_fn(void *ctx, const struct sg_server_conn_result *re
 
 /*
  * Starts one. extra (may be NULL) is sent in the same flight after the request. The whole takes at most 20 s (10 s
- * without any progress), a CONNECT 60 s from authentication on. NULL when memory is short (fn is not called).
+ * without any progress), a CONNECT 60 s from authentication on. Those of CONNECT and BIND count as client->logins until
+ * they are authenticated. NULL when memory is short (fn is not called).
  */
 struct sg_server_conn *sg_server_conn_start(struct sg_client *client, uint8_t cmd, const struct sg_target *target,
                                             const uint8_t *extra, size_t extra_len, sg_server_conn_fn *fn, void *ctx);

@@ -14,18 +14,26 @@
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/event.h>
+#include <sodium.h>
 
 #include "client/client.h"
 #include "client/server_conn.h"
 #include "client/uplink.h"
 #include "core/socks5.h"
+#include "net/clock.h"
 #include "net/finish.h"
 #include "net/listener.h"
 #include "net/log.h"
 #include "net/relay.h"
 #include "net/service.h"
 
-enum { BIND_LIMIT_S = 150 }; /* more than the server's 120, whose answer tells more */
+enum {
+    BIND_LIMIT_S = 150, /* more than the server's 120, whose answer tells more */
+    LOGINS_MAX = 48,    /* at a time: less than what a server lets one address have, 64 */
+    GIVE_UP_MS = 20000, /* no server was found that lets it in */
+    RETRY_FIRST_MS = 100,
+    RETRY_MAX_MS = 2000,
+};
 
 struct sg_tunnel {
     struct sg_tunnel *next, **link;
@@ -33,10 +41,16 @@ struct sg_tunnel {
     bool speaks_socks;
     bool is_bind;
     struct bufferevent *app;
-    struct bufferevent *far;     /* to the server: while BIND waits for its second reply */
-    struct sg_server_conn *conn; /* while the server's first reply is awaited */
-    struct sg_relay *relay;      /* then */
-    struct event *gone;          /* BIND: the application closed while it waited */
+    struct bufferevent *far;                    /* to the server: while BIND waits for its second reply */
+    struct sg_server_conn *conn;                /* while the server's first reply is awaited */
+    struct sg_tunnel *waits_next, **waits_link; /* before that, in the client's queue; NULL: it is not */
+    struct event *timer;                        /* until then: it gives up, or tries again */
+    uint64_t gives_up_ms;
+    unsigned tries;
+    struct sg_target target;
+    uint8_t name[UINT8_MAX]; /* of the target */
+    struct sg_relay *relay;  /* then */
+    struct event *gone;      /* BIND: the application closed while it waited */
     struct sg_socks5_client second;
 };
 
@@ -49,9 +63,24 @@ struct sg_tunnel_forward {
 
 /* --- the end --- */
 
+static void leave_queue(struct sg_tunnel *tunnel)
+{
+    if (!tunnel->waits_link)
+        return;
+    *tunnel->waits_link = tunnel->waits_next;
+    if (tunnel->waits_next)
+        tunnel->waits_next->waits_link = tunnel->waits_link;
+    else
+        tunnel->client->waiting_end = tunnel->waits_link;
+    tunnel->waits_link = NULL;
+}
+
 /* Frees what is still there; both ends are gone or given away. */
 static void free_tunnel(struct sg_tunnel *tunnel)
 {
+    leave_queue(tunnel);
+    if (tunnel->timer)
+        event_free(tunnel->timer);
     *tunnel->link = tunnel->next;
     if (tunnel->next)
         tunnel->next->link = tunnel->link;
@@ -169,12 +198,62 @@ static void await_second_reply(struct sg_tunnel *tunnel, struct bufferevent *far
     on_second_reply(far, tunnel); /* it may have come with the first */
 }
 
-/* --- the first reply --- */
+/* --- the way to the first reply --- */
+
+static void set_timer(struct sg_tunnel *tunnel, uint64_t at_ms)
+{
+    uint64_t now_ms = sg_now_ms();
+    uint64_t wait_ms = at_ms > now_ms ? at_ms - now_ms : 0;
+    struct timeval wait = {.tv_sec = (time_t)(wait_ms / 1000), .tv_usec = (suseconds_t)(wait_ms % 1000 * 1000)};
+    evtimer_add(tunnel->timer, &wait);
+}
+
+static void join_queue(struct sg_tunnel *tunnel)
+{
+    struct sg_client *client = tunnel->client;
+    tunnel->waits_next = NULL;
+    tunnel->waits_link = client->waiting_end;
+    *client->waiting_end = tunnel;
+    client->waiting_end = &tunnel->waits_next;
+    set_timer(tunnel, tunnel->gives_up_ms);
+    sg_tunnel_wake(client);
+}
+
+/* False: its time is over. */
+static bool try_later(struct sg_tunnel *tunnel)
+{
+    uint32_t delay_ms = (uint32_t)RETRY_FIRST_MS << (tunnel->tries < 5 ? tunnel->tries : 5);
+    if (delay_ms > RETRY_MAX_MS)
+        delay_ms = RETRY_MAX_MS;
+    uint64_t at_ms = sg_now_ms() + delay_ms / 2 + randombytes_uniform(delay_ms / 2 + 1);
+    tunnel->tries++;
+    if (at_ms >= tunnel->gives_up_ms)
+        return false;
+    set_timer(tunnel, at_ms);
+    return true;
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *ctx)
+{
+    struct sg_tunnel *tunnel = ctx;
+    (void)fd;
+    (void)what;
+    if (!tunnel->waits_link) {
+        join_queue(tunnel);
+        return;
+    }
+    sg_log_event(SG_LOG_WARN, "connect_failed", NULL,
+                 "a connection of a local application waited %d s for the server to take it, and was refused",
+                 GIVE_UP_MS / 1000);
+    refuse(tunnel, SG_SOCKS5_REP_GENERAL);
+}
 
 static void on_reply(void *ctx, const struct sg_server_conn_result *result)
 {
     struct sg_tunnel *tunnel = ctx;
     tunnel->conn = NULL;
+    if (result->turned_away && try_later(tunnel))
+        return;
     if (!result->ok) {
         if (!result->answered)
             sg_log_event(SG_LOG_WARN, "connect_failed", NULL, "%s", result->text);
@@ -193,6 +272,34 @@ static void on_reply(void *ctx, const struct sg_server_conn_result *result)
         start_relay(tunnel, result->bev);
 }
 
+static void on_turn(evutil_socket_t fd, short what, void *ctx)
+{
+    struct sg_client *client = ctx;
+    (void)fd;
+    (void)what;
+    while (client->waiting && client->logins < LOGINS_MAX) {
+        struct sg_tunnel *tunnel = client->waiting;
+        uint8_t command = tunnel->is_bind ? SG_SOCKS5_CMD_BIND : SG_SOCKS5_CMD_CONNECT;
+        leave_queue(tunnel);
+        evtimer_del(tunnel->timer);
+        tunnel->conn = sg_server_conn_start(client, command, &tunnel->target, NULL, 0, on_reply, tunnel);
+        if (!tunnel->conn)
+            refuse(tunnel, SG_SOCKS5_REP_GENERAL);
+    }
+}
+
+bool sg_tunnels_init(struct sg_client *client)
+{
+    client->waiting_end = &client->waiting;
+    client->tunnel_turn = evtimer_new(client->base, on_turn, client);
+    return client->tunnel_turn != NULL;
+}
+
+void sg_tunnel_wake(struct sg_client *client)
+{
+    event_active(client->tunnel_turn, EV_TIMEOUT, 0);
+}
+
 /* Takes over app. */
 static void open_tunnel(struct sg_client *client, struct bufferevent *app, bool speaks_socks, uint8_t cmd,
                         const struct sg_target *target)
@@ -207,6 +314,8 @@ static void open_tunnel(struct sg_client *client, struct bufferevent *app, bool 
                                  .speaks_socks = speaks_socks,
                                  .is_bind = cmd == SG_SOCKS5_CMD_BIND,
                                  .app = app,
+                                 .gives_up_ms = sg_now_ms() + GIVE_UP_MS,
+                                 .target = *target,
                                  .link = &client->tunnels,
                                  .next = client->tunnels};
     if (tunnel->next)
@@ -216,8 +325,14 @@ static void open_tunnel(struct sg_client *client, struct bufferevent *app, bool 
     client->tunnels_opened++;
     bufferevent_setcb(app, NULL, NULL, NULL, NULL);
     bufferevent_disable(app, EV_READ);
-    tunnel->conn = sg_server_conn_start(client, cmd, target, NULL, 0, on_reply, tunnel);
-    if (!tunnel->conn)
+    if (target->atyp == SG_ATYP_NAME) {
+        memcpy(tunnel->name, target->name, target->name_len);
+        tunnel->target.name = tunnel->name;
+    }
+    tunnel->timer = evtimer_new(client->base, on_timer, tunnel);
+    if (tunnel->timer)
+        join_queue(tunnel);
+    else
         refuse(tunnel, SG_SOCKS5_REP_GENERAL);
 }
 
@@ -278,4 +393,7 @@ void sg_tunnel_free_all(struct sg_client *client)
         sg_listener_free(forward->listener);
         free(forward);
     }
+    if (client->tunnel_turn)
+        event_free(client->tunnel_turn);
+    client->tunnel_turn = NULL;
 }

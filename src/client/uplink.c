@@ -296,6 +296,17 @@ bool sg_uplink_is_carrying(const struct sg_uplink *uplink)
     return uplink->channel && (uplink->channel->bev || sg_session_on_udp(&uplink->session));
 }
 
+bool sg_uplink_show_pass(struct sg_uplink *uplink, const struct sg_client_server *server,
+                         uint8_t out[static SG_PASS_BYTES])
+{
+    struct sg_uplink_channel *channel = uplink->channel;
+    const struct sg_client_servers *servers = uplink->client->servers;
+    if (!channel || uplink->server >= servers->count || server != &servers->list[uplink->server])
+        return false;
+    sg_pass_show(channel->id, channel->pass_key, channel->passes++, out);
+    return true;
+}
+
 bool sg_uplink_is_up(struct sg_uplink *uplink)
 {
     bool up = sg_uplink_is_carrying(uplink);

@@ -6,12 +6,15 @@
 #define SG_CLIENT_UPLINK_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "core/addr.h"
 #include "core/err.h"
+#include "core/pass.h"
 
 struct sg_client;
+struct sg_client_server;
 struct sg_client_servers;
 struct sg_uplink;
 struct sg_flow;
@@ -28,6 +31,13 @@ void sg_uplink_use_servers(struct sg_uplink *uplink, struct sg_client_servers *s
 /* True while a channel is open. When it is not, requests of applications are answered 01 at once; asking wakes a
  * waiting reconnect. */
 bool sg_uplink_is_up(struct sg_uplink *uplink);
+
+/*
+ * What a further connection to this server shows, each time another (core/pass.h). False: there is
+ * no session with it, and nothing to show.
+ */
+bool sg_uplink_show_pass(struct sg_uplink *uplink, const struct sg_client_server *server,
+                         uint8_t out[static SG_PASS_BYTES]);
 
 /* Told once each time: the session can carry datagrams (path "udp" or "stream"), or the server cannot be used at all
  * (fatal: wrong pin, credentials refused). Implemented by process.c. */

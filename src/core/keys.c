@@ -1,4 +1,4 @@
-/* The key schedule: two labels, one HKDF-Expand each (RFC 5869), by OpenSSL. */
+/* The key schedule: three labels, one HKDF-Expand each (RFC 5869), by OpenSSL. */
 #include "core/keys.h"
 
 #include <string.h>
@@ -63,6 +63,8 @@ enum sg_err sg_keys_derive(uint8_t secret[static SG_KEY_BYTES], struct sg_direct
     enum sg_err err = expand_label(secret, "sealgram1 c2s", keys->c2s);
     if (err == SG_OK)
         err = expand_label(secret, "sealgram1 s2c", keys->s2c);
+    if (err == SG_OK)
+        err = expand_label(secret, "sealgram1 pass", keys->pass);
     if (err != SG_OK)
         sg_keys_wipe(keys);
     OPENSSL_cleanse(secret, SG_KEY_BYTES);

@@ -1,6 +1,6 @@
 /*
- * The key schedule of a channel (docs/protocol.md section 5.1): exporter label and context, and the
- * two direction keys. The call of the exporter itself is src/net's.
+ * The key schedule of a channel (docs/protocol.md section 5.1): exporter label and context, the two direction keys, and
+ * the key of its passes. The call of the exporter itself is src/net's.
  */
 #ifndef SG_CORE_KEYS_H
 #define SG_CORE_KEYS_H
@@ -19,13 +19,14 @@ enum { SG_EXPORTER_CONTEXT_BYTES = SG_RECORD_CHANNEL_BYTES + 2 };
 struct sg_direction_keys {
     uint8_t c2s[SG_KEY_BYTES];
     uint8_t s2c[SG_KEY_BYTES];
+    uint8_t pass[SG_KEY_BYTES]; /* core/pass.h */
 };
 
 /* The exporter's context: channel id, suite. */
 void sg_keys_exporter_context(const uint8_t channel_id[static SG_RECORD_CHANNEL_BYTES], uint16_t suite,
                               uint8_t out[static SG_EXPORTER_CONTEXT_BYTES]);
 
-/* Derives both keys. The secret is wiped in any case; keys are all 0 on failure (CRYPTO). */
+/* Derives all of them. The secret is wiped in any case; keys are all 0 on failure (CRYPTO). */
 SG_MUST_CHECK enum sg_err sg_keys_derive(uint8_t secret[static SG_KEY_BYTES], struct sg_direction_keys *keys);
 void sg_keys_wipe(struct sg_direction_keys *keys);
 

@@ -23,6 +23,7 @@
 #include <openssl/x509v3.h>
 
 #include "net/tls_gate.h"
+#include "net/tls_pass.h"
 #include "net/tls_text.h"
 
 static const unsigned char alpn_sealgram[] = "\x0asealgram/1";
@@ -88,7 +89,7 @@ static SSL_CTX *new_ctx(const SSL_METHOD *method)
     if (!ctx)
         return NULL;
     if (pin_index < 0 || wait_index < 0 || !SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) ||
-        !SSL_CTX_set_num_tickets(ctx, 0) || !set_groups(ctx)) {
+        !SSL_CTX_set_num_tickets(ctx, 0) || !set_groups(ctx) || !sg_tls_pass_allow(ctx)) {
         SSL_CTX_free(ctx);
         return NULL;
     }
@@ -263,10 +264,11 @@ static bool set_host(SSL *ssl, const char *host)
     return X509_VERIFY_PARAM_set1_host(param, name, 0) == 1 && SSL_set_tlsext_host_name(ssl, name) == 1;
 }
 
-struct bufferevent *sg_tls_connect(struct event_base *base, SSL_CTX *ctx, int fd, const char *host)
+struct bufferevent *sg_tls_connect(struct event_base *base, SSL_CTX *ctx, int fd, const char *host, const uint8_t *pass,
+                                   size_t pass_len)
 {
     SSL *ssl = SSL_new(ctx);
-    if (ssl && !set_host(ssl, host)) {
+    if (ssl && (!set_host(ssl, host) || (pass && !sg_tls_pass_set(ssl, pass, pass_len)))) {
         SSL_free(ssl);
         ssl = NULL;
     }

@@ -51,9 +51,10 @@ SSL_CTX *sg_tls_client_ctx(const struct sg_tls_client_options *options, char tex
 /*
  * The client's side of a connection: a TLS bufferevent over a connected non-blocking socket that it then owns (closed
  * with it, also on failure = NULL). Callbacks and reading are not enabled. host (a name or an IP's text) is for SNI and
- * the check of the name. The server's side is net/tls_gate.h.
+ * the check of the name; pass (NULL: none) is shown in the clear (net/tls_pass.h). The server's side is net/tls_gate.h.
  */
-struct bufferevent *sg_tls_connect(struct event_base *base, SSL_CTX *ctx, int fd, const char *host);
+struct bufferevent *sg_tls_connect(struct event_base *base, SSL_CTX *ctx, int fd, const char *host, const uint8_t *pass,
+                                   size_t pass_len);
 
 /* After the handshake; the client's certificate is net/tls_client_cert.h. */
 enum sg_tls_alpn sg_tls_alpn(struct bufferevent *bev);

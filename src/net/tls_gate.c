@@ -18,6 +18,7 @@
 
 #include "net/clock.h"
 #include "net/tls.h"
+#include "net/tls_pass.h"
 
 enum {
     STEPS_US = 500, /* of a turn, for each of the two: the next entry is not begun after that */
@@ -180,7 +181,9 @@ static int on_hello(SSL *ssl, int *alert, void *arg)
         entry->may_start = false;
         return SSL_CLIENT_HELLO_SUCCESS;
     }
-    entry->is_refused = !entry->ops->hello(entry->ctx, &entry->start);
+    size_t len = 0;
+    const uint8_t *pass = sg_tls_pass_get(ssl, &len);
+    entry->is_refused = !entry->ops->hello(entry->ctx, pass, len, &entry->start);
     return SSL_CLIENT_HELLO_RETRY;
 }
 

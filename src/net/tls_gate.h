@@ -32,9 +32,9 @@ struct sg_tls_start {
 struct sg_tls_entry_ops {
     /*
      * A whole ClientHello is there, nothing was computed; twice, if the client had to send another (RFC 8446 section
-     * 4.1.4). False: the connection ends. Else *start is set.
+     * 4.1.4). pass is what it shows (net/tls_pass.h), or NULL. False: the connection ends. Else *start is set.
      */
-    bool (*hello)(void *ctx, struct sg_tls_start *start);
+    bool (*hello)(void *ctx, const uint8_t *pass, size_t len, struct sg_tls_start *start);
     /*
      * Once, the entry is gone then: a bufferevent whose handshake is done, the owner's, without callbacks, reading and
      * writing not enabled. Or NULL, and text has the reason in words.

@@ -10,12 +10,14 @@
  */
 #include "server/admission.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <sodium.h>
 
+#include "core/pass.h"
 #include "net/clock.h"
 #include "net/inbox.h"
 #include "net/tls_gate.h"
@@ -34,12 +36,26 @@ struct host {
     struct sg_ticket *oldest, **end;
     struct sg_ip ip;
     uint32_t count;
-    uint64_t due_us; /* when its next handshake would begin if they were evenly spread */
+    uint32_t visitors;       /* of these, those beyond its places, who may yet show a pass */
+    uint32_t passes;         /* of channels whose client is there */
+    struct sg_pass *is_pass; /* it is no host, but those who showed this pass */
+    uint64_t due_us;         /* when its next handshake would begin if they were evenly spread */
     uint64_t order_us;
+};
+
+struct sg_pass {
+    struct host account; /* has no chain */
+    struct sg_pass *chain;
+    struct host *host; /* where the client is */
+    bool has_ended;    /* and goes with the last that showed it */
+    uint8_t channel_id[SG_RECORD_CHANNEL_BYTES];
+    uint8_t key[SG_KEY_BYTES];
+    struct sg_pass_window window;
 };
 
 struct sg_ticket {
     struct sg_ticket *next, **link; /* of its host */
+    bool is_visitor, has_spoken;
     struct host *host;
     uint64_t order;            /* of all tickets */
     struct sg_tls_start start; /* of the last handshake that it wanted to begin */
@@ -58,6 +74,7 @@ struct sg_admission {
     struct host *present;
     uint8_t key[SG_ENDPOINT_KEY_BYTES];
     struct host *buckets[BUCKETS];
+    struct sg_pass *passes[BUCKETS];
 };
 
 struct sg_admission *sg_admission_new(const struct sg_admission_limits *limits)
@@ -111,7 +128,7 @@ static struct host *host_of(struct sg_admission *admission, const struct sg_ip *
         struct host *host = *link;
         if (sg_ip_equal(&host->ip, &at.ip)) {
             found = host;
-        } else if (host->count == 0 && host->due_us <= now_us && host->order_us <= now_us) {
+        } else if (host->count == 0 && host->passes == 0 && host->due_us <= now_us && host->order_us <= now_us) {
             *link = host->chain;
             free(host);
             continue;
@@ -135,6 +152,7 @@ static void take_out(struct sg_admission *admission, struct sg_ticket *ticket)
     else
         host->end = ticket->link;
     admission->count--;
+    host->visitors -= ticket->is_visitor;
     if (ticket->start.at_us > sg_now_us())
         host->due_us -= interval_us(admission);
     if (--host->count > 0)
@@ -142,6 +160,8 @@ static void take_out(struct sg_admission *admission, struct sg_ticket *ticket)
     *host->link = host->next;
     if (host->next)
         host->next->link = host->link;
+    if (host->is_pass && host->is_pass->has_ended)
+        free(host->is_pass);
 }
 
 static void put_in(struct sg_admission *admission, struct sg_ticket *ticket)
@@ -155,7 +175,9 @@ static void put_in(struct sg_admission *admission, struct sg_ticket *ticket)
         admission->present = host;
     }
     admission->count++;
+    host->visitors += ticket->is_visitor;
     ticket->order = admission->order++;
+    ticket->next = NULL;
     ticket->link = host->end;
     *host->end = ticket;
     host->end = &ticket->next;
@@ -181,24 +203,50 @@ static const struct host *most_present(const struct sg_admission *admission)
     return most;
 }
 
-/* Makes a place for one more of a host that has so many. False: it has its share, or more. */
-static bool displace(struct sg_admission *admission, uint32_t count)
+static void displace(struct sg_admission *admission, struct sg_ticket *ticket)
 {
-    const struct host *most = most_present(admission);
-    if (!most || (count > 0 && most->count <= count + 1))
-        return false;
-    struct sg_ticket *ticket = most->oldest;
     take_out(admission, ticket);
     ticket->displaced = true;
     ticket->letter = (struct sg_letter){.fn = deliver, .ctx = ticket};
     sg_inbox_post(ticket->inbox, &ticket->letter);
+}
+
+/* Makes a place for one more of a host that has so many. False: it has its share, or more. */
+static bool make_place(struct sg_admission *admission, uint32_t count)
+{
+    const struct host *most = most_present(admission);
+    if (!most || (count > 0 && most->count <= count + 1))
+        return false;
+    displace(admission, most->oldest);
     return true;
 }
 
-static bool has_place(struct sg_admission *admission, const struct host *host)
+static bool is_full(const struct sg_admission *admission, const struct host *host)
 {
-    return host && host->count < admission->limits.host &&
-           (admission->count < admission->limits.all || displace(admission, host->count));
+    return host->count - host->visitors >= admission->limits.host;
+}
+
+/* Whoever has not shown a pass by now most likely never will: a ClientHello comes right after the connection. */
+static void displace_oldest_visitor(struct sg_admission *admission, const struct host *host)
+{
+    struct sg_ticket *ticket = host->oldest;
+    while (ticket && !ticket->is_visitor)
+        ticket = ticket->next;
+    if (ticket)
+        displace(admission, ticket);
+}
+
+static bool has_place(struct sg_admission *admission, struct sg_ticket *ticket)
+{
+    const struct host *host = ticket->host;
+    if (!host)
+        return false;
+    ticket->is_visitor = is_full(admission, host);
+    if (ticket->is_visitor && host->passes == 0)
+        return false;
+    if (ticket->is_visitor && host->visitors >= admission->limits.host)
+        displace_oldest_visitor(admission, host);
+    return admission->count < admission->limits.all || make_place(admission, host->count);
 }
 
 /* --- tickets --- */
@@ -211,7 +259,7 @@ struct sg_ticket *sg_admission_enter(struct sg_admission *admission, const struc
         return NULL;
     pthread_mutex_lock(&admission->lock);
     *ticket = (struct sg_ticket){.host = host_of(admission, peer, sg_now_us()), .inbox = inbox, .fn = fn, .ctx = ctx};
-    bool may = has_place(admission, ticket->host);
+    bool may = has_place(admission, ticket);
     if (may)
         put_in(admission, ticket);
     pthread_mutex_unlock(&admission->lock);
@@ -233,22 +281,127 @@ void sg_admission_leave(struct sg_admission *admission, struct sg_ticket *ticket
         free(ticket);
 }
 
-void sg_admission_hello(struct sg_admission *admission, struct sg_ticket *ticket, uint64_t now_us,
-                        struct sg_tls_start *start)
+/* --- passes --- */
+
+/* The lock is held in each of these. */
+
+static struct sg_pass **pass_bucket(struct sg_admission *admission, const uint8_t *channel_id)
+{
+    uint8_t hash[crypto_shorthash_BYTES];
+    static_assert(sizeof admission->key == crypto_shorthash_KEYBYTES, "one key for both tables");
+    crypto_shorthash(hash, channel_id, SG_RECORD_CHANNEL_BYTES, admission->key);
+    return &admission->passes[(hash[0] | hash[1] << 8) % BUCKETS];
+}
+
+/* The one that this shows, if it has a place left. */
+static struct sg_pass *take_pass(struct sg_admission *admission, const uint8_t *shown, size_t len)
+{
+    if (!shown || len != SG_PASS_BYTES)
+        return NULL;
+    struct sg_pass *pass = *pass_bucket(admission, shown);
+    while (pass && memcmp(pass->channel_id, shown, sizeof pass->channel_id) != 0)
+        pass = pass->chain;
+    bool good = pass && sg_pass_take(shown, pass->key, &pass->window);
+    return good && pass->account.count < admission->limits.host ? pass : NULL;
+}
+
+struct sg_pass *sg_admission_pass_new(struct sg_admission *admission,
+                                      const uint8_t channel_id[static SG_RECORD_CHANNEL_BYTES],
+                                      const uint8_t key[static SG_KEY_BYTES], const struct sg_ip *peer)
+{
+    struct sg_pass *pass = calloc(1, sizeof *pass);
+    if (!pass)
+        return NULL;
+    pthread_mutex_lock(&admission->lock);
+    pass->host = host_of(admission, peer, sg_now_us());
+    if (pass->host) {
+        struct sg_pass **bucket = pass_bucket(admission, channel_id);
+        pass->host->passes++;
+        pass->account.end = &pass->account.oldest;
+        pass->account.is_pass = pass;
+        memcpy(pass->channel_id, channel_id, sizeof pass->channel_id);
+        memcpy(pass->key, key, sizeof pass->key);
+        pass->chain = *bucket;
+        *bucket = pass;
+    }
+    pthread_mutex_unlock(&admission->lock);
+    if (pass->host)
+        return pass;
+    free(pass);
+    return NULL;
+}
+
+void sg_admission_pass_free(struct sg_admission *admission, struct sg_pass *pass)
+{
+    if (!pass)
+        return;
+    pthread_mutex_lock(&admission->lock);
+    struct sg_pass **link = pass_bucket(admission, pass->channel_id);
+    while (*link != pass)
+        link = &(*link)->chain;
+    *link = pass->chain;
+    pass->host->passes--;
+    pass->has_ended = true;
+    sodium_memzero(pass->key, sizeof pass->key);
+    bool in_use = pass->account.count > 0;
+    pthread_mutex_unlock(&admission->lock);
+    if (!in_use)
+        free(pass);
+}
+
+/* --- hellos --- */
+
+/* The lock is held in each of these. */
+
+/* False: a visitor who has nothing to show, and no place has become free. */
+static bool identify(struct sg_admission *admission, struct sg_ticket *ticket, const uint8_t *shown, size_t len)
+{
+    struct sg_pass *pass = ticket->has_spoken ? NULL : take_pass(admission, shown, len);
+    ticket->has_spoken = true;
+    if (!pass && !ticket->is_visitor)
+        return true;
+    if (!pass && is_full(admission, ticket->host))
+        return false;
+    take_out(admission, ticket);
+    ticket->is_visitor = false;
+    if (pass)
+        ticket->host = &pass->account;
+    put_in(admission, ticket);
+    return true;
+}
+
+static void schedule(const struct sg_admission *admission, struct sg_ticket *ticket, uint64_t now_us)
+{
+    struct host *host = ticket->host;
+    if (host->due_us < now_us)
+        host->due_us = now_us;
+    if (host->order_us < now_us)
+        host->order_us = now_us;
+    ticket->start.at_us = host->due_us > BURST_US ? host->due_us - BURST_US : 0;
+    ticket->start.order = host->order_us;
+    if (!host->is_pass)
+        host->due_us += interval_us(admission);
+    if (host->order_us < now_us + ORDER_MOST_US)
+        host->order_us += ORDER_US;
+}
+
+bool sg_admission_hello(struct sg_admission *admission, struct sg_ticket *ticket, const uint8_t *pass, size_t len,
+                        uint64_t now_us, struct sg_tls_start *start)
 {
     pthread_mutex_lock(&admission->lock);
-    if (!ticket->displaced) { /* else it is about to end, and its host may be gone */
-        struct host *host = ticket->host;
-        if (host->due_us < now_us)
-            host->due_us = now_us;
-        if (host->order_us < now_us)
-            host->order_us = now_us;
-        ticket->start.at_us = host->due_us > BURST_US ? host->due_us - BURST_US : 0;
-        ticket->start.order = host->order_us;
-        host->due_us += interval_us(admission);
-        if (host->order_us < now_us + ORDER_MOST_US)
-            host->order_us += ORDER_US;
-    }
+    /* a displaced one is about to end, and its host may be gone */
+    bool may = !ticket->displaced && identify(admission, ticket, pass, len);
+    if (may)
+        schedule(admission, ticket, now_us);
     *start = ticket->start;
     pthread_mutex_unlock(&admission->lock);
+    return may;
+}
+
+bool sg_admission_is_known(struct sg_admission *admission, struct sg_ticket *ticket)
+{
+    pthread_mutex_lock(&admission->lock);
+    bool known = !ticket->displaced && ticket->host->is_pass;
+    pthread_mutex_unlock(&admission->lock);
+    return known;
 }

@@ -7,9 +7,11 @@
 #define SG_SERVER_ADMISSION_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "core/addr.h"
+#include "core/datagram.h"
 
 struct sg_admission;
 struct sg_inbox;
@@ -43,10 +45,29 @@ struct sg_ticket *sg_admission_enter(struct sg_admission *admission, const struc
 void sg_admission_leave(struct sg_admission *admission, struct sg_ticket *ticket);
 
 /*
- * The connection wants to begin a handshake: when it may, and in what order. This takes a place in its host's rate,
- * which comes back if the ticket ends before that time. Hosts that began few of late go before those that began many.
+ * The connection wants to begin a handshake, or to speak in the clear: when it may, and in what order. This takes a
+ * place in its host's rate, which comes back if the ticket ends before that time. Hosts that began few of late go
+ * before those that began many. pass is what it shows, or NULL. False: there is no place for it.
  */
-void sg_admission_hello(struct sg_admission *admission, struct sg_ticket *ticket, uint64_t now_us,
-                        struct sg_tls_start *start);
+bool sg_admission_hello(struct sg_admission *admission, struct sg_ticket *ticket, const uint8_t *pass, size_t len,
+                        uint64_t now_us, struct sg_tls_start *start);
+/* Whether it showed the pass of a session that lives. */
+bool sg_admission_is_known(struct sg_admission *admission, struct sg_ticket *ticket);
+
+/* --- passes --- */
+
+struct sg_pass; /* of one channel */
+
+/*
+ * From now on connections that show this channel's pass (core/pass.h) are no strangers: each takes one of the channel's
+ * places, as many as a host has, and none of its host's. So that they can show it when strangers have all places of the
+ * channel's host, connections from peer beyond these are let in until their ClientHello is there; the oldest of them go
+ * when there are as many as places. NULL when memory is short.
+ */
+struct sg_pass *sg_admission_pass_new(struct sg_admission *admission,
+                                      const uint8_t channel_id[static SG_RECORD_CHANNEL_BYTES],
+                                      const uint8_t key[static SG_KEY_BYTES], const struct sg_ip *peer);
+/* Accepts NULL. */
+void sg_admission_pass_free(struct sg_admission *admission, struct sg_pass *pass);
 
 #endif

@@ -10,7 +10,9 @@
 #include "core/wbuf.h"
 #include "net/control_stream.h"
 #include "net/finish.h"
+#include "net/sockaddr.h"
 #include "net/tls.h"
+#include "server/admission.h"
 #include "server/datapath.h"
 #include "server/policy.h"
 #include "server/server.h"
@@ -56,6 +58,10 @@ static enum sg_err make_keys(struct sg_server_channel *channel)
     if (err == SG_OK)
         err = sg_receiver_init(&channel->receiver, server->arena, datapath->aead, channel->suite, keys.c2s, channel->id,
                                &server->key_limits);
+    if (err == SG_OK) {
+        const struct sg_endpoint peer = sg_socket_peer(bufferevent_getfd(channel->bev));
+        channel->pass = sg_admission_pass_new(server->admission, channel->id, keys.pass, &peer.ip);
+    }
     sg_keys_wipe(&keys);
     return err;
 }
@@ -95,6 +101,7 @@ void sg_server_channel_free(struct sg_server_channel *channel, enum sg_reason re
     if (!channel)
         return;
     sg_server_channel_end_stream(channel, reason);
+    sg_admission_pass_free(channel->session->datapath->worker->server->admission, channel->pass);
     sg_sender_dispose(&channel->sender);
     sg_receiver_dispose(&channel->receiver);
     channel->session->datapath->slots[channel->slot] = NULL;

@@ -12,6 +12,7 @@
 struct bufferevent;
 struct sg_datapath;
 struct sg_msg;
+struct sg_pass;
 struct sg_server_session;
 
 struct sg_server_channel {
@@ -22,6 +23,7 @@ struct sg_server_channel {
     const struct sg_aead *suite;
     struct sg_sender sender;
     struct sg_receiver receiver;
+    struct sg_pass *pass; /* what its client shows in further connections; NULL: memory was short */
     uint64_t opened_ms;
     struct sg_timeouts told; /* to the client; a reload changes what is told to those after it */
 };

@@ -306,11 +306,13 @@ static void enable(struct sg_conn *conn)
         sg_conn_free(conn);
 }
 
-static bool on_hello(void *ctx, struct sg_tls_start *start)
+static bool on_hello(void *ctx, const uint8_t *pass, size_t len, struct sg_tls_start *start)
 {
     struct sg_conn *conn = ctx;
-    sg_admission_hello(conn->worker->server->admission, conn->ticket, sg_now_us(), start);
-    return true;
+    struct sg_admission *admission = conn->worker->server->admission;
+    bool may = sg_admission_hello(admission, conn->ticket, pass, len, sg_now_us(), start);
+    conn->worker->refused_caps += !may;
+    return may;
 }
 
 static void on_handshake(void *ctx, struct bufferevent *bev, const char *text)
@@ -359,6 +361,18 @@ static void start_plain(struct sg_conn *conn)
     enable(conn);
 }
 
+/* Who speaks in the clear shows no pass. */
+static void start_plain_if_there_is_room(struct sg_conn *conn)
+{
+    struct sg_tls_start start;
+    if (sg_admission_hello(conn->worker->server->admission, conn->ticket, NULL, 0, sg_now_us(), &start)) {
+        start_plain(conn);
+        return;
+    }
+    conn->worker->refused_caps++;
+    sg_conn_free(conn);
+}
+
 /* --- the first byte --- */
 
 static void pass_fd(struct sg_worker *worker, int fd, uint64_t accepted_ms);
@@ -389,7 +403,7 @@ static void on_first_byte(evutil_socket_t fd, short what, void *ctx)
     } else if (got == 1 && byte == FIRST_BYTE_SOCKS5 && conn->worker->index != 0) {
         pass_on(conn);
     } else if (got == 1 && byte == FIRST_BYTE_SOCKS5) {
-        start_plain(conn);
+        start_plain_if_there_is_room(conn);
     } else {
         conn->worker->refused_first += got == 1;
         sg_conn_free(conn);

@@ -10,6 +10,7 @@
 
 #include <event2/event.h>
 
+#include "core/pass.h"
 #include "net/clock.h"
 #include "net/inbox.h"
 #include "net/tls_gate.h"
@@ -204,7 +205,7 @@ static void limits_change_while_guests_are_in(void **state)
 static uint64_t hello(struct guest *guest, uint64_t now_us)
 {
     struct sg_tls_start start;
-    sg_admission_hello(rig.admission, guest->ticket, now_us, &start);
+    assert_true(sg_admission_hello(rig.admission, guest->ticket, NULL, 0, now_us, &start));
     guest->order = start.order;
     return start.at_us;
 }
@@ -254,6 +255,106 @@ static void who_hangs_up_has_a_rate_too(void **state)
     }
 }
 
+static const uint8_t channel_id[SG_RECORD_CHANNEL_BYTES] = {1, 2, 3, 4, 5, 6, 7, 8};
+static const uint8_t pass_key[SG_KEY_BYTES] = {9};
+
+static struct sg_pass *new_pass(const char *address)
+{
+    struct sg_ip ip;
+    assert_int_equal(sg_ip_parse(address, &ip), SG_OK);
+    struct sg_pass *pass = sg_admission_pass_new(rig.admission, channel_id, pass_key, &ip);
+    assert_non_null(pass);
+    return pass;
+}
+
+/* What a guest says who shows this number of the pass. */
+static bool show(struct guest *guest, uint64_t number)
+{
+    uint8_t shown[SG_PASS_BYTES];
+    struct sg_tls_start start;
+    sg_pass_show(channel_id, pass_key, number, shown);
+    return sg_admission_hello(rig.admission, guest->ticket, shown, sizeof shown, sg_now_us(), &start);
+}
+
+static bool show_nothing(struct guest *guest)
+{
+    struct sg_tls_start start;
+    return sg_admission_hello(rig.admission, guest->ticket, NULL, 0, sg_now_us(), &start);
+}
+
+/* Strangers have all places of an address: whoever shows a pass there has one all the same, and nobody else. */
+static void a_pass_gives_places_that_strangers_cannot_take(void **state)
+{
+    (void)state;
+    struct sg_pass *pass = new_pass("192.0.2.1");
+    for (unsigned i = 0; i < HOST_LIMIT; i++)
+        assert_true(show_nothing(enter("192.0.2.1")));
+    for (unsigned i = 0; i < HOST_LIMIT; i++) {
+        struct guest *guest = enter("192.0.2.1");
+        assert_non_null(guest);
+        assert_true(show(guest, i));
+        assert_true(sg_admission_is_known(rig.admission, guest->ticket));
+    }
+    for (unsigned i = 0; i < HOST_LIMIT; i++) { /* in whatever order they came and go */
+        struct guest *silent = enter("192.0.2.1"), *guest = &rig.guests[HOST_LIMIT + i * 37 % HOST_LIMIT];
+        leave(guest);
+        struct guest *next = enter("192.0.2.1");
+        assert_true(show(next, HOST_LIMIT + i));
+        leave(silent);
+    }
+    struct guest *stranger = enter("192.0.2.1"), *one_too_many = enter("192.0.2.1");
+    assert_false(show_nothing(stranger));
+    assert_false(show(one_too_many, 2 * HOST_LIMIT));
+    assert_non_null(enter("192.0.2.2"));
+    sg_admission_pass_free(rig.admission, pass);
+    leave(stranger);
+    leave(one_too_many);
+    assert_null(enter("192.0.2.1"));
+}
+
+static void a_pass_counts_once(void **state)
+{
+    (void)state;
+    struct sg_pass *pass = new_pass("192.0.2.1");
+    struct guest *first = enter("192.0.2.1"), *copy = enter("198.51.100.1"), *forged = enter("192.0.2.1");
+    uint8_t shown[SG_PASS_BYTES];
+    struct sg_tls_start start;
+    assert_true(show(first, 5));
+    assert_true(sg_admission_is_known(rig.admission, first->ticket));
+    assert_true(show(copy, 5));
+    assert_false(sg_admission_is_known(rig.admission, copy->ticket));
+    sg_pass_show(channel_id, pass_key, 6, shown);
+    shown[SG_PASS_BYTES - 1] ^= 1;
+    assert_true(sg_admission_hello(rig.admission, forged->ticket, shown, sizeof shown, sg_now_us(), &start));
+    assert_false(sg_admission_is_known(rig.admission, forged->ticket));
+    for (size_t len = 0; len < SG_PASS_BYTES; len++) {
+        struct guest *cut = enter("192.0.2.1");
+        assert_true(sg_admission_hello(rig.admission, cut->ticket, shown, len, sg_now_us(), &start));
+        assert_false(sg_admission_is_known(rig.admission, cut->ticket));
+        leave(cut);
+    }
+    /* a second ClientHello of the same connection shows the same: it stays what it is */
+    assert_true(show(first, 5));
+    assert_true(sg_admission_is_known(rig.admission, first->ticket));
+    sg_admission_pass_free(rig.admission, pass); /* those that showed it go on */
+}
+
+/* Who says nothing holds no such place for longer than others leave it. */
+static void the_oldest_of_those_who_show_nothing_go(void **state)
+{
+    (void)state;
+    struct sg_pass *pass = new_pass("192.0.2.1");
+    for (unsigned i = 0; i < 2 * HOST_LIMIT; i++)
+        assert_non_null(enter("192.0.2.1"));
+    struct guest *oldest = &rig.guests[HOST_LIMIT];
+    struct guest *guest = enter("192.0.2.1");
+    work();
+    assert_int_equal(oldest->displaced, 1);
+    assert_int_equal(rig.guests[0].displaced + oldest[1].displaced, 0);
+    assert_true(show(guest, 0));
+    sg_admission_pass_free(rig.admission, pass);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -263,6 +364,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(who_leaves_before_the_letter_comes_hears_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_host_begins_so_many_handshakes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(who_hangs_up_has_a_rate_too, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_pass_gives_places_that_strangers_cannot_take, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_pass_counts_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_oldest_of_those_who_show_nothing_go, set_up, tear_down),
         cmocka_unit_test_setup_teardown(places_come_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(limits_change_while_guests_are_in, set_up, tear_down),
     };

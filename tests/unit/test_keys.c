@@ -1,5 +1,6 @@
 /* The key schedule: values from another implementation (Python's hmac), and what is wiped. */
 #include "core/keys.h"
+#include "core/pass.h"
 #include "record_util.h"
 
 static void test_keys_known_answer(void **state)
@@ -14,6 +15,35 @@ static void test_keys_known_answer(void **state)
     assert_memory_equal(keys.c2s, expected, sizeof expected);
     read_hex("75ced52919839702c81cc62a8d8a8373e86c2cdd10c05c6253e16d744ef2e033", expected, sizeof expected);
     assert_memory_equal(keys.s2c, expected, sizeof expected);
+    read_hex("5041a4a4afccba057c6d2aa476afbaf682c9e0d4b334ac6365282160d66a1d7a", expected, sizeof expected);
+    assert_memory_equal(keys.pass, expected, sizeof expected);
+}
+
+/* The tag by Python's hmac; and that a number is taken once, whatever its order, and none from far below. */
+static void test_keys_pass(void **state)
+{
+    (void)state;
+    static const uint8_t channel_id[] = {1, 2, 3, 4, 5, 6, 7, 8};
+    uint8_t key[SG_KEY_BYTES], shown[SG_PASS_BYTES], expected[SG_PASS_TAG_BYTES];
+    struct sg_pass_window window = {0};
+    for (unsigned i = 0; i < SG_KEY_BYTES; i++)
+        key[i] = (uint8_t)i;
+    sg_pass_show(channel_id, key, 0x0102030405060708, shown);
+    assert_memory_equal(shown, channel_id, 8);
+    assert_memory_equal(shown + 8, channel_id, 8);
+    read_hex("e23d7dee6ae8201ea7e0fc5562f2ce3f", expected, sizeof expected);
+    assert_memory_equal(shown + 16, expected, sizeof expected);
+    static const uint64_t fresh[] = {0, 3, 1, 1030, 7, 1029, 1031, 100000, 99000};
+    for (size_t i = 0; i < sizeof fresh / sizeof *fresh; i++) {
+        sg_pass_show(channel_id, key, fresh[i], shown);
+        assert_true(sg_pass_take(shown, key, &window));
+        assert_false(sg_pass_take(shown, key, &window));
+        sg_pass_show(channel_id, key, fresh[i] + 1000000, shown);
+        shown[SG_PASS_BYTES - 1] ^= 1; /* what is wrong moves nothing */
+        assert_false(sg_pass_take(shown, key, &window));
+    }
+    sg_pass_show(channel_id, key, 100000 - 1024, shown);
+    assert_false(sg_pass_take(shown, key, &window));
 }
 
 static void test_keys_wiped(void **state)
@@ -60,9 +90,8 @@ static void test_keys_expand(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_keys_known_answer),
-        cmocka_unit_test(test_keys_wiped),
-        cmocka_unit_test(test_keys_exporter_context),
+        cmocka_unit_test(test_keys_known_answer), cmocka_unit_test(test_keys_pass),
+        cmocka_unit_test(test_keys_wiped),        cmocka_unit_test(test_keys_exporter_context),
         cmocka_unit_test(test_keys_expand),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

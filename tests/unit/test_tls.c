@@ -199,7 +199,7 @@ static void test_no_tls(void **state)
     struct pair pair = {.base = event_base_new()};
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
     SSL_CTX *ctx = pinned_ctx("self");
-    pair.client.bev = sg_tls_connect(pair.base, ctx, fds[0], "server.test");
+    pair.client.bev = sg_tls_connect(pair.base, ctx, fds[0], "server.test", NULL, 0);
     pair.server.bev = bufferevent_socket_new(pair.base, fds[1], BEV_OPT_CLOSE_ON_FREE);
     SSL_CTX_free(ctx);
     watch(&pair.client);

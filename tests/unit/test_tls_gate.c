@@ -3,6 +3,7 @@
 
 #include "net/clock.h"
 #include "net/tls_gate.h"
+#include "net/tls_pass.h"
 #include "tls_pair.h"
 
 enum {
@@ -19,7 +20,7 @@ struct guest {
     struct bufferevent *bev;
     struct sg_tls_start start;
     bool may, ended, answered;
-    unsigned hellos;
+    unsigned hellos, passes;
 };
 
 struct rig {
@@ -35,10 +36,11 @@ struct rig {
 
 static struct rig rig;
 
-static bool on_hello(void *ctx, struct sg_tls_start *start)
+static bool on_hello(void *ctx, const uint8_t *pass, size_t len, struct sg_tls_start *start)
 {
     struct guest *guest = ctx;
     guest->hellos++;
+    guest->passes += pass && len == 4 && memcmp(pass, "pass", 4) == 0;
     *start = guest->start;
     return guest->may;
 }
@@ -103,6 +105,7 @@ static struct guest *enter(bool may, uint64_t at_us, uint64_t order)
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
     *guest = (struct guest){.client = SSL_new(rig.client), .fd = fds[0], .may = may, .start = {at_us, order}};
     assert_int_equal(SSL_set_fd(guest->client, fds[0]), 1);
+    assert_true(sg_tls_pass_set(guest->client, (const uint8_t *)"pass", 4));
     assert_int_equal(SSL_connect(guest->client), -1);
     guest->entry = sg_tls_gate_enter(rig.gate, rig.server, fds[1], &ops, guest);
     assert_non_null(guest->entry);
@@ -139,7 +142,7 @@ static void a_crowd_takes_a_part_of_each_turn(void **state)
         answered += now;
     }
     for (unsigned i = 0; i < CROWD; i++)
-        assert_int_equal(rig.guests[i].hellos, 1);
+        assert_int_equal(rig.guests[i].hellos + rig.guests[i].passes, 2);
     stop();
 }
 

@@ -217,7 +217,7 @@ static inline void join(struct pair *pair, SSL_CTX *client, SSL_CTX *server, con
     pair->base = event_base_new();
     assert_non_null(pair->base);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
-    pair->client.bev = sg_tls_connect(pair->base, client, fds[0], host);
+    pair->client.bev = sg_tls_connect(pair->base, client, fds[0], host, NULL, 0);
     pair->server.bev = accept_tls(pair->base, server, fds[1]);
     SSL_CTX_free(client);
     SSL_CTX_free(server);
