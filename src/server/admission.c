@@ -12,6 +12,7 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,6 +51,7 @@ struct sg_pass {
     bool has_ended;    /* and goes with the last that showed it */
     uint8_t channel_id[SG_RECORD_CHANNEL_BYTES];
     uint8_t key[SG_KEY_BYTES];
+    char user[SG_USER_NAME_MAX + 1];
     struct sg_pass_window window;
 };
 
@@ -307,7 +309,8 @@ static struct sg_pass *take_pass(struct sg_admission *admission, const uint8_t *
 
 struct sg_pass *sg_admission_pass_new(struct sg_admission *admission,
                                       const uint8_t channel_id[static SG_RECORD_CHANNEL_BYTES],
-                                      const uint8_t key[static SG_KEY_BYTES], const struct sg_ip *peer)
+                                      const uint8_t key[static SG_KEY_BYTES], const struct sg_ip *peer,
+                                      const char *user)
 {
     struct sg_pass *pass = calloc(1, sizeof *pass);
     if (!pass)
@@ -321,6 +324,7 @@ struct sg_pass *sg_admission_pass_new(struct sg_admission *admission,
         pass->account.is_pass = pass;
         memcpy(pass->channel_id, channel_id, sizeof pass->channel_id);
         memcpy(pass->key, key, sizeof pass->key);
+        snprintf(pass->user, sizeof pass->user, "%s", user);
         pass->chain = *bucket;
         *bucket = pass;
     }
@@ -398,10 +402,13 @@ bool sg_admission_hello(struct sg_admission *admission, struct sg_ticket *ticket
     return may;
 }
 
-bool sg_admission_is_known(struct sg_admission *admission, struct sg_ticket *ticket)
+bool sg_admission_known_user(struct sg_admission *admission, struct sg_ticket *ticket,
+                             char user[static SG_USER_NAME_MAX + 1])
 {
     pthread_mutex_lock(&admission->lock);
-    bool known = !ticket->displaced && ticket->host->is_pass;
+    const struct sg_pass *pass = ticket->displaced ? NULL : ticket->host->is_pass;
+    if (pass)
+        memcpy(user, pass->user, sizeof pass->user);
     pthread_mutex_unlock(&admission->lock);
-    return known;
+    return pass != NULL;
 }

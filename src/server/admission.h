@@ -12,6 +12,7 @@
 
 #include "core/addr.h"
 #include "core/datagram.h"
+#include "server/users.h"
 
 struct sg_admission;
 struct sg_inbox;
@@ -51,22 +52,24 @@ void sg_admission_leave(struct sg_admission *admission, struct sg_ticket *ticket
  */
 bool sg_admission_hello(struct sg_admission *admission, struct sg_ticket *ticket, const uint8_t *pass, size_t len,
                         uint64_t now_us, struct sg_tls_start *start);
-/* Whether it showed the pass of a session that lives. */
-bool sg_admission_is_known(struct sg_admission *admission, struct sg_ticket *ticket);
+/* The user whose session's pass it showed; false: it showed none. */
+bool sg_admission_known_user(struct sg_admission *admission, struct sg_ticket *ticket,
+                             char user[static SG_USER_NAME_MAX + 1]);
 
 /* --- passes --- */
 
 struct sg_pass; /* of one channel */
 
 /*
- * From now on connections that show this channel's pass (core/pass.h) are no strangers: each takes one of the channel's
- * places, as many as a host has, and none of its host's. So that they can show it when strangers have all places of the
- * channel's host, connections from peer beyond these are let in until their ClientHello is there; the oldest of them go
- * when there are as many as places. NULL when memory is short.
+ * From now on connections that show the pass of this channel, which is the user's, (core/pass.h) are no strangers: each
+ * takes one of the channel's places, as many as a host has, and none of its host's. So that they can show it when
+ * strangers have all places of the channel's host, connections from peer beyond these are let in until their
+ * ClientHello is there; the oldest of them go when there are as many as places. NULL when memory is short.
  */
 struct sg_pass *sg_admission_pass_new(struct sg_admission *admission,
                                       const uint8_t channel_id[static SG_RECORD_CHANNEL_BYTES],
-                                      const uint8_t key[static SG_KEY_BYTES], const struct sg_ip *peer);
+                                      const uint8_t key[static SG_KEY_BYTES], const struct sg_ip *peer,
+                                      const char *user);
 /* Accepts NULL. */
 void sg_admission_pass_free(struct sg_admission *admission, struct sg_pass *pass);
 

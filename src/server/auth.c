@@ -1,7 +1,9 @@
 /*
  * The pool, its queue, and two small tables: passwords that were right a short while ago (as HMACs under a key of
- * this process, with the generation of the users by which they were), and addresses that guessed wrong too often. The
- * attempt limit is asked first, so that a remembered password is no oracle. One lock for all of it.
+ * this process, with the user's credentials by which they were), and who guessed wrong too often. An attempt is counted
+ * when it begins, so that many at once are counted, too, and is forgiven if it was right. Where too many were wrong a
+ * remembered password counts only for the address that it came from, or for a session of its user: else it would be an
+ * oracle for those who guess. One lock for all of it.
  */
 #include "server/auth.h"
 
@@ -17,6 +19,7 @@
 #include "net/clock.h"
 #include "net/inbox.h"
 #include "net/log.h"
+#include "server/attempts.h"
 #include "server/authenticator.h"
 #include "server/devices.h"
 #include "server/policy.h"
@@ -25,9 +28,8 @@
 enum {
     REMEMBERED = 256,
     REMEMBER_MS = 5 * 60 * 1000,
-    ATTEMPT_SLOTS = 1024,
-    ATTEMPTS_MAX = 20, /* wrong ones, per address and minute */
-    ATTEMPT_WINDOW_MS = 60 * 1000,
+    ATTEMPTS_MAX = 20, /* wrong ones at once, and as many a minute */
+    ATTEMPTS_INTERVAL_MS = 60 * 1000 / ATTEMPTS_MAX,
     THREADS_MAX = 16,
 };
 
@@ -40,6 +42,7 @@ struct sg_auth_job {
     size_t password_len;
     uint8_t memory_key[crypto_auth_BYTES];
     struct sg_ip peer;
+    struct sg_attempts_key who; /* counted as an attempt of theirs */
     struct sg_auth *auth;
     bool is_token; /* that the user file does not know: for the authenticator alone */
     bool is_known;
@@ -54,15 +57,10 @@ struct sg_auth_job {
 struct remembered {
     uint8_t mac[crypto_auth_BYTES];
     uint64_t until_ms;
+    struct sg_attempts_key from;
     bool is_external;
     char user[SG_USER_NAME_MAX + 1];
     struct sg_group_names groups;
-};
-
-struct attempts {
-    struct sg_ip ip;
-    unsigned wrong;
-    uint64_t since_ms;
 };
 
 struct sg_auth {
@@ -80,35 +78,23 @@ struct sg_auth {
     unsigned pending; /* waiting, or on a thread */
     struct remembered remembered[REMEMBERED];
     unsigned next_remembered;
-    struct attempts attempts[ATTEMPT_SLOTS];
+    struct sg_attempts *attempts;
 };
 
 /* --- attempts and memory --- */
 
 /* The lock is held in each of these. */
 
-static struct attempts *attempts_of(struct sg_auth *auth, const struct sg_ip *peer)
-{
-    struct sg_ip host = *peer;
-    uint32_t hash = 2166136261u;
-    if (host.family == 6)
-        memset(host.bytes + 8, 0, 8); /* a /64 is one host */
-    for (unsigned i = 0; i < sizeof host.bytes; i++)
-        hash = (hash ^ host.bytes[i]) * 16777619u;
-    struct attempts *slot = &auth->attempts[hash % ATTEMPT_SLOTS];
-    uint64_t now_ms = sg_now_ms();
-    if (!sg_ip_equal(&slot->ip, &host) || now_ms - slot->since_ms >= ATTEMPT_WINDOW_MS)
-        *slot = (struct attempts){.ip = host, .since_ms = now_ms};
-    return slot;
-}
-
-static bool is_remembered(const struct sg_auth *auth, const uint8_t mac[static crypto_auth_BYTES],
-                          struct sg_auth_result *result)
+static bool is_remembered(struct sg_auth *auth, const struct sg_auth_request *request,
+                          const uint8_t mac[static crypto_auth_BYTES], struct sg_auth_result *result)
 {
     uint64_t now_ms = sg_now_ms();
     const struct remembered *found = NULL;
+    const struct sg_attempts_key from = sg_attempts_of_host(&request->peer);
+    const bool from_anywhere = request->is_in_session || !sg_attempts_are_over(auth->attempts, &from, now_ms);
     for (unsigned i = 0; i < REMEMBERED; i++)
         if (auth->remembered[i].until_ms > now_ms &&
+            (from_anywhere || sodium_memcmp(&auth->remembered[i].from, &from, sizeof from) == 0) &&
             sodium_memcmp(auth->remembered[i].mac, mac, crypto_auth_BYTES) == 0)
             found = &auth->remembered[i];
     if (!found)
@@ -121,20 +107,29 @@ static bool is_remembered(const struct sg_auth *auth, const uint8_t mac[static c
 static void remember(struct sg_auth *auth, const struct sg_auth_job *job)
 {
     struct remembered *slot = &auth->remembered[auth->next_remembered++ % REMEMBERED];
-    *slot = (struct remembered){
-        .until_ms = sg_now_ms() + REMEMBER_MS, .is_external = job->result.is_external, .groups = job->result.groups};
+    *slot = (struct remembered){.until_ms = sg_now_ms() + REMEMBER_MS,
+                                .from = sg_attempts_of_host(&job->peer),
+                                .is_external = job->result.is_external,
+                                .groups = job->result.groups};
     memcpy(slot->mac, job->memory_key, sizeof slot->mac);
     memcpy(slot->user, job->result.user, sizeof slot->user);
 }
 
-/* A password of other users, by the file, has another key. */
+/*
+ * What another credential of this user, by the file, made right has another key. Of users that the file does not have
+ * the authenticator is asked again when the file is another one.
+ */
 static void make_memory_key(const struct sg_auth *auth, const struct sg_auth_request *request,
                             uint8_t out[static crypto_auth_BYTES])
 {
     crypto_auth_hmacsha512256_state state;
-    unsigned generation = request->policy->generation;
+    uint8_t credential[32] = {0};
+    if (sg_users_has(request->policy->users, request->user))
+        sg_policy_credential(request->policy, request->user, credential);
+    else
+        memcpy(credential, &request->policy->generation, sizeof request->policy->generation);
     crypto_auth_hmacsha512256_init(&state, auth->key, sizeof auth->key);
-    crypto_auth_hmacsha512256_update(&state, (const uint8_t *)&generation, sizeof generation);
+    crypto_auth_hmacsha512256_update(&state, credential, sizeof credential);
     crypto_auth_hmacsha512256_update(&state, (const uint8_t *)request->user, strlen(request->user) + 1);
     crypto_auth_hmacsha512256_update(&state, request->password, request->password_len);
     crypto_auth_hmacsha512256_final(&state, out);
@@ -194,8 +189,8 @@ static void settle(struct sg_auth *auth, struct sg_auth_job *job)
     auth->pending--;
     if (job->result.good && !job->users)
         remember(auth, job);
-    else if (!job->result.good && !job->result.busy)
-        attempts_of(auth, &job->peer)->wrong++;
+    if ((job->result.good || job->result.busy) && !job->users)
+        sg_attempts_forgive(auth->attempts, &job->who);
     job->done = (struct sg_letter){.fn = deliver, .ctx = job};
     sg_inbox_post(job->inbox, &job->done);
 }
@@ -336,29 +331,38 @@ static bool check_token(struct sg_auth *auth, const struct sg_auth_request *requ
     return true;
 }
 
+/* False: there were too many of theirs. */
+static bool begin_attempt(struct sg_auth *auth, const struct sg_auth_request *request, struct sg_attempts_key *who)
+{
+    *who = request->is_in_session ? sg_attempts_of_user(request->user) : sg_attempts_of_host(&request->peer);
+    return sg_attempts_begin(auth->attempts, who, sg_now_ms());
+}
+
 static enum sg_auth_verdict check(struct sg_auth *auth, const struct sg_auth_request *request, sg_auth_fn *fn,
                                   void *ctx, struct sg_auth_result *result, struct sg_auth_job **job)
 {
     struct sg_device_claim claim = {.uses = 0};
+    struct sg_attempts_key who = {{0}};
     uint8_t memory_key[crypto_auth_BYTES];
-    struct attempts *attempts = attempts_of(auth, &request->peer);
-    if (attempts->wrong >= ATTEMPTS_MAX)
-        return SG_AUTH_BUSY;
     if (request->password_len > 255)
         return SG_AUTH_DONE;
     bool is_token = sg_credential_is_token(request->password, request->password_len);
-    if (is_token && check_token(auth, request, result, &claim)) {
-        attempts->wrong += !result->good;
+    if (is_token && check_token(auth, request, result, &claim))
         return SG_AUTH_DONE;
-    }
     bool joins = is_token && claim.uses > 0;
     make_memory_key(auth, request, memory_key);
-    if (!joins && is_remembered(auth, memory_key, result))
+    if (!joins && is_remembered(auth, request, memory_key, result))
         return SG_AUTH_DONE;
-    *job = make_job(auth, request, fn, ctx);
-    if (!*job)
+    if (!joins && !begin_attempt(auth, request, &who))
         return SG_AUTH_BUSY;
+    *job = make_job(auth, request, fn, ctx);
+    if (!*job) {
+        if (!joins)
+            sg_attempts_forgive(auth->attempts, &who);
+        return SG_AUTH_BUSY;
+    }
     memcpy((*job)->memory_key, memory_key, sizeof memory_key);
+    (*job)->who = who;
     (*job)->is_token = is_token;
     if (joins) {
         (*job)->users = sg_users_share(request->policy->users);
@@ -399,8 +403,9 @@ struct sg_auth *sg_auth_new(unsigned queue, struct sg_devices *devices, struct s
     pthread_mutex_init(&auth->lock, NULL);
     pthread_cond_init(&auth->wake, NULL);
     crypto_auth_keygen(auth->key);
-    if (crypto_pwhash_str(auth->decoy_hash, "", 0, crypto_pwhash_OPSLIMIT_INTERACTIVE,
-                          crypto_pwhash_MEMLIMIT_INTERACTIVE) == 0)
+    auth->attempts = sg_attempts_new(ATTEMPTS_MAX, ATTEMPTS_INTERVAL_MS);
+    if (auth->attempts && crypto_pwhash_str(auth->decoy_hash, "", 0, crypto_pwhash_OPSLIMIT_INTERACTIVE,
+                                            crypto_pwhash_MEMLIMIT_INTERACTIVE) == 0)
         return auth;
     sg_auth_free(auth);
     return NULL;
@@ -439,6 +444,7 @@ void sg_auth_free(struct sg_auth *auth)
         next = job->next;
         free_job(job);
     }
+    sg_attempts_free(auth->attempts);
     pthread_cond_destroy(&auth->wake);
     pthread_mutex_destroy(&auth->lock);
     sodium_memzero(auth, sizeof *auth);

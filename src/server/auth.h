@@ -26,6 +26,7 @@ struct sg_auth_request {
     const uint8_t *password;
     size_t password_len;
     struct sg_ip peer;
+    bool is_in_session;     /* the connection showed that it belongs to a session of this user */
     struct sg_inbox *inbox; /* of the loop that asks */
 };
 
@@ -57,11 +58,15 @@ void sg_auth_free(struct sg_auth *auth);
 
 enum sg_auth_verdict {
     SG_AUTH_DONE,  /* result is set */
-    SG_AUTH_BUSY,  /* not looked at: too many attempts from there, or a full queue */
+    SG_AUTH_BUSY,  /* not looked at: too many wrong ones from there, or a full queue */
     SG_AUTH_LATER, /* *job is set, and fn is called once */
 };
 
-/* Checks. The verdict on a token or a remembered password comes at once; a device that joins waits for the disk. */
+/*
+ * Checks. The verdict on a token or a remembered password comes at once; a device that joins waits for the disk. Only
+ * what costs Argon2id, or a question to the authenticator, is refused where too many were wrong of late: 20 in a minute
+ * of one address (or /64), or of one user's sessions.
+ */
 enum sg_auth_verdict sg_auth_check(struct sg_auth *auth, const struct sg_auth_request *request, sg_auth_fn *fn,
                                    void *ctx, struct sg_auth_result *result, struct sg_auth_job **job);
 void sg_auth_cancel(struct sg_auth_job *job);

@@ -60,7 +60,8 @@ static enum sg_err make_keys(struct sg_server_channel *channel)
                                &server->key_limits);
     if (err == SG_OK) {
         const struct sg_endpoint peer = sg_socket_peer(bufferevent_getfd(channel->bev));
-        channel->pass = sg_admission_pass_new(server->admission, channel->id, keys.pass, &peer.ip);
+        channel->pass = sg_admission_pass_new(server->admission, channel->id, keys.pass, &peer.ip,
+                                              sg_session_user(channel->session));
     }
     sg_keys_wipe(&keys);
     return err;

@@ -143,6 +143,8 @@ static void check_login(struct sg_conn *conn)
     memset(conn->user, 0, sizeof conn->user);
     if (len <= SG_USER_NAME_MAX)
         memcpy(conn->user, conn->socks.user, len);
+    char session_user[SG_USER_NAME_MAX + 1];
+    bool has_session = sg_admission_known_user(conn->worker->server->admission, conn->ticket, session_user);
     struct sg_auth_request request = {
         .policy = conn->worker->policy,
         .inbox = conn->worker->inbox,
@@ -150,6 +152,7 @@ static void check_login(struct sg_conn *conn)
         .password = conn->socks.password,
         .password_len = conn->socks.password_len,
         .peer = conn->peer.ip,
+        .is_in_session = has_session && strcmp(session_user, conn->user) == 0,
     };
     struct sg_auth_result result;
     switch (sg_auth_check(conn->worker->server->auth, &request, on_verdict, conn, &result, &conn->job)) {

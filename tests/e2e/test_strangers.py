@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from attacker import CHANNEL, DATAGRAM, Target, credentials, is_ended, login, open_block, plaintext, request
-from harness import open_files, wait_for
+from attacker import (CHANNEL, DATAGRAM, KEPT, Channel, Target, credentials, is_ended, login, open_block, plaintext,
+                      request)
+from harness import open_files, run, wait_for
 
 
 @pytest.fixture
@@ -153,22 +154,88 @@ def test_a_flood_of_wrong_credentials_fills_no_log(target, echo):
     target.still_serves(echo)
 
 
-def test_guessing_does_not_make_others_believe_that_they_are_wrong(lab, target, echo):
-    """After 20 wrong ones in a minute an address is not answered any more: who has the right password tries again later."""
+GUESSER = '127.0.0.2'
+
+
+def log_in(target, user, password, source=GUESSER):
+    """True or False as the server says; None if it closes without a word on the credentials."""
+    tls = target.tls(source=source)
+    try:
+        tls.sendall(b'\5\1\2' + login(user, password))
+        answer = b''
+        while len(answer) < 4 and (more := tls.recv(4 - len(answer))):
+            answer += more
+    except ConnectionError:
+        answer = b''
+    tls.close()
+    return {b'\5\2\1\0': True, b'\5\2\1\1': False}.get(answer)
+
+
+def guess_until_nobody_listens(target):
+    """How many guesses were looked at, all from one address."""
+    start, looked_at = time.monotonic(), 0
+    while log_in(target, 'alice', f'guess {looked_at}') is not None:
+        looked_at += 1
+        assert looked_at <= 20 + (time.monotonic() - start) / 3 + 1
+    return looked_at
+
+
+def set_password(folder, user, password):
+    assert run('passwd', folder, user, stdin=password + '\n').returncode == 0
+
+
+def test_guessing_does_not_make_others_believe_that_they_are_wrong(target, echo):
+    """After 20 wrong ones an address is not answered any more: who has the right password tries again later."""
     target.start()
-    for _ in range(20):
-        tls = target.tls(source='127.0.0.2')
-        tls.sendall(b'\5\1\2' + login('alice', 'sgt1_' + 'A' * 43))
-        assert tls.receive(2) == b'\5\2' and tls.receive(2) == b'\1\1'
-        tls.close()
-    for _ in range(3):
-        tls = target.tls(source='127.0.0.2')
-        tls.sendall(b'\5\1\2' + login(*credentials(target.invite)))
-        assert tls.recv(2) in (b'\5\2', b'') and tls.recv(2) == b''
-        tls.close()
-    tcp = target.status()['tcp']
-    assert (tcp['refused_credentials'], tcp['refused_busy']) == (20, 3)
+    set_password(target.folder, 'carol', 'the right one')
+    wait_for(lambda: log_in(target, 'carol', 'the right one', '127.0.0.3'), 10, 'the password')
+    assert guess_until_nobody_listens(target) >= 19
+    assert log_in(target, 'carol', 'the right one') is None
+    assert log_in(target, 'carol', 'the right one', '127.0.0.3') is True
+    assert target.status()['tcp']['refused_busy'] == 2
     target.still_serves(echo)
+
+
+def test_guessing_shuts_out_nobody_who_needs_no_guess(lab, target, echo):
+    """From the same address: tokens, passwords that were right a short while ago, and sessions that live."""
+    target.start()
+    set_password(target.folder, 'carol', 'the right one')
+    wait_for(lambda: log_in(target, 'carol', 'the right one'), 10, 'the password')
+    by_token = target.channel(source=GUESSER)
+    by_password = Channel(target.port, 'sealgram://carol:the right one@', source=GUESSER)
+    guess_until_nobody_listens(target)
+    assert log_in(target, *credentials(target.invite)) is True
+    assert log_in(target, 'alice', 'sgt1_' + 'A' * 43) is False  # a wrong token costs nothing: it is told so
+    assert log_in(target, 'carol', 'the right one') is True
+    for invite, channel in (target.invite, by_token), ('sealgram://carol:the right one@', by_password):
+        channel.tls.close()
+        again = lab.open(Channel(target.port, invite, source=GUESSER, handle=channel.handle, udp=channel.udp))
+        assert again.resumed == KEPT
+    target.still_serves(echo)
+
+
+def test_a_session_goes_on_by_its_password_though_others_guess(lab, target):
+    """From this address its password was never right without a session: what its connections show (their pass) counts."""
+    target.start(config='timeouts:\n  renew_seconds: 3')
+    set_password(target.folder, 'carol', 'the-right-one')
+    wait_for(lambda: log_in(target, 'carol', 'the-right-one', '127.0.0.9'), 10, 'the password')
+    client = lab.client(target.invite.replace(':'.join(credentials(target.invite)), 'carol:the-right-one'))
+    while log_in(target, 'alice', 'a guess', '127.0.0.1') is not None:
+        pass
+    resumed = target.status()['sessions_resumed']
+    wait_for(lambda: target.status()['sessions_resumed'] > resumed + 1, 20, 'renewals')
+    client.stop()
+
+
+def test_guesses_that_begin_at_once_count_at_once(lab, target):
+    """Sixty that are all sent before the first is checked: no more than 20 are looked at."""
+    target.start(config='limits:\n  password_queue: 200\n  unauthenticated_per_address: 200')
+    guesses = [target.tls(source=GUESSER) for _ in range(60)]
+    start = time.monotonic()
+    for number, tls in enumerate(guesses):
+        tls.sendall(b'\5\1\2' + login('alice', f'guess {number}'))
+    wait_for(lambda: (tcp := target.status()['tcp'])['refused_credentials'] + tcp['refused_busy'] == 60, 60, 'verdicts')
+    assert 20 <= target.status()['tcp']['refused_credentials'] <= 21 + (time.monotonic() - start) / 3
 
 
 # --- strangers, by UDP ---
