@@ -74,6 +74,15 @@ static void take_out(struct sg_tls_entry *entry)
     entry->list = NULL;
 }
 
+static struct sg_tls_entry *take_first(struct list *list)
+{
+    struct sg_tls_entry *entry = list->first;
+    list->first = entry->after;
+    *(entry->after ? &entry->after->before : &list->last) = NULL;
+    entry->list = NULL;
+    return entry;
+}
+
 /* Behind all whose key is not higher. Most come with the highest that there is: it is looked for from the end. */
 static void put_in(struct list *list, struct sg_tls_entry *entry, uint64_t key)
 {
@@ -140,6 +149,22 @@ static void wait_for(struct sg_tls_entry *entry, short what)
         end_entry(entry, NULL, "out of memory");
 }
 
+static void on_hang_up(evutil_socket_t fd, short what, void *ctx)
+{
+    (void)fd;
+    (void)what;
+    end_entry(ctx, NULL, "hung up while it waited");
+}
+
+/* Whoever hangs up meanwhile gives its place to others. */
+static void wait_for_start(struct sg_tls_entry *entry)
+{
+    put_in(&entry->gate->later, entry, entry->start.at_us);
+    event_assign(&entry->io, entry->gate->base, entry->fd, EV_CLOSED, on_hang_up, entry);
+    if (event_add(&entry->io, NULL) != 0)
+        end_entry(entry, NULL, "out of memory");
+}
+
 /* Goes on with a handshake as far as that is possible now. The entry may be gone. */
 static void go_on(struct sg_tls_entry *entry)
 {
@@ -162,7 +187,7 @@ static void go_on(struct sg_tls_entry *entry)
         if (entry->is_refused)
             end_entry(entry, NULL, "refused at its ClientHello");
         else
-            put_in(&entry->gate->later, entry, entry->start.at_us);
+            wait_for_start(entry);
         return;
     default:
         sg_tls_handshake_text(entry->ssl, errno, text);
@@ -248,9 +273,7 @@ static void take_steps(struct sg_tls_gate *gate)
 {
     uint64_t end_us = sg_now_us() + STEPS_US;
     while (gate->steps.first && sg_now_us() < end_us) {
-        struct sg_tls_entry *entry = gate->steps.first;
-        take_out(entry);
-        go_on(entry);
+        go_on(take_first(&gate->steps));
     }
 }
 
@@ -258,14 +281,13 @@ static void begin_starts(struct sg_tls_gate *gate)
 {
     uint64_t now_us = sg_now_us(), end_us = now_us + STARTS_US;
     while (gate->later.first && gate->later.first->start.at_us <= now_us) {
-        struct sg_tls_entry *entry = gate->later.first;
-        take_out(entry);
+        struct sg_tls_entry *entry = take_first(&gate->later);
         put_in(&gate->starts, entry, entry->start.order);
     }
     while (gate->starts.first && now_us < end_us && rate_us(gate) <= now_us) {
-        struct sg_tls_entry *entry = gate->starts.first;
+        struct sg_tls_entry *entry = take_first(&gate->starts);
         gate->due_us = (gate->due_us > now_us ? gate->due_us : now_us) + gate->interval_us;
-        take_out(entry);
+        event_del(&entry->io);
         entry->may_start = true;
         go_on(entry);
         now_us = sg_now_us();

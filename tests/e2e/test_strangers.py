@@ -229,7 +229,7 @@ def test_a_session_goes_on_by_its_password_though_others_guess(lab, target):
 
 def test_guesses_that_begin_at_once_count_at_once(lab, target):
     """Sixty that are all sent before the first is checked: no more than 20 are looked at."""
-    target.start(config='limits:\n  password_queue: 200\n  unauthenticated_per_address: 200')
+    target.start(config='limits:\n  password_queue: 200\n  unauthenticated_per_address: 200\n  handshake_seconds: 120')
     guesses = [target.tls(source=GUESSER) for _ in range(60)]
     start = time.monotonic()
     for number, tls in enumerate(guesses):

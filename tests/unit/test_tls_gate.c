@@ -179,6 +179,21 @@ static void none_begins_before_its_time(void **state)
     stop();
 }
 
+static void who_hangs_up_while_it_waits_is_gone_at_once(void **state)
+{
+    (void)state;
+    start(RATE);
+    struct guest *late = enter(true, sg_now_us() + (uint64_t)3600 * SECOND_US, 0);
+    while (late->hellos == 0)
+        (void)turn();
+    close(late->fd);
+    late->fd = -1;
+    while (!late->ended)
+        assert_int_equal(event_base_loop(rig.base, EVLOOP_ONCE), 0);
+    assert_null(late->bev);
+    stop();
+}
+
 /* Two a second: after the one that may begin at once the next has to wait. */
 static void no_more_begin_than_the_rate_says(void **state)
 {
@@ -215,9 +230,12 @@ static void it_ends_with_a_connection(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_crowd_takes_a_part_of_each_turn), cmocka_unit_test(the_lowest_order_goes_first),
-        cmocka_unit_test(none_begins_before_its_time),       cmocka_unit_test(no_more_begin_than_the_rate_says),
+        cmocka_unit_test(a_crowd_takes_a_part_of_each_turn),
+        cmocka_unit_test(the_lowest_order_goes_first),
+        cmocka_unit_test(none_begins_before_its_time),
+        cmocka_unit_test(no_more_begin_than_the_rate_says),
         cmocka_unit_test(it_ends_with_a_connection),
+        cmocka_unit_test(who_hangs_up_while_it_waits_is_gone_at_once),
     };
     return cmocka_run_group_tests_name("tls_gate", tests, make_files, remove_files);
 }
