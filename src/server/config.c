@@ -263,9 +263,9 @@ struct sg_config *sg_config_new(void)
     config->limits.sessions = 512;
     config->limits.sessions_per_user = 64;
     config->limits.associations = 16384;
-    config->limits.associations_per_user = 4096;
+    config->limits.associations_per_user = 2048; /* of each kind an eighth of all */
     config->limits.connections = 4096;
-    config->limits.connections_per_user = 1024;
+    config->limits.connections_per_user = 512;
     config->limits.unauthenticated = 512;
     config->limits.unauthenticated_per_address = 64;
     config->limits.handshake_seconds = 10;

@@ -290,6 +290,8 @@ static const struct metric metrics[] = {
     {"sealgram_associations", GAUGE, "Sealed associations that are open.", write_value, "associations", 0, 0, 0},
     {"sealgram_plain_associations", GAUGE, "Plain UDP associations that are open.", write_value, "plain_associations",
      0, 0, 0},
+    {"sealgram_remembered_bytes", GAUGE, "What associations remember, and what waits in them for names.", write_value,
+     "remembered_bytes", 0, 0, 0},
 
     {"sealgram_received_datagrams_total", COUNTER, "Datagrams received: up from clients, down from targets.",
      write_directions, "received", 0, 0, 0},

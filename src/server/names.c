@@ -11,6 +11,7 @@
 #include "server/channel_conn.h"
 #include "server/datapath.h"
 #include "server/permit.h"
+#include "server/usage.h"
 #include "server/worker.h"
 
 enum { DATAGRAMS_PER_WAIT = 16, BYTES_MAX = 256 * 1024 };
@@ -40,6 +41,7 @@ static void free_wait(struct sg_name_wait *wait)
 {
     for (struct waiting_datagram *d = wait->first, *next; d; d = next) {
         next = d->next;
+        sg_usage_give_memory(wait->names->permits->who->usage, sizeof *d + d->len);
         free(d);
     }
     free(wait);
@@ -167,6 +169,17 @@ void sg_names_init(struct sg_names *names, struct sg_datapath *datapath, struct 
     *names = (struct sg_names){.datapath = datapath, .permits = permits, .owner = owner};
 }
 
+static struct waiting_datagram *new_datagram(struct sg_usage *usage, size_t len)
+{
+    struct waiting_datagram *d = NULL;
+    if (!sg_usage_take_memory(usage, sizeof *d + len))
+        return NULL;
+    d = malloc(sizeof *d + len);
+    if (!d)
+        sg_usage_give_memory(usage, sizeof *d + len);
+    return d;
+}
+
 bool sg_names_wait(struct sg_names *names, uint32_t number, const struct sg_target *target, const uint8_t *data,
                    size_t len)
 {
@@ -176,7 +189,7 @@ bool sg_names_wait(struct sg_names *names, uint32_t number, const struct sg_targ
         wait = start_wait(names, number, target, false);
     struct waiting_datagram *d = NULL;
     if (wait && wait->count < DATAGRAMS_PER_WAIT && names->bytes + len <= BYTES_MAX)
-        d = malloc(sizeof *d + len);
+        d = new_datagram(names->permits->who->usage, len);
     if (!d) {
         sg_ledger_drop(up, SG_REASON_RESOLVE_WAIT);
         return false;

@@ -19,11 +19,21 @@
 #include "server/usage.h"
 #include "server/worker.h"
 
-enum { NAMES_MAX = 64, ERRORS_AFTER = 32, SILENCE_MS = 10000, LOOK_UP_AGAIN_MS = 10000 };
+enum { NAMES_MAX = 64, NAMES_FREE = 1, ERRORS_AFTER = 32, SILENCE_MS = 10000, LOOK_UP_AGAIN_MS = 10000 };
 
 static struct sg_ports *ports_of(const struct sg_outbound *outbound)
 {
     return &outbound->datapath->worker->server->ports;
+}
+
+static bool take_memory(void *ctx, size_t bytes)
+{
+    return sg_usage_take_memory(ctx, bytes);
+}
+
+static void give_memory(void *ctx, size_t bytes)
+{
+    sg_usage_give_memory(ctx, bytes);
 }
 
 void sg_outbound_init(struct sg_outbound *outbound, struct sg_datapath *datapath, struct sg_permits *permits,
@@ -34,6 +44,8 @@ void sg_outbound_init(struct sg_outbound *outbound, struct sg_datapath *datapath
     outbound->owner = owner;
     outbound->permits = permits;
     outbound->contacts.filtering = datapath->worker->policy->config->filtering;
+    outbound->contacts.budget =
+        (struct sg_contacts_budget){.take = take_memory, .give = give_memory, .ctx = permits->who->usage};
     outbound->legs[0].fd = outbound->legs[1].fd = -1;
 }
 
@@ -50,6 +62,8 @@ void sg_outbound_dispose(struct sg_outbound *outbound)
     sg_contacts_dispose(&outbound->contacts);
     for (struct sg_outbound_name *name = outbound->names, *next; name; name = next) {
         next = name->next;
+        if (name->is_paid)
+            sg_usage_give_memory(outbound->permits->who->usage, sizeof *name + name->len);
         free(name);
     }
     outbound->names = NULL;
@@ -215,10 +229,19 @@ void sg_outbound_name_add(struct sg_outbound *outbound, const uint8_t *name, siz
         count++;
     if (*link || len > UINT8_MAX)
         return; /* too many names: the next datagram resolves again */
-    struct sg_outbound_name *entry = malloc(sizeof *entry + len);
-    if (!entry)
+    struct sg_usage *usage = outbound->permits->who->usage;
+    struct sg_outbound_name *entry = NULL;
+    bool is_paid = count >= NAMES_FREE;
+    if (is_paid && !sg_usage_take_memory(usage, sizeof *entry + len))
         return;
-    *entry = (struct sg_outbound_name){.ip = *ip, .answer = *answer, .looked_up_ms = sg_now_ms(), .len = (uint8_t)len};
+    entry = malloc(sizeof *entry + len);
+    if (!entry) {
+        if (is_paid)
+            sg_usage_give_memory(usage, sizeof *entry + len);
+        return;
+    }
+    *entry = (struct sg_outbound_name){
+        .ip = *ip, .answer = *answer, .looked_up_ms = sg_now_ms(), .is_paid = is_paid, .len = (uint8_t)len};
     entry->unanswered_ms = entry->looked_up_ms; /* a datagram just went there */
     memcpy(entry->name, name, len);
     *link = entry;

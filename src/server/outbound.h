@@ -42,6 +42,7 @@ struct sg_outbound_name {
     uint64_t looked_up_ms;
     uint64_t unanswered_ms; /* when the first datagram went there that nothing came after; 0: none did */
     bool has_failed;        /* an ICMP error says so */
+    bool is_paid;           /* out of its user's memory, as all but the first are */
     uint8_t len;
     char name[];
 };

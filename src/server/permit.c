@@ -12,6 +12,7 @@
 #include "server/policy.h"
 #include "server/ports.h"
 #include "server/server.h"
+#include "server/usage.h"
 #include "server/verdict.h"
 #include "server/worker.h"
 
@@ -38,6 +39,8 @@ void sg_permits_init(struct sg_permits *permits, const struct sg_worker *worker,
 
 void sg_permits_dispose(struct sg_permits *permits)
 {
+    if (permits->memory)
+        sg_usage_give_memory(permits->who->usage, sizeof *permits->memory);
     free(permits->memory);
     permits->memory = NULL;
 }
@@ -54,13 +57,24 @@ static void select_rules(const struct sg_permits *permits, struct sg_rule_select
     sg_rules_select(rules_of(permits), &asker, out);
 }
 
+static struct sg_permit_memory *new_memory(struct sg_usage *usage)
+{
+    struct sg_permit_memory *memory = NULL;
+    if (!sg_usage_take_memory(usage, sizeof *memory))
+        return NULL;
+    memory = calloc(1, sizeof *memory);
+    if (!memory)
+        sg_usage_give_memory(usage, sizeof *memory);
+    return memory;
+}
+
 /* What is remembered of the rules that are in force, for where the client is now; NULL: no memory to remember in. */
 static struct sg_permit_memory *current_memory(struct sg_permits *permits)
 {
     const struct sg_ip *from = &permits->who->peer.ip;
     struct sg_permit_memory *memory = permits->memory;
     if (!memory)
-        memory = permits->memory = calloc(1, sizeof *memory);
+        memory = permits->memory = new_memory(permits->who->usage);
     if (!memory || (memory->serial == permits->worker->policy->serial && sg_ip_equal(&memory->from, from)))
         return memory;
     memset(memory, 0, sizeof *memory);

@@ -179,6 +179,9 @@ static bool count_workers(const struct sg_config *config, unsigned *count)
     return true;
 }
 
+/* So many users with all that the defaults give them are needed to use up what there is. */
+enum { FAIR_USERS = 8 };
+
 /* What this process may lock, up to a bound: RLIMIT_MEMLOCK, made as high as it may be. */
 static size_t lockable_bytes(void)
 {
@@ -233,6 +236,7 @@ static bool make_arena(struct sg_server *server)
 static void limits_of(void *ctx, const char *user, const struct sg_group_names *groups, struct sg_usage_limits *out)
 {
     sg_user_limits_find(ctx, user, groups, out);
+    out->most[SG_USAGE_MEMORY] = SG_USAGE_MEMORY_LEAST + out->most[SG_USAGE_ASSOCIATION] * SG_USAGE_MEMORY_EACH;
 }
 
 struct ceilings {
@@ -245,6 +249,7 @@ static struct ceilings ceilings(const struct sg_config *config)
         [SG_USAGE_SESSION] = config->limits.sessions,
         [SG_USAGE_ASSOCIATION] = config->limits.associations,
         [SG_USAGE_CONNECTION] = config->limits.connections,
+        [SG_USAGE_MEMORY] = FAIR_USERS * SG_USAGE_MEMORY_LEAST + config->limits.associations * SG_USAGE_MEMORY_EACH,
     }};
 }
 

@@ -151,30 +151,51 @@ uint32_t sg_usage_total(const struct sg_usage_table *table, enum sg_usage_kind k
     return atomic_load(&table->totals[kind]);
 }
 
-static bool take_below(_Atomic uint32_t *count, uint32_t most)
+static bool add_up_to(_Atomic uint32_t *count, uint32_t more, uint32_t most)
 {
-    if (atomic_fetch_add(count, 1) < most)
+    uint32_t before = atomic_fetch_add(count, more);
+    if (before <= most && more <= most - before)
         return true;
-    atomic_fetch_sub(count, 1);
+    atomic_fetch_sub(count, more);
     return false;
 }
 
-bool sg_usage_take(struct sg_usage *usage, enum sg_usage_kind kind)
+static bool take(struct sg_usage *usage, enum sg_usage_kind kind, uint32_t more)
 {
     struct sg_usage_table *table = usage->table;
-    if (take_below(&usage->counts[kind], atomic_load(&usage->most[kind]))) {
-        if (take_below(&table->totals[kind], atomic_load(&table->all[kind])))
+    if (add_up_to(&usage->counts[kind], more, atomic_load(&usage->most[kind]))) {
+        if (add_up_to(&table->totals[kind], more, atomic_load(&table->all[kind])))
             return true;
-        atomic_fetch_sub(&usage->counts[kind], 1);
+        atomic_fetch_sub(&usage->counts[kind], more);
     }
     atomic_fetch_add(&table->refused[kind], 1);
     return false;
 }
 
+static void give(struct sg_usage *usage, enum sg_usage_kind kind, uint32_t less)
+{
+    atomic_fetch_sub(&usage->table->totals[kind], less);
+    atomic_fetch_sub(&usage->counts[kind], less);
+}
+
+bool sg_usage_take(struct sg_usage *usage, enum sg_usage_kind kind)
+{
+    return take(usage, kind, 1);
+}
+
 void sg_usage_give(struct sg_usage *usage, enum sg_usage_kind kind)
 {
-    atomic_fetch_sub(&usage->table->totals[kind], 1);
-    atomic_fetch_sub(&usage->counts[kind], 1);
+    give(usage, kind, 1);
+}
+
+bool sg_usage_take_memory(struct sg_usage *usage, size_t bytes)
+{
+    return bytes <= UINT32_MAX / 2 && take(usage, SG_USAGE_MEMORY, (uint32_t)bytes);
+}
+
+void sg_usage_give_memory(struct sg_usage *usage, size_t bytes)
+{
+    give(usage, SG_USAGE_MEMORY, (uint32_t)bytes);
 }
 
 uint32_t sg_usage_most(const struct sg_usage *usage, enum sg_usage_kind kind)
@@ -208,12 +229,15 @@ void sg_usage_status(const struct sg_usage_table *table, struct json_t *status)
 {
     static const char *const names[SG_USAGE_KINDS] = {[SG_USAGE_SESSION] = "sessions",
                                                       [SG_USAGE_ASSOCIATION] = "associations",
-                                                      [SG_USAGE_CONNECTION] = "connections"};
+                                                      [SG_USAGE_CONNECTION] = "connections",
+                                                      [SG_USAGE_MEMORY] = "memory"};
     json_t *refused = json_object();
     for (unsigned kind = 0; kind < SG_USAGE_KINDS; kind++)
         json_object_set_new(refused, names[kind], json_integer((json_int_t)atomic_load(&table->refused[kind])));
     json_object_set_new(refused, "bytes_per_day", json_integer((json_int_t)atomic_load(&table->refused_day)));
     json_object_set_new(status, "refused_limits", refused);
+    json_int_t remembered = atomic_load(&table->totals[SG_USAGE_MEMORY]);
+    json_object_set_new(status, "remembered_bytes", json_integer(remembered));
 }
 
 void sg_usage_each(struct sg_usage_table *table, sg_usage_fn *fn, void *ctx)

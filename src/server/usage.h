@@ -15,7 +15,11 @@ struct json_t;
 struct sg_usage;
 struct sg_usage_table;
 
-enum sg_usage_kind { SG_USAGE_SESSION, SG_USAGE_ASSOCIATION, SG_USAGE_CONNECTION, SG_USAGE_KINDS };
+/* MEMORY: bytes, of what associations remember and of what waits in them. */
+enum sg_usage_kind { SG_USAGE_SESSION, SG_USAGE_ASSOCIATION, SG_USAGE_CONNECTION, SG_USAGE_MEMORY, SG_USAGE_KINDS };
+
+/* The memory that goes with a limit of associations: each may remember what an ordinary one does, a few much more. */
+enum { SG_USAGE_MEMORY_LEAST = 512 * 1024, SG_USAGE_MEMORY_EACH = 1024 };
 
 /* Of one user: how many of each kind at a time, and how much in a time. */
 struct sg_usage_limits {
@@ -56,6 +60,9 @@ uint32_t sg_usage_total(const struct sg_usage_table *table, enum sg_usage_kind k
  */
 bool sg_usage_take(struct sg_usage *usage, enum sg_usage_kind kind);
 void sg_usage_give(struct sg_usage *usage, enum sg_usage_kind kind);
+/* The same of so many bytes of MEMORY. What was taken is given back, all of it, before the slot of its owner is. */
+bool sg_usage_take_memory(struct sg_usage *usage, size_t bytes);
+void sg_usage_give_memory(struct sg_usage *usage, size_t bytes);
 /* How many the user may have. */
 uint32_t sg_usage_most(const struct sg_usage *usage, enum sg_usage_kind kind);
 

@@ -2,6 +2,7 @@
 import contextlib
 import os
 import random
+import re
 import socket
 import struct
 import subprocess
@@ -282,6 +283,37 @@ def test_numbers_that_jump_cost_no_more_than_others(target, echo):
     assert time.monotonic() - start < 5
     assert target.status()['associations'] == len(range(1, 65536, 22))
     target.still_serves(echo)
+
+
+def test_what_the_associations_of_one_user_remember_is_bounded(target, echo):
+    """Each has sent to more addresses than it must remember; they share what a user may have, and still get answers."""
+    target.start('limits:\n  associations: 512\n  associations_per_user: 64')
+    channel = target.channel()
+    before = memory_of(target.server)
+    for number in range(1, 49):
+        messages = [control(DATAGRAM, plaintext(number, (f'127.{1 + number}.{i >> 8}.{i & 255}', 9), b'')) for i in range(4096)]
+        channel.tls.sendall(b''.join(messages))
+        channel.sync()
+    grown = memory_of(target.server) - before
+    assert grown < 4 << 20, f'{grown} bytes for 48 associations'
+    status = target.status()
+    assert status['associations'] == 48 and 256 << 10 < status['remembered_bytes'] <= 576 << 10
+    for number in range(1, 49):
+        channel.say(DATAGRAM, plaintext(number, echo.address, b'%d' % number))
+        assert channel.hear_only(DATAGRAM) == plaintext(number, echo.address, b'%d' % number)
+    channel.say(CLOSE, struct.pack('!H', 1))
+    wait_for(lambda: target.status()['remembered_bytes'] == 0, 10, 'all to be given back')
+    target.still_serves(echo)
+
+
+def test_one_user_has_an_eighth_of_what_there_is(lab):
+    """By the limits that a server has if nothing else is said."""
+    folder, _, _ = lab.init()
+    text = (folder / 'server.yaml').read_text().partition('\n# limits:\n')[2].partition('\n\n')[0]
+    limits = {name: int(value) for name, value in re.findall(r'^#   (\w+): (\d+)$', text, re.MULTILINE)}
+    for kind in ('sessions', 'associations', 'connections'):
+        assert 0 < limits[f'{kind}_per_user'] <= limits[kind] // 8, kind
+    assert 0 < limits['unauthenticated_per_address'] <= limits['unauthenticated'] // 8
 
 
 def test_a_flood_about_closed_associations_is_answered_in_small_numbers(target, echo):

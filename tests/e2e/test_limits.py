@@ -164,7 +164,7 @@ def test_a_day_s_bytes_end_datagrams_connects_and_relays(lab, echo, tcp_echo):
         running.sendall(b'y')
         assert running.recv(1) == b''
     status = wait_for(lambda: (now := server.status()) and now['tcp']['relays'] == 0 and now, 5, 'the relay to end')
-    assert status['refused_limits'] == {'sessions': 0, 'associations': 0, 'connections': 0, 'bytes_per_day': 2}
+    assert status['refused_limits'] == {'sessions': 0, 'associations': 0, 'connections': 0, 'memory': 0, 'bytes_per_day': 2}
     assert "the user's bytes for this day are used up" in client.err
     # who comes again on the same day has no more
     client.stop()
@@ -197,7 +197,7 @@ def test_numbers_of_one_user_are_not_those_of_others(target, tcp_echo):
         assert tls.reply()[0] == code
         tunnels.append(tls)
     assert is_ended(tunnels[1])
-    assert target.status()['refused_limits'] == {'sessions': 1, 'associations': 1, 'connections': 1,
+    assert target.status()['refused_limits'] == {'sessions': 1, 'associations': 1, 'connections': 1, 'memory': 0,
                                                  'bytes_per_day': 0}
     for tls in tunnels:
         tls.close()

@@ -127,12 +127,79 @@ static void all_may_answer_and_nothing_is_remembered(void **state)
     sg_contacts_dispose(&contacts);
 }
 
+/* --- a budget that associations share --- */
+
+struct budget {
+    size_t left, taken;
+};
+
+static bool take(void *ctx, size_t bytes)
+{
+    struct budget *budget = ctx;
+    if (bytes > budget->left)
+        return false;
+    budget->left -= bytes;
+    budget->taken += bytes;
+    return true;
+}
+
+static void give(void *ctx, size_t bytes)
+{
+    struct budget *budget = ctx;
+    assert_true(bytes <= budget->taken);
+    budget->left += bytes;
+    budget->taken -= bytes;
+}
+
+static void associations_share_a_budget(void **state)
+{
+    (void)state;
+    enum { MANY = 100, LIMIT = 64 * 1024 };
+    struct budget budget = {.left = LIMIT};
+    struct sg_contacts contacts[MANY];
+    for (unsigned i = 0; i < MANY; i++) {
+        contacts[i] = (struct sg_contacts){.budget = {.take = take, .give = give, .ctx = &budget}};
+        for (uint32_t number = 0; number < 5000; number++) {
+            add(&contacts[i], 4, number);
+            assert_true(has(&contacts[i], 4, number));
+        }
+        for (uint32_t number = 5000 - SG_CONTACTS_SPARSE; number < 5000; number++)
+            assert_true(has(&contacts[i], 4, number)); /* whatever the others took */
+        assert_true(budget.taken <= LIMIT);
+    }
+    sg_contacts_dispose(&contacts[0]);
+    for (unsigned i = 1; i < MANY; i++)
+        sg_contacts_dispose(&contacts[i]);
+    assert_int_equal(budget.taken, 0);
+    add(&contacts[0], 4, 1); /* and may be used again */
+    for (uint32_t number = 0; number < 600; number++)
+        add(&contacts[0], 4, number);
+    assert_true(has(&contacts[0], 4, 0) && budget.taken > 0);
+    sg_contacts_dispose(&contacts[0]);
+    assert_int_equal(budget.taken, 0);
+}
+
+static void few_targets_need_no_budget(void **state)
+{
+    (void)state;
+    struct budget budget = {.left = 0};
+    struct sg_contacts contacts = {.budget = {.take = take, .give = give, .ctx = &budget}};
+    for (uint32_t number = 0; number < 1000; number++) {
+        add(&contacts, 4, number);
+        for (uint32_t back = 0; back < SG_CONTACTS_SPARSE && back <= number; back++)
+            assert_true(has(&contacts, 4, number - back));
+    }
+    assert_true(contacts.young.room <= 2 * SG_CONTACTS_SPARSE && contacts.old.room <= 2 * SG_CONTACTS_SPARSE);
+    sg_contacts_dispose(&contacts);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nobody_is_known_at_first),      cmocka_unit_test(families_are_told_apart),
         cmocka_unit_test(the_last_ones_are_kept),        cmocka_unit_test(any_port_of_an_address_may_answer),
         cmocka_unit_test(only_the_very_port_may_answer), cmocka_unit_test(all_may_answer_and_nothing_is_remembered),
+        cmocka_unit_test(associations_share_a_budget),   cmocka_unit_test(few_targets_need_no_budget),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

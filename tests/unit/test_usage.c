@@ -14,7 +14,7 @@
 #include "server/user_limits.h"
 
 static const struct sg_group_names no_groups;
-static const uint32_t all[SG_USAGE_KINDS] = {10, 10, 10};
+static const uint32_t all[SG_USAGE_KINDS] = {10, 10, 10, 1000};
 
 static bool is_member(void *ctx, const char *group)
 {
@@ -105,6 +105,30 @@ static void gives_each_user_so_many_and_all_so_many(void **state)
     sg_usage_table_free(table);
 }
 
+static void memory_is_counted_in_bytes(void **state)
+{
+    (void)state;
+    struct sg_usage_limits limits = {.most = {[SG_USAGE_MEMORY] = 700}};
+    struct sg_usage_table *table = sg_usage_table_new(all, find, &limits);
+    struct sg_usage *alice = sg_usage_acquire(table, "alice", &no_groups);
+    struct sg_usage *bob = sg_usage_acquire(table, "bob", &no_groups);
+    assert_true(sg_usage_take_memory(alice, 600));
+    assert_false(sg_usage_take_memory(alice, 101));
+    assert_true(sg_usage_take_memory(alice, 100));
+    assert_false(sg_usage_take_memory(bob, 301)); /* 1000 in all */
+    assert_false(sg_usage_take_memory(bob, SIZE_MAX));
+    assert_true(sg_usage_take_memory(bob, 300));
+    assert_int_equal(refused(table, "memory"), 2);
+    sg_usage_give_memory(alice, 700);
+    assert_true(sg_usage_take_memory(bob, 400));
+    assert_int_equal(sg_usage_total(table, SG_USAGE_MEMORY), 700);
+    sg_usage_give_memory(bob, 700);
+    assert_int_equal(sg_usage_total(table, SG_USAGE_MEMORY), 0);
+    sg_usage_release(alice);
+    sg_usage_release(bob);
+    sg_usage_table_free(table);
+}
+
 static void remembers_a_day_of_a_user_who_left(void **state)
 {
     (void)state;
@@ -135,6 +159,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(takes_own_then_largest_of_groups_then_default),
         cmocka_unit_test(gives_each_user_so_many_and_all_so_many),
+        cmocka_unit_test(memory_is_counted_in_bytes),
         cmocka_unit_test(remembers_a_day_of_a_user_who_left),
     };
     return cmocka_run_group_tests_name("usage", tests, NULL, NULL);
