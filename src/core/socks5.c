@@ -241,6 +241,8 @@ static enum sg_socks5_event take_request(struct sg_socks5_server *server, struct
         return fail_request(server, SG_SOCKS5_REP_GENERAL, reply);
     uint8_t command = sg_rbuf_u8(r);
     uint8_t reserved = sg_rbuf_u8(r);
+    if (sg_rbuf_ok(r))
+        server->command = command;
     if (sg_rbuf_ok(r) && reserved != 0)
         return fail_request(server, SG_SOCKS5_REP_GENERAL, reply);
     enum sg_err err = sg_rbuf_ok(r) ? decode_dst(r, command, &server->target) : SG_ERR_TRUNCATED;
@@ -254,7 +256,6 @@ static enum sg_socks5_event take_request(struct sg_socks5_server *server, struct
         memcpy(server->name, server->target.name, server->target.name_len);
         server->target.name = server->name;
     }
-    server->command = command;
     server->state = SG_SOCKS5_AT_END;
     return SG_SOCKS5_REQUEST;
 }

@@ -117,8 +117,8 @@ struct sg_socks5_server {
     uint8_t user_len;
     uint8_t password_len;
 
-    /* After REQUEST: the raw command byte (perhaps none that RFC 1928 has), and DST. An empty name stands only in a
-     * UDP ASSOCIATE, where it is no target. */
+    /* After REQUEST, and when a request failed behind it: the raw command byte (perhaps none that RFC 1928 has). After
+     * REQUEST DST, too; an empty name stands only in a UDP ASSOCIATE, where it is no target. */
     uint8_t command;
     struct sg_target target;
     uint8_t name[255];

@@ -19,21 +19,25 @@
 #include "server/session.h"
 #include "server/worker.h"
 
-static bool take_slot(struct sg_datapath *datapath, struct sg_server_channel *channel)
+static bool is_free(const struct sg_datapath *datapath, uint32_t slot)
 {
-    for (uint32_t i = 0; i < datapath->slot_count; i++) {
-        uint32_t slot = (datapath->slot_hint + i) % datapath->slot_count;
-        if (datapath->slots[slot])
-            continue;
-        datapath->slots[slot] = channel;
-        datapath->slot_hint = slot + 1;
-        channel->slot = slot;
-        return true;
-    }
-    return false;
+    return !datapath->slots[slot];
 }
 
-/* Channel id: worker (1 byte), slot (3 bytes), 4 random bytes. Opaque to everybody else. */
+static bool take_slot(struct sg_datapath *datapath, struct sg_server_channel *channel)
+{
+    uint32_t slot = sg_datapath_draw_free(datapath, is_free, datapath->slot_count);
+    if (slot == datapath->slot_count)
+        return false;
+    datapath->slots[slot] = channel;
+    channel->slot = slot;
+    return true;
+}
+
+/*
+ * Channel id: worker (1 byte), slot (3 bytes), 4 random bytes. The slot is drawn, so that the ids on the wire tell
+ * nobody how many channels there were, and in which order.
+ */
 static void draw_id(struct sg_server_channel *channel)
 {
     const struct sg_datapath *datapath = channel->session->datapath;

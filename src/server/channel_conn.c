@@ -143,6 +143,14 @@ static void write_reply(struct bufferevent *bev, uint8_t rep, const struct sg_en
     bufferevent_write(bev, bytes, sg_wbuf_len(&w));
 }
 
+void sg_channel_conn_refuse_block(struct bufferevent *bev, enum sg_reason reason)
+{
+    uint8_t bytes[64];
+    struct sg_wbuf w = sg_wbuf_init(bytes, sizeof bytes);
+    sg_open_refusal_encode(&w, (uint16_t)reason);
+    bufferevent_write(bev, bytes, sg_wbuf_len(&w));
+}
+
 void sg_channel_conn_refuse(const struct sg_handover *who, enum sg_reason reason)
 {
     struct sg_endpoint none = {0};

@@ -36,6 +36,9 @@ void sg_channel_conn_start(struct sg_worker *worker, const struct sg_handover *h
 /* Ends the connections that asked for one and did not say more yet. */
 void sg_channel_conns_free_all(struct sg_worker *worker);
 
+/* Writes the block that follows a reply that is not 00: every answer to CHANNEL has one. */
+void sg_channel_conn_refuse_block(struct bufferevent *bev, enum sg_reason reason);
+
 /* Writes the refusal of a channel; the connection stays the caller's. */
 void sg_channel_conn_refuse(const struct sg_handover *who, enum sg_reason reason);
 

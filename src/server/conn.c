@@ -27,6 +27,7 @@
 #include "server/admission.h"
 #include "server/auth.h"
 #include "server/cert_users.h"
+#include "server/channel_conn.h"
 #include "server/config.h"
 #include "server/conn_state.h"
 #include "server/policy.h"
@@ -188,6 +189,13 @@ static void upgrade_to_tls(struct sg_conn *conn, const uint8_t *reply, size_t le
     start_tls(conn);
 }
 
+/* Whether the request, malformed or not, is for a channel, where there are channels. */
+static bool asked_for_channel(const struct sg_conn *conn)
+{
+    return conn->socks.command == SG_SOCKS5_CMD_CHANNEL && conn->is_tls &&
+           sg_tls_alpn(conn->bev) == SG_TLS_ALPN_SEALGRAM;
+}
+
 /* What a message asks for. True if there may be another one to work on. */
 static bool act(struct sg_conn *conn, enum sg_socks5_event event, const uint8_t *reply, size_t reply_len)
 {
@@ -210,6 +218,8 @@ static bool act(struct sg_conn *conn, enum sg_socks5_event event, const uint8_t 
         if (!conn->is_tls && conn->socks.reason == SG_REASON_NOT_OFFERED)
             conn->worker->refused_first++;
         bufferevent_write(conn->bev, reply, reply_len);
+        if (asked_for_channel(conn))
+            sg_channel_conn_refuse_block(conn->bev, conn->socks.reason);
         sg_conn_finish(conn);
         return false;
     }

@@ -37,6 +37,24 @@ void sg_datapath_random(void *ctx, uint8_t *out, size_t len)
     randombytes_buf(out, len);
 }
 
+uint32_t sg_datapath_draw_free(const struct sg_datapath *datapath, sg_place_is_free_fn *is_free, uint32_t count)
+{
+    enum { TRIES = 16 };
+    for (unsigned i = 0; i < TRIES; i++) {
+        uint32_t place = randombytes_uniform(count);
+        if (is_free(datapath, place))
+            return place;
+    }
+    uint32_t free_count = 0, place = 0;
+    for (uint32_t i = 0; i < count; i++)
+        free_count += is_free(datapath, i);
+    if (free_count == 0)
+        return count;
+    for (uint32_t left = randombytes_uniform(free_count); left > 0 || !is_free(datapath, place); place++)
+        left -= is_free(datapath, place);
+    return place;
+}
+
 struct sg_server_channel *sg_datapath_find(const struct sg_datapath *datapath, const uint8_t id[static 8])
 {
     uint32_t slot = (uint32_t)id[1] << 16 | (uint32_t)id[2] << 8 | id[3];

@@ -47,10 +47,8 @@ struct sg_datapath {
     struct sg_aead_ctx *aead;
     struct sg_server_channel **slots; /* by the slot number in the channel id */
     uint32_t slot_count;
-    uint32_t slot_hint;                  /* where the search for a free slot starts */
     struct sg_server_session **sessions; /* by the index in the handle */
     uint32_t session_max;
-    uint32_t session_hint;
     uint32_t session_count;
     uint64_t sessions_opened;
     uint64_t sessions_resumed;
@@ -94,6 +92,10 @@ void sg_datapath_random(void *ctx, uint8_t *out, size_t len);
 
 /* The channel of an id, or NULL. */
 struct sg_server_channel *sg_datapath_find(const struct sg_datapath *datapath, const uint8_t id[static 8]);
+/* Draws one of count places of a table at random, each free one as likely as another. count: none is free. */
+typedef bool sg_place_is_free_fn(const struct sg_datapath *datapath, uint32_t place);
+uint32_t sg_datapath_draw_free(const struct sg_datapath *datapath, sg_place_is_free_fn *is_free, uint32_t count);
+
 /* The session that a handle may be of, or NULL: whether it is, sg_server_session_is tells. */
 struct sg_server_session *sg_datapath_session(const struct sg_datapath *datapath, const uint8_t handle[static 16]);
 

@@ -286,22 +286,23 @@ void sg_server_session_arm(struct sg_server_session *session, uint64_t now_ms)
 
 /* --- opening and closing --- */
 
-static bool take_index(struct sg_datapath *datapath, struct sg_server_session *session)
+static bool is_free(const struct sg_datapath *datapath, uint32_t index)
 {
-    for (uint32_t i = 0; i < datapath->session_max; i++) {
-        uint32_t index = (datapath->session_hint + i) % datapath->session_max;
-        if (datapath->sessions[index])
-            continue;
-        datapath->sessions[index] = session;
-        datapath->session_hint = index + 1;
-        datapath->session_count++;
-        session->index = index;
-        return true;
-    }
-    return false;
+    return !datapath->sessions[index];
 }
 
-/* Handle: worker (1 byte), index (3 bytes), 12 random bytes. Opaque to everybody else. */
+static bool take_index(struct sg_datapath *datapath, struct sg_server_session *session)
+{
+    uint32_t index = sg_datapath_draw_free(datapath, is_free, datapath->session_max);
+    if (index == datapath->session_max)
+        return false;
+    datapath->sessions[index] = session;
+    datapath->session_count++;
+    session->index = index;
+    return true;
+}
+
+/* Handle: worker (1 byte), index (3 bytes, drawn as a channel's slot is), 12 random bytes. */
 static void draw_handle(struct sg_server_session *session)
 {
     struct sg_wbuf w = sg_wbuf_init(session->handle, 4);

@@ -202,7 +202,7 @@ WALKS = {
     '- | RESUME | pending': resume_is_pending,
     'pending | CONFIRM | newest': confirm_makes_newest,
     'pending | a record of it opens | newest': record_makes_newest,
-    'pending | another first message | gone': other_message_ends_pending,
+    'pending | another known first message | gone': other_message_ends_pending,
     'pending | its stream ends | gone': stream_end_ends_pending,
     'pending | a further RESUME | gone': further_resume_ends_pending,
     'pending | 10 s | gone': pending_has_10_s,
@@ -230,7 +230,58 @@ def test_the_specification_has_the_same_table():
     assert re.findall(r'^\| channel \| (.*) \|$', text, re.MULTILINE) == list(WALKS)
 
 
+def test_ids_and_handles_do_not_count(target):
+    """Of sessions that are opened one after the other no number on the wire, or in the reply, is the next one."""
+    channels = [target.channel() for _ in range(12)]
+    for words in ([int.from_bytes(channel.id[:4], 'big') for channel in channels],
+                  [int.from_bytes(channel.handle[:4], 'big') for channel in channels]):
+        assert len(set(words)) == len(words)
+        steps = [after - before for before, after in zip(words, words[1:], strict=False)]
+        assert sum(0 < step < 4 for step in steps) < len(steps) // 2, words
+
+
+def channel_or_none(target):
+    try:
+        return target.channel()
+    except Refused:
+        return None
+
+
+def test_places_of_channels_are_used_again(lab, echo):
+    """A place that is drawn is free, to the last one, and free again when its session has ended."""
+    target = Target(lab).start('workers: 1\nlimits:\n  sessions: 5\n  sessions_per_user: 5')
+    for _ in range(4):
+        channels = [wait_for(lambda: channel_or_none(target), 10, 'a place') for _ in range(5)]
+        assert len({channel.id for channel in channels}) == 5 and channel_or_none(target) is None
+        for channel in channels:
+            channel.say(CLOSE, struct.pack('!H', 1))
+            assert is_ended(channel.tls)
+            channel.close()
+    wait_for(lambda: target.status()['sessions'] == 0, 10, 'the end of the sessions')
+    target.still_serves(echo)
+
+
 # --- what may be tried ---
+
+@pytest.mark.parametrize('malformed, code', [(b'\5\xe8\1', 1), (b'\5\xe8\0\x09', 8), (b'\5\xe8\0\3\0', 1),
+                                             (b'\5\xe8\0\3\1\0\0\0', 1)], ids=['RSV', 'ATYP', 'empty name', 'NUL in a name'])
+def test_a_malformed_request_for_a_channel_gets_a_block_too(target, malformed, code):
+    tls = target.tls().greet(target.invite)
+    tls.sendall(malformed)
+    assert tls.reply() == (code, ('0.0.0.0', 0))
+    assert tls.block()[13] == struct.pack('!H', 4)
+    assert is_ended(tls)
+
+
+def test_unknown_first_messages_are_skipped_on_a_pending_channel(session):
+    pending = session.resume()
+    pending.say(0x7f, b'of a later version')
+    pending.say(0x0c)
+    pending.say(CONFIRM)
+    pending.sync()
+    assert session.ask(pending)
+
+
 
 def test_a_second_resume_within_a_second_is_refused(session):
     session.renew()
