@@ -17,6 +17,7 @@
 #include "net/device.h"
 #include "net/dscp.h"
 #include "net/invite.h"
+#include "net/known_servers.h"
 #include "net/log.h"
 #include "net/rundir.h"
 
@@ -35,6 +36,7 @@ enum key {
     KEY_LOG_FORMAT,
     KEY_LOG_ADDRESSES,
     KEY_DSCP,
+    KEY_RESOLVE,
 };
 
 struct arguments {
@@ -42,6 +44,7 @@ struct arguments {
     struct sg_endpoint socks[LISTENERS_MAX];
     struct sg_client_forward forwards[LISTENERS_MAX];
     struct sg_cli_invites invites;
+    struct sg_known_server resolves[SG_CLI_INVITES_MAX];
     bool no_socks;
     const char *invite_arg;
     const char *password_file;
@@ -84,6 +87,33 @@ static void add_forward(struct argp_state *state, struct arguments *args, const 
     if (sg_target_parse(equals + 1, false, &forward->target) != SG_OK)
         argp_error(state, "--forward %s: TARGET is not of the form HOST:PORT, as in 9.9.9.9:53", text);
     args->options.forward_count++;
+}
+
+static void add_resolve(struct argp_state *state, struct arguments *args, const char *text)
+{
+    if (args->options.resolve_count == SG_CLI_INVITES_MAX)
+        argp_error(state, "--resolve: more than %d", SG_CLI_INVITES_MAX);
+    if (!sg_known_server_parse(text, &args->resolves[args->options.resolve_count]))
+        argp_error(state, "--resolve %s: not of the form HOST:PORT:ADDR[,ADDR...], as in vpn.example.org:%d:192.0.2.1",
+                   text, SG_DEFAULT_PORT);
+    args->options.resolve_count++;
+}
+
+/* Each --resolve must be of a server that an invite names: another is a slip of the pen. */
+static bool check_resolves(const struct arguments *args)
+{
+    for (size_t i = 0; i < args->options.resolve_count; i++) {
+        const struct sg_known_server *resolve = &args->resolves[i];
+        bool found = false;
+        for (size_t k = 0; k < args->invites.count && !found; k++)
+            found = sg_known_servers_find(resolve, 1, args->invites.list[k].host, args->invites.list[k].port) != NULL;
+        if (found)
+            continue;
+        sg_log(SG_LOG_ERROR, "--resolve %s:%u: no invite names that server; the first is of %s:%u", resolve->host,
+               resolve->port, args->invites.list[0].host, args->invites.list[0].port);
+        return false;
+    }
+    return true;
 }
 
 static unsigned parse_workers(const struct argp_state *state, const char *text)
@@ -149,6 +179,8 @@ static const struct argp_option option_list[] = {
      "fit into a record is dropped and never travels inside TCP); may be given several times",
      0},
     {"dscp", KEY_DSCP, "LIST", 0, "copy these code points from datagrams to the records, as in ef,af41 (none)", 0},
+    {"resolve", KEY_RESOLVE, "HOST:PORT:ADDR[,ADDR...]", 0,
+     "the addresses of an invite's server, which is not looked up then; may be given several times", 0},
     {"workers", KEY_WORKERS, "N", 0, "carry the traffic with N threads, each with a session of its own (1)", 0},
     {"ca", KEY_CA, "FILE", 0, "CA certificates that know a server whose invite has no pin (the system's)", 0},
     {"cert", KEY_CERT, "FILE", 0, "own certificate, for servers that ask for one", 0},
@@ -235,6 +267,9 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     case KEY_WORKERS:
         args->options.workers = parse_workers(state, value);
         return 0;
+    case KEY_RESOLVE:
+        add_resolve(state, args, value);
+        return 0;
     case KEY_DSCP:
         if (!sg_dscp_parse(value, &args->options.dscp))
             argp_error(state, "--dscp %s: not a list of code points, as in ef,af41,cs5 or 46,34", value);
@@ -304,7 +339,9 @@ int sg_cmd_client(int argc, char **argv)
     sg_cli_log_apply(&args.log);
     args.options.socks = args.socks;
     args.options.forwards = args.forwards;
-    if (!sg_cli_invites_take(&args.invites, args.invite_arg) || (args.password_file && !read_password(&args)))
+    args.options.resolves = args.resolves;
+    if (!sg_cli_invites_take(&args.invites, args.invite_arg) || (args.password_file && !read_password(&args)) ||
+        !check_resolves(&args))
         goto out;
     if (!args.options.status_socket) {
         if (sg_rundir_status_path("client", status_path))

@@ -104,9 +104,14 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     case SG_DIR_ARG_OUT:
         args->common.out = value;
         return 0;
+    case SG_DIR_ARG_ADDRESS:
+        sg_cli_parse_addresses(state, &args->common, value);
+        return 0;
     case ARGP_KEY_END:
         if (args->common.out && !args->common.user)
             argp_error(state, "--out %s: there is no invite without --user NAME", args->common.out);
+        if (args->common.addresses.count > 0 && !args->common.user)
+            argp_error(state, "--address: there is no invite without --user NAME");
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -119,6 +124,8 @@ static const struct argp_option options[] = {
     {"host", KEY_HOST, "NAME_OR_ADDR", 0, "how clients reach the server (the address in --listen, else its own)", 0},
     {"allow", KEY_ALLOW, "CIDR", 0, "open a target range that is refused otherwise; may be given several times", 0},
     {"user", KEY_USER, "NAME", 0, "invite a first user", 0},
+    {"address", SG_DIR_ARG_ADDRESS, "ADDR[,ADDR...]", 0,
+     "what --host stands for, into the invite: for clients that cannot look the name up", 0},
     {"out", SG_DIR_ARG_OUT, "FILE", 0, "make FILE (mode 0600) with the invite, and print none", 0},
     {0},
 };

@@ -22,6 +22,8 @@ static const struct argp_option options[] = {
     {"certificate", 'c', NULL, 0, "no token: the user shows a client certificate with USER as its subject CN", 0},
     {"expires", SG_DIR_ARG_EXPIRES, "WHEN", 0, "until then: 12h, 7d, 2026-12-24 or 2026-12-24T18:00:00Z", 0},
     {"uses", SG_DIR_ARG_USES, "N", 0, "so many devices may join by it, and no more", 0},
+    {"address", SG_DIR_ARG_ADDRESS, "ADDR[,ADDR...]", 0,
+     "the server's addresses, for clients that cannot look its name up", 0},
     {"out", SG_DIR_ARG_OUT, "FILE", 0, "make FILE (mode 0600) with the invite, and print none", 0},
     {"quiet", 'q', NULL, 0, "no hints on standard error", 0},
     {0},
@@ -76,6 +78,7 @@ int sg_cli_make_invite(const struct sg_config *config, const struct sg_dir_args 
 {
     struct sg_invite invite = {.has_pin = false};
     int code = fill_invite(&invite, config, args->user);
+    invite.addresses = args->addresses;
     if (code == SG_EXIT_OK)
         code = add_user(&invite, config, args);
     if (code == SG_EXIT_OK)

@@ -43,6 +43,13 @@ static bool parse_uses(const char *text, uint32_t *out)
     return end && *end == '\0' && value <= SG_USER_USES_MAX;
 }
 
+void sg_cli_parse_addresses(const struct argp_state *state, struct sg_dir_args *args, const char *text)
+{
+    if (!sg_ip_list_parse(text, strlen(text), &args->addresses))
+        argp_error(state, "--address %s: not 1 to 8 IP addresses with commas between, as in 192.0.2.1,2001:db8::1",
+                   text);
+}
+
 static error_t parse_option(int key, char *value, struct argp_state *state)
 {
     struct sg_dir_args *args = state->input;
@@ -62,6 +69,9 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         return 0;
     case SG_DIR_ARG_OUT:
         args->out = value;
+        return 0;
+    case SG_DIR_ARG_ADDRESS:
+        sg_cli_parse_addresses(state, args, value);
         return 0;
     case SG_DIR_ARG_USES:
         if (!parse_uses(value, &args->terms.uses))

@@ -14,17 +14,18 @@
 struct sg_config;
 
 /* Keys of options that commands may have among theirs. */
-enum { SG_DIR_ARG_EXPIRES = 300, SG_DIR_ARG_USES, SG_DIR_ARG_OUT };
+enum { SG_DIR_ARG_EXPIRES = 300, SG_DIR_ARG_USES, SG_DIR_ARG_OUT, SG_DIR_ARG_ADDRESS };
 
 struct sg_dir_args {
     bool wants_user; /* set by the command */
     const char *dir;
     const char *user;
-    bool replace;               /* --replace */
-    bool certificate;           /* --certificate */
-    struct sg_user_terms terms; /* --expires, --uses */
-    const char *out;            /* --out: where the invite goes, NULL: standard output */
-    bool quiet;                 /* -q: no hints */
+    bool replace;                /* --replace */
+    bool certificate;            /* --certificate */
+    struct sg_user_terms terms;  /* --expires, --uses */
+    const char *out;             /* --out: where the invite goes, NULL: standard output */
+    struct sg_ip_list addresses; /* --address: of the server, for the invite */
+    bool quiet;                  /* -q: no hints */
 };
 
 /* Parses; ends the process with exit code 2 on a wrong command line, as argp does. options may be NULL. */
@@ -58,6 +59,9 @@ void sg_cli_hint_invite(const struct sg_dir_args *args);
 
 /* Parses the value of --expires: false if it is none, or not to come. */
 bool sg_cli_parse_expiry(const char *text, time_t now, time_t *out);
+
+/* Parses the value of --address; ends the process on a wrong one, as argp does. */
+void sg_cli_parse_addresses(const struct argp_state *state, struct sg_dir_args *args, const char *text);
 
 /* The exit code of what an edit of the user file returned. */
 int sg_cli_users_exit(enum sg_err err);

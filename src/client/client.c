@@ -35,10 +35,43 @@ void sg_client_servers_release(struct sg_client_servers *servers)
     free(servers);
 }
 
+static void add_known(struct sg_client_server *server, const struct sg_known_server *known)
+{
+    for (size_t i = 0; known && i < known->addresses.count; i++)
+        sg_ip_list_add(&server->known, &known->addresses.ips[i]);
+}
+
+/* What is known of the servers' addresses before anything is looked up. */
+static void find_addresses(const struct sg_client *client, struct sg_client_servers *servers)
+{
+    const struct sg_client_options *options = client->options;
+    struct sg_known_servers *before = calloc(1, sizeof *before);
+    if (before && client->known_path)
+        sg_known_servers_load(client->known_path, before);
+    for (size_t i = 0; i < servers->count; i++) {
+        struct sg_client_server *server = &servers->list[i];
+        const struct sg_invite *invite = &server->invite;
+        const struct sg_known_server *fixed =
+            sg_known_servers_find(options->resolves, options->resolve_count, invite->host, invite->port);
+        server->is_fixed = fixed != NULL;
+        add_known(server, fixed);
+        if (fixed)
+            continue;
+        const struct sg_known_server *kept =
+            before ? sg_known_servers_find(before->servers, before->count, invite->host, invite->port) : NULL;
+        server->is_kept = kept && invite->addresses.count == 0;
+        add_known(server, kept);
+        for (size_t k = 0; k < invite->addresses.count; k++)
+            sg_ip_list_add(&server->known, &invite->addresses.ips[k]);
+    }
+    free(before);
+}
+
 /* NULL after logging why. */
-static struct sg_client_servers *make_servers(const struct sg_client_options *options, const struct sg_invite *invites,
+static struct sg_client_servers *make_servers(const struct sg_client *client, const struct sg_invite *invites,
                                               size_t count)
 {
+    const struct sg_client_options *options = client->options;
     struct sg_client_servers *servers = calloc(1, sizeof *servers + count * sizeof servers->list[0]);
     char text[SG_TLS_TEXT_MAX] = "out of memory";
     bool good = servers != NULL;
@@ -55,8 +88,10 @@ static struct sg_client_servers *make_servers(const struct sg_client_options *op
         servers->count = i + 1;
         good = servers->list[i].tls != NULL;
     }
-    if (good)
+    if (good) {
+        find_addresses(client, servers);
         return servers;
+    }
     sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "%s", text);
     sg_client_servers_release(servers);
     return NULL;
@@ -64,7 +99,7 @@ static struct sg_client_servers *make_servers(const struct sg_client_options *op
 
 void sg_client_use_invites(struct sg_client *client, const struct sg_invite *invites, size_t count)
 {
-    struct sg_client_servers *fresh = make_servers(client->options, invites, count);
+    struct sg_client_servers *fresh = make_servers(client, invites, count);
     if (fresh)
         sg_uplink_use_servers(client->uplink, fresh);
 }
@@ -143,7 +178,7 @@ static bool open_listeners(struct sg_client *client, struct sg_endpoint *bound)
 bool sg_client_open(struct sg_client *client, const struct sg_loop *loop, struct sg_endpoint *bound)
 {
     client->base = loop->base;
-    client->servers = make_servers(client->options, client->options->invites, client->options->invite_count);
+    client->servers = make_servers(client, client->options->invites, client->options->invite_count);
     if (!client->servers)
         return false;
     client->uplink = sg_tunnels_init(client) ? sg_uplink_new(client) : NULL;

@@ -15,6 +15,7 @@
 #include "core/addr.h"
 #include "net/inbox.h"
 #include "net/invite.h"
+#include "net/known_servers.h"
 #include "net/resolver.h"
 #include "net/share.h"
 
@@ -58,10 +59,12 @@ struct sg_client_options {
     const char *ca_file; /* for invites without a pin; NULL: the system's */
     const char *certificate;
     const char *key;
-    const char *status_socket; /* path of the control socket, or NULL for none */
-    bool no_sandbox;           /* files and system calls are not restricted */
-    unsigned workers;          /* threads, each with a session; 0 is 1 */
-    uint64_t dscp;             /* code points that are copied to the records (net/dscp.h) */
+    const char *status_socket;              /* path of the control socket, or NULL for none */
+    bool no_sandbox;                        /* files and system calls are not restricted */
+    unsigned workers;                       /* threads, each with a session; 0 is 1 */
+    const struct sg_known_server *resolves; /* addresses of servers, by their names: those are not looked up */
+    size_t resolve_count;
+    uint64_t dscp; /* code points that are copied to the records (net/dscp.h) */
 };
 
 enum { SG_CLIENT_WORKERS_MAX = 64 };
@@ -72,6 +75,13 @@ struct sg_client_server {
     SSL_CTX *tls;
     bool refused;    /* at its last attempt, in a way that trying again does not help */
     bool is_unknown; /* and that is because of the credentials */
+    /*
+     * Where it was reached before, the newest first, then what its invite says; they serve when a look-up takes long or
+     * brings nothing. is_fixed: of --resolve, and nothing is looked up.
+     */
+    struct sg_ip_list known;
+    bool is_fixed;
+    bool is_kept; /* the file has them */
 };
 
 /* The list, in order of preference: of the client, and of each connection that began while it was in force. */
@@ -89,7 +99,8 @@ struct sg_client {
     struct sg_resolver resolver;
     const struct sg_client_options *options;
     struct sg_client_servers *servers;
-    size_t current; /* the server in use, or the next to try */
+    const char *known_path; /* where addresses of servers are kept; NULL: nowhere */
+    size_t current;         /* the server in use, or the next to try */
     struct sg_uplink *uplink;
     struct sg_socks_server *socks;
     struct sg_tunnel_forward *tcp_forwards;

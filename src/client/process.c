@@ -40,7 +40,8 @@ struct sg_process {
     struct sg_loop *loops[SG_CLIENT_WORKERS_MAX];
     struct sg_client clients[SG_CLIENT_WORKERS_MAX];
     struct sg_name_service *names;
-    struct sg_endpoint *bound; /* of the listeners: SOCKS, then forwards */
+    char known_path[SG_STATE_PATH_MAX]; /* empty: addresses of servers are not kept */
+    struct sg_endpoint *bound;          /* of the listeners: SOCKS, then forwards */
     struct event *signals[SIGNALS];
     struct sg_control_socket *control;
     struct sg_watchdog *watchdog;
@@ -306,15 +307,31 @@ static bool check_passed(const struct sg_process *process)
     return !wrong;
 }
 
+/* Only servers that have a name are looked up. */
+static void open_known_servers(struct sg_process *process)
+{
+    const struct sg_client_options *options = process->options;
+    struct sg_ip ip;
+    bool has_name = false;
+    for (size_t i = 0; i < options->invite_count && !has_name; i++)
+        has_name = sg_ip_parse(options->invites[i].host, &ip) != SG_OK;
+    if (!has_name || sg_known_servers_open(process->known_path))
+        return;
+    sg_log(SG_LOG_DEBUG, "addresses of servers are not kept: %s", strerror(errno));
+    process->known_path[0] = '\0';
+}
+
 static bool open_clients(struct sg_process *process)
 {
     size_t connections = raise_file_limit();
+    open_known_servers(process);
     for (unsigned i = 0; i < process->count; i++) {
         process->clients[i] = (struct sg_client){
             .process = process,
             .index = i,
             .share = sg_share_of(i, process->count),
             .options = process->options,
+            .known_path = process->known_path[0] ? process->known_path : NULL,
             .resolver = {.service = process->names, .inbox = process->loops[i]->inbox},
             .connection_limit = connections / process->count,
         };
@@ -345,7 +362,7 @@ typedef bool sandbox_fn(const struct sg_sandbox *sandbox, char error[static SG_S
 static void add_invite_files(struct sg_sandbox *sandbox, const struct sg_client_options *options)
 {
     const char *credentials = secure_getenv("CREDENTIALS_DIRECTORY");
-    char device[SG_DEVICE_PATH_MAX];
+    char device[SG_STATE_PATH_MAX];
     if (!options->invite_file)
         return;
     sg_sandbox_add(sandbox, SG_SANDBOX_READ, credentials);
@@ -356,7 +373,8 @@ static void add_invite_files(struct sg_sandbox *sandbox, const struct sg_client_
     sg_sandbox_add(sandbox, SG_SANDBOX_READ_FILE, sg_device_path(device) ? device : NULL);
 }
 
-/* A step into the sandbox: a client reads again what its libraries do, its invites, and what those need. */
+/* A step into the sandbox: a client reads again what its libraries do, its invites, what those need, and its servers'
+ * addresses, which it writes too. */
 static bool confine(struct sg_process *process, sandbox_fn *step)
 {
     char error[SG_SANDBOX_ERROR_MAX];
@@ -367,6 +385,8 @@ static bool confine(struct sg_process *process, sandbox_fn *step)
     sg_sandbox_add_system(&sandbox);
     add_invite_files(&sandbox, options);
     sg_sandbox_add_dir_of(&sandbox, SG_SANDBOX_REMOVE, options->status_socket);
+    if (process->known_path[0])
+        sg_sandbox_add_dir_of(&sandbox, SG_SANDBOX_REPLACE, process->known_path);
     bool good = step(&sandbox, error);
     sg_sandbox_dispose(&sandbox);
     if (!good)

@@ -30,6 +30,7 @@ enum {
     WHOLE_LIMIT_S = 20,
     PROGRESS_LIMIT_S = 10,
     SLOW_S = 3,
+    PATIENCE_S = 1,      /* with a look-up, where addresses are known anyway */
     TARGET_LIMIT_S = 60, /* once authenticated: the server may have slow addresses to try */
     SERVER_TEXT_MAX = 300,
     TEXT_MAX = 768,
@@ -44,7 +45,10 @@ struct sg_server_conn {
     sg_server_conn_fn *fn;
     void *ctx;
     struct sg_resolve *resolve;
+    struct sg_ip_list found; /* by the look-up */
+    struct event *patience;  /* with it */
     struct sg_dial *dial;
+    bool by_known; /* it goes to addresses of before, or of the invite: they may be another's by now */
     struct bufferevent *bev;
     struct event *limit; /* of the whole */
     struct event *slow;  /* of a session's: when it is time to say what is waited for */
@@ -83,6 +87,8 @@ static void free_conn(struct sg_server_conn *conn)
     if (conn->slow)
         event_free(conn->slow);
     sg_client_servers_release(conn->servers);
+    if (conn->patience)
+        event_free(conn->patience);
     sodium_memzero(conn->flight, conn->flight_len);
     free(conn);
 }
@@ -155,8 +161,32 @@ static void fail(struct sg_server_conn *conn, enum failure failure, const char *
 
 /* --- inside TLS --- */
 
+/* The addresses at which a session was opened are kept: the one that was good first. */
+static void remember_addresses(const struct sg_server_conn *conn)
+{
+    struct sg_client_server *server = conn->server;
+    struct sg_known_server known = {.port = server->invite.port};
+    struct sg_ip ip;
+    if (server->is_fixed || sg_ip_parse(server->invite.host, &ip) == SG_OK)
+        return;
+    sg_ip_list_add(&known.addresses, &conn->peer.ip);
+    const struct sg_ip_list *others = conn->found.count > 0 ? &conn->found : &server->known;
+    for (size_t i = 0; i < others->count; i++)
+        sg_ip_list_add(&known.addresses, &others->ips[i]);
+    if (sg_ip_list_equal(&known.addresses, &server->known) && server->is_kept)
+        return;
+    server->known = known.addresses;
+    server->is_kept = true;
+    memcpy(known.host, server->invite.host, sizeof known.host);
+    if (conn->client->index == 0 && conn->client->known_path &&
+        sg_known_servers_save(conn->client->known_path, &known) != SG_OK)
+        sg_log(SG_LOG_DEBUG, "%s: %s", conn->client->known_path, strerror(errno));
+}
+
 static void succeed(struct sg_server_conn *conn)
 {
+    if (conn->command == SG_SOCKS5_CMD_CHANNEL && conn->socks.rep == 0)
+        remember_addresses(conn);
     struct bufferevent *bev = conn->bev;
     struct sg_server_conn_result result = {
         .ok = conn->socks.rep == 0,
@@ -250,17 +280,28 @@ static void on_event(struct bufferevent *bev, short what, void *ctx)
         return;
     }
     bool final = sg_tls_error_text(bev, what, text);
+    if (final && conn->by_known) {
+        conn->server->known.count = 0; /* somebody else is there: only a look-up tells where the server is */
+        fail(conn, FAILED, text);
+        return;
+    }
     bool may_be_full = !conn->is_in && !(what & BEV_EVENT_TIMEOUT);
     fail(conn, final ? FINAL : may_be_full ? TURNED_AWAY : FAILED, text);
 }
 
 /* --- before it --- */
 
+static void dial(struct sg_server_conn *conn, const struct sg_ip_list *to, bool by_known);
+
 static void on_dialled(void *ctx, int fd, int error)
 {
     static const struct timeval progress = {.tv_sec = PROGRESS_LIMIT_S};
     struct sg_server_conn *conn = ctx;
     conn->dial = NULL;
+    if (fd < 0 && conn->by_known && conn->resolve) {
+        conn->by_known = false; /* the look-up may find others */
+        return;
+    }
     if (fd < 0) {
         char text[SG_ADVICE_MAX];
         sg_advice_dial(error, conn->server->invite.port, text);
@@ -284,21 +325,66 @@ static void on_dialled(void *ctx, int fd, int error)
         fail(conn, FAILED, "out of memory");
 }
 
+static void dial(struct sg_server_conn *conn, const struct sg_ip_list *to, bool by_known)
+{
+    int mss = conn->command == SG_SOCKS5_CMD_CHANNEL ? CHANNEL_MSS : 0;
+    conn->stage = "a TCP connection (does a firewall drop packets to this port?)";
+    conn->by_known = by_known;
+    conn->dial =
+        sg_dial_start(conn->client->base, to->ips, to->count, conn->server->invite.port, mss, on_dialled, conn);
+}
+
+/*
+ * What was looked up goes before what was known. Where a connection to a known address exists already, TLS says whether
+ * it is the server.
+ */
 static void on_resolved(void *ctx, enum sg_err err, const struct sg_ip *ips, size_t count)
 {
     struct sg_server_conn *conn = ctx;
     conn->resolve = NULL;
-    if (err != SG_OK || count == 0) {
+    evtimer_del(conn->patience);
+    for (size_t i = 0; i < count && err == SG_OK; i++)
+        sg_ip_list_add(&conn->found, &ips[i]);
+    if (conn->bev || (conn->dial && conn->found.count == 0))
+        return;
+    if (conn->found.count == 0 && conn->server->known.count == 0) {
         fail(conn, FAILED,
              "name does not resolve (is it written right, and does this machine's name server "
              "know it?)");
         return;
     }
-    conn->stage = "a TCP connection (does a firewall drop packets to this port?)";
-    int mss = conn->command == SG_SOCKS5_CMD_CHANNEL ? CHANNEL_MSS : 0;
-    conn->dial = sg_dial_start(conn->client->base, ips, count, conn->server->invite.port, mss, on_dialled, conn);
+    if (conn->dial)
+        sg_dial_cancel(conn->dial);
+    bool by_known = conn->found.count == 0;
+    dial(conn, by_known ? &conn->server->known : &conn->found, by_known);
     if (!conn->dial)
         fail(conn, FAILED, "out of memory");
+}
+
+/* The name server may lie behind this very session. */
+static void on_impatient(evutil_socket_t fd, short what, void *ctx)
+{
+    struct sg_server_conn *conn = ctx;
+    (void)fd;
+    (void)what;
+    if (conn->server->known.count > 0)
+        dial(conn, &conn->server->known, true);
+}
+
+/* Starts to find out where the server is. False: memory is short. */
+static bool find_server(struct sg_server_conn *conn)
+{
+    static const struct timeval patience = {.tv_sec = PATIENCE_S};
+    const char *host = conn->server->invite.host;
+    if (conn->server->is_fixed) {
+        dial(conn, &conn->server->known, false);
+        return conn->dial != NULL;
+    }
+    conn->patience = evtimer_new(conn->client->base, on_impatient, conn);
+    if (!conn->patience || evtimer_add(conn->patience, &patience) != 0)
+        return false;
+    conn->resolve = sg_resolver_start(&conn->client->resolver, NULL, host, strlen(host), on_resolved, conn);
+    return conn->resolve != NULL;
 }
 
 static void on_limit(evutil_socket_t fd, short what, void *ctx)
@@ -373,9 +459,7 @@ struct sg_server_conn *sg_server_conn_start(struct sg_client *client, uint8_t cm
         free_conn(conn);
         return NULL;
     }
-    const char *host = conn->server->invite.host;
-    conn->resolve = sg_resolver_start(&client->resolver, NULL, host, strlen(host), on_resolved, conn);
-    if (!conn->resolve) {
+    if (!find_server(conn)) {
         free_conn(conn);
         return NULL;
     }

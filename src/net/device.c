@@ -12,35 +12,13 @@
 #include <sodium.h>
 
 #include "net/file.h"
+#include "net/state_dir.h"
 
 enum { KEY_BYTES = 32, NAME_BYTES = 16 };
 
-/* Makes each directory of the path that is not there yet. */
-static bool make_dirs(char *path)
+bool sg_device_path(char path[static SG_STATE_PATH_MAX])
 {
-    for (char *at = strchr(path + 1, '/'); at; at = strchr(at + 1, '/')) {
-        *at = '\0';
-        bool good = mkdir(path, 0700) == 0 || errno == EEXIST;
-        *at = '/';
-        if (!good)
-            return false;
-    }
-    return true;
-}
-
-bool sg_device_path(char path[static SG_DEVICE_PATH_MAX])
-{
-    const char *state = secure_getenv("STATE_DIRECTORY"), *xdg = secure_getenv("XDG_STATE_HOME");
-    const char *home = secure_getenv("HOME");
-    int len = -1;
-    if (state && state[0] == '/')
-        len = snprintf(path, SG_DEVICE_PATH_MAX, "%s/device.key", state);
-    else if (xdg && xdg[0] == '/')
-        len = snprintf(path, SG_DEVICE_PATH_MAX, "%s/sealgram/device.key", xdg);
-    else if (home && home[0] == '/')
-        len = snprintf(path, SG_DEVICE_PATH_MAX, "%s/.local/state/sealgram/device.key", home);
-    errno = len < 0 ? ENOENT : ENAMETOOLONG;
-    return len >= 0 && len < SG_DEVICE_PATH_MAX;
+    return sg_state_path("device.key", path);
 }
 
 static bool read_key(const char *path, uint8_t key[static KEY_BYTES])
@@ -66,11 +44,11 @@ static bool write_key(FILE *file, void *ctx)
 /* Two clients that start together must not have two keys: the file gets its name by link, which replaces nothing. */
 static bool make_key(char *path)
 {
-    char draft[SG_DEVICE_PATH_MAX + 16];
+    char draft[SG_STATE_PATH_MAX + 16];
     uint8_t key[KEY_BYTES];
     snprintf(draft, sizeof draft, "%s.%d", path, (int)getpid());
     randombytes_buf(key, sizeof key);
-    bool good = make_dirs(path) && sg_file_replace(draft, write_key, key) == SG_OK;
+    bool good = sg_state_make_dirs(path) && sg_file_replace(draft, write_key, key) == SG_OK;
     sodium_memzero(key, sizeof key);
     if (!good)
         return false;
@@ -84,7 +62,7 @@ static bool make_key(char *path)
 
 bool sg_device_name(struct sg_invite *invite, bool may_make, char error[static SG_DEVICE_ERROR_MAX])
 {
-    char path[SG_DEVICE_PATH_MAX] = "";
+    char path[SG_STATE_PATH_MAX] = "";
     char name[sodium_base64_ENCODED_LEN(NAME_BYTES, sodium_base64_VARIANT_URLSAFE_NO_PADDING)];
     uint8_t key[KEY_BYTES], bytes[NAME_BYTES];
     size_t len = strlen(invite->password);

@@ -8,8 +8,9 @@
 #include <stdbool.h>
 
 #include "net/invite.h"
+#include "net/state_dir.h"
 
-enum { SG_DEVICE_ERROR_MAX = 512, SG_DEVICE_PATH_MAX = 400 };
+enum { SG_DEVICE_ERROR_MAX = 512 };
 
 /*
  * Puts the device's name behind the token of an invite that counts devices (it begins with sgd1_); leaves others as
@@ -19,6 +20,6 @@ enum { SG_DEVICE_ERROR_MAX = 512, SG_DEVICE_PATH_MAX = 400 };
 bool sg_device_name(struct sg_invite *invite, bool may_make, char error[static SG_DEVICE_ERROR_MAX]);
 
 /* Where the key is, or will be: a directory to leave readable. False if there is no place for it. */
-bool sg_device_path(char path[static SG_DEVICE_PATH_MAX]);
+bool sg_device_path(char path[static SG_STATE_PATH_MAX]);
 
 #endif

@@ -12,7 +12,7 @@
 #include "core/addr.h"
 
 static const char scheme[] = "sealgram://";
-static const char pin_key[] = "pin=sha256:";
+static const char pin_key[] = "pin=sha256:", addr_key[] = "addr=";
 
 static bool problem_is(char problem[static SG_INVITE_TEXT_MAX], const char *text)
 {
@@ -110,18 +110,38 @@ static bool parse_authority(const char *from, const char *end, struct sg_invite 
     return true;
 }
 
-static bool parse_query(const char *from, struct sg_invite *out, char problem[static SG_INVITE_TEXT_MAX])
+static bool parse_pin(const char *from, const char *end, struct sg_invite *out, char problem[static SG_INVITE_TEXT_MAX])
 {
     size_t len = 0;
-    if (strncmp(from, pin_key, strlen(pin_key)) != 0)
-        return problem_is(problem, "after '?' only pin=sha256:... is known");
-    from += strlen(pin_key);
-    if (sodium_base642bin(out->pin, sizeof out->pin, from, strlen(from), NULL, &len, NULL,
+    if (out->has_pin)
+        return problem_is(problem, "there are two pins");
+    if (sodium_base642bin(out->pin, sizeof out->pin, from, (size_t)(end - from), NULL, &len, NULL,
                           sodium_base64_VARIANT_URLSAFE_NO_PADDING) != 0 ||
         len != sizeof out->pin)
         return problem_is(problem, "the pin is not complete: it has 43 characters after sha256:");
     out->has_pin = true;
     return true;
+}
+
+/* What follows '?': KEY=VALUE, with '&' between. */
+static bool parse_query(const char *from, struct sg_invite *out, char problem[static SG_INVITE_TEXT_MAX])
+{
+    for (;;) {
+        const char *end = from + strcspn(from, "&");
+        if (strncmp(from, pin_key, strlen(pin_key)) == 0) {
+            if (!parse_pin(from + strlen(pin_key), end, out, problem))
+                return false;
+        } else if (strncmp(from, addr_key, strlen(addr_key)) == 0) {
+            from += strlen(addr_key);
+            if (out->addresses.count > 0 || !sg_ip_list_parse(from, (size_t)(end - from), &out->addresses))
+                return problem_is(problem, "after addr= stand 1 to 8 addresses, with commas between, once");
+        } else {
+            return problem_is(problem, "after '?' only pin=sha256:... and addr=... are known");
+        }
+        if (*end == '\0')
+            return true;
+        from = end + 1;
+    }
 }
 
 static bool parse_whole(const char *text, struct sg_invite *out, char problem[static SG_INVITE_TEXT_MAX])
@@ -204,13 +224,18 @@ static void encode_part(const char *from, char *out, size_t size)
 
 void sg_invite_format(const struct sg_invite *invite, char out[static SG_INVITE_LINE_MAX])
 {
-    char user[65 * 3 + 4], password[256 * 3 + 4], pin[64];
-    bool v6 = strchr(invite->host, ':') != NULL;
+    char user[65 * 3 + 4], password[256 * 3 + 4], pin[64], addresses[SG_IP_LIST_TEXT_MAX];
+    bool v6 = strchr(invite->host, ':') != NULL, has_addresses = invite->addresses.count > 0;
     encode_part(invite->user, user, sizeof user);
     encode_part(invite->password, password, sizeof password);
     sodium_bin2base64(pin, sizeof pin, invite->pin, sizeof invite->pin, sodium_base64_VARIANT_URLSAFE_NO_PADDING);
-    snprintf(out, SG_INVITE_LINE_MAX, "%s%s%s%s@%s%s%s:%u/%s%s", scheme, user, password[0] ? ":" : "", password,
-             v6 ? "[" : "", invite->host, v6 ? "]" : "", invite->port, invite->has_pin ? "?pin=sha256:" : "",
-             invite->has_pin ? pin : "");
+    sg_ip_list_format(&invite->addresses, addresses);
+    int len = snprintf(out, SG_INVITE_LINE_MAX, "%s%s%s%s@%s%s%s:%u/", scheme, user, password[0] ? ":" : "", password,
+                       v6 ? "[" : "", invite->host, v6 ? "]" : "", invite->port);
+    if (invite->has_pin)
+        len += snprintf(out + len, SG_INVITE_LINE_MAX - (size_t)len, "?%s%s", pin_key, pin);
+    if (has_addresses)
+        snprintf(out + len, SG_INVITE_LINE_MAX - (size_t)len, "%c%s%s", invite->has_pin ? '&' : '?', addr_key,
+                 addresses);
     sodium_memzero(password, sizeof password);
 }

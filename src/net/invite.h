@@ -1,6 +1,6 @@
 /*
- * Invites: `sealgram://USER:TOKEN@HOST:PORT/?pin=sha256:...`, all that a client needs. Without TOKEN the client shows
- * a certificate, without a pin the server must.
+ * Invites: `sealgram://USER:TOKEN@HOST:PORT/?pin=sha256:...&addr=...`, all that a client needs. Without TOKEN the
+ * client shows a certificate, without a pin the server must. addr has addresses for when nobody says what HOST is.
  */
 #ifndef SG_NET_INVITE_H
 #define SG_NET_INVITE_H
@@ -9,7 +9,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SG_INVITE_TEXT_MAX = 160, SG_INVITE_LINE_MAX = 1536, SG_INVITE_PIN_BYTES = 32, SG_DEFAULT_PORT = 1443 };
+#include "net/ip_list.h"
+
+enum { SG_INVITE_TEXT_MAX = 160, SG_INVITE_LINE_MAX = 2048, SG_INVITE_PIN_BYTES = 32, SG_DEFAULT_PORT = 1443 };
 
 /* What tokens begin with; the second counts the devices that use it (net/device.h). */
 #define SG_TOKEN_PREFIX "sgt1_"
@@ -21,6 +23,7 @@ struct sg_invite {
     char host[256];     /* name or IP, without brackets */
     uint16_t port;
     bool has_pin;
+    struct sg_ip_list addresses;      /* of the host, where it is a name; may be none */
     uint8_t pin[SG_INVITE_PIN_BYTES]; /* SHA-256 of the server's SubjectPublicKeyInfo */
 };
 

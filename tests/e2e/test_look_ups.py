@@ -9,7 +9,7 @@ import pytest
 
 from attacker import CLOSE, DATAGRAM, Target, plaintext
 from direct import PlainUdp, dial_tls, log_in
-from harness import CONNECT, SocksUdp, TcpServer, UdpEcho, echo_stream, socks_request, wait_for
+from harness import CONNECT, SocksUdp, TcpServer, UdpEcho, echo_stream, run, socks_request, wait_for
 from name_server import Dns, Etc, in_network_of_its_own
 
 pytestmark = pytest.mark.netns
@@ -379,3 +379,116 @@ def test_a_plain_association_follows_its_name(lab, etc):
         moving.old.close()
         moving.ask_until_answered(ask)
     in_network_of_its_own(body)
+
+
+# --- a client whose name server lies behind its own session ---
+
+class LockedOut:
+    """A server that is known by its name, and a client that forwards questions to the only name server, its own included."""
+
+    def __init__(self, lab, etc, *invite_options):
+        self.lab, self.etc = lab, etc
+        self.dns = lab.open(Dns(home=[HERE]))
+        self.folder, self.port, self.invite = lab.init(host='home.test')
+        if invite_options:
+            self.invite = lab.invite(self.folder, 'bob', *invite_options)
+        self.server = lab.server(self.folder)
+        self.state = lab.folder / 'state'
+        self.etc.write('resolv.conf', 'nameserver 127.0.0.1\n')
+
+    def client(self, *options, **keywords):
+        return self.lab.client(self.invite, '--forward', 'udp:127.0.0.1:53=127.0.0.9:53', *options, prefix=self.etc.prefix(),
+                               env={'STATE_DIRECTORY': str(self.state)}, **keywords)
+
+    def serves(self, client):
+        echo = self.lab.open(TcpServer(echo_stream))
+        return socks_request(client.socks, CONNECT, *echo.address)[1] == 0
+
+
+def test_a_client_finds_its_server_where_it_was(lab, etc):
+    def body():
+        out = LockedOut(lab, etc)
+        etc.replace('resolv.conf', 'nameserver 127.0.0.9\n')
+        first = out.client()
+        assert out.serves(first)
+        first.stop()
+        kept = out.state / 'servers' / 'addresses'
+        assert kept.read_text() == f'home.test {out.port} 127.0.0.1\n'
+        assert kept.stat().st_mode & 0o777 == 0o600 and kept.parent.stat().st_mode & 0o777 == 0o700
+        etc.replace('resolv.conf', 'nameserver 127.0.0.1\n')
+        second = out.client()
+        assert out.serves(second)
+        assert forwarded_question(), 'and names are looked up through it'
+    in_network_of_its_own(body)
+
+
+def forwarded_question():
+    """Asks the client's forward for home.test as a resolver does."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(10)
+        sock.sendto(b'\x12\x34\1\0\0\1\0\0\0\0\0\0\4home\4test\0\0\1\0\1', ('127.0.0.1', 53))
+        return sock.recv(512).endswith(socket.inet_aton('127.0.0.1'))
+
+
+def test_a_running_client_comes_back_without_a_name_server(lab, etc):
+    def body():
+        out = LockedOut(lab, etc)
+        etc.replace('resolv.conf', 'nameserver 127.0.0.9\n')
+        client = out.client()
+        assert out.serves(client)
+        etc.replace('resolv.conf', 'nameserver 127.0.0.1\n')
+        out.server.stop()
+        lab.programs.remove(out.server)
+        lab.server(out.folder)
+        wait_for(lambda: out.serves(client), 60, 'the session')
+    in_network_of_its_own(body)
+
+
+def test_an_invite_says_where_its_server_is(lab, etc):
+    def body():
+        out = LockedOut(lab, etc, '--address', '127.0.0.77,127.0.0.1')
+        assert out.invite.endswith('&addr=127.0.0.77,127.0.0.1')
+        assert out.serves(out.client())
+    in_network_of_its_own(body)
+
+
+def test_the_command_line_says_where_a_server_is(lab, etc):
+    def body():
+        out = LockedOut(lab, etc)
+        client = out.client('--resolve', f'home.test:{out.port}:127.0.0.1')
+        assert out.serves(client)
+        assert not (out.state / 'servers' / 'addresses').exists()
+        assert out.dns.asked == []
+    in_network_of_its_own(body)
+
+
+def test_somebody_else_at_an_address_of_before_is_no_end(lab, etc):
+    """The server has moved, and where it was is another one by now: it is found once its name resolves."""
+    def body():
+        out = LockedOut(lab, etc)
+        out.server.stop()
+        lab.programs.remove(out.server)
+        other, _, _ = lab.init(listen=[f'127.0.0.2:{out.port}'], port=out.port)
+        lab.server(other)
+        (out.state / 'servers').mkdir(parents=True)
+        (out.state / 'servers' / 'addresses').write_text(f'no line\n\nhome.test {out.port} 127.0.0.2\nother.test 1 192.0.2.1\n')
+        client = out.client(ready=False)
+        wait_for(lambda: 'pin' in client.err or 'another server' in client.err, 30, 'the other server is not believed')
+        lab.server(out.folder)
+        etc.replace('resolv.conf', 'nameserver 127.0.0.9\n')
+        client.ready(60)
+        wait_for(lambda: (out.state / 'servers' / 'addresses').read_text()
+                 == f'home.test {out.port} 127.0.0.1\nother.test 1 192.0.2.1\n', 10, 'the new address')
+    in_network_of_its_own(body)
+
+
+@pytest.mark.parametrize('value,message', [
+    ('home.test:1443', '--resolve home.test:1443: not of the form HOST:PORT:ADDR[,ADDR...], as in vpn.example.org:1443:192.0.2.1'),
+    ('home.test:0:127.0.0.1', '--resolve home.test:0:127.0.0.1: not of the form'),
+    ('home.test:1443:name', '--resolve home.test:1443:name: not of the form'),
+    ('other.test:1443:127.0.0.1', '--resolve other.test:1443: no invite names that server; the first is of home.test:1443'),
+])
+def test_a_wrong_resolve_is_refused(value, message):
+    invite = 'sealgram://alice:x@home.test:1443/'
+    done = run('client', '--resolve', value, invite)
+    assert done.returncode in (1, 2) and message in done.stderr

@@ -38,6 +38,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     CHECK(sg_invite_parse(line, &again, problem));
     CHECK(strcmp(invite.user, again.user) == 0 && strcmp(invite.password, again.password) == 0);
     CHECK(strcmp(invite.host, again.host) == 0 && invite.port == again.port && invite.has_pin == again.has_pin);
+    CHECK(sg_ip_list_equal(&invite.addresses, &again.addresses));
     CHECK(memcmp(invite.pin, again.pin, sizeof invite.pin) == 0);
     sg_invite_format(&again, twice);
     CHECK(strcmp(line, twice) == 0);

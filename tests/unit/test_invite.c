@@ -78,7 +78,8 @@ static void names_what_is_wrong(void **state)
     static const char bad_port[] = "the port is not a number from 1 to 65535";
     static const char bad_user[] = "the user name is empty, too long or badly encoded";
     static const char bad_token[] = "the token is empty, too long or badly encoded";
-    static const char bad_query[] = "after '?' only pin=sha256:... is known";
+    static const char bad_query[] = "after '?' only pin=sha256:... and addr=... are known";
+    static const char bad_addr[] = "after addr= stand 1 to 8 addresses, with commas between, once";
     static const char bad_pin[] = "the pin is not complete: it has 43 characters after sha256:";
     static const struct {
         const char *text, *problem;
@@ -117,7 +118,14 @@ static void names_what_is_wrong(void **state)
         {ALICE "h:1443/?pin=md5:" PIN, bad_query},
         {ALICE "h:1443/?pin=sha256:", bad_pin},
         {ALICE "h:1443/?pin=sha256:" PIN "A", bad_pin},
-        {ALICE "h:1443/?pin=sha256:" PIN "&x=1", bad_pin},
+        {ALICE "h:1443/?pin=sha256:" PIN "&x=1", bad_query},
+        {ALICE "h:1443/?pin=sha256:" PIN "&", bad_query},
+        {ALICE "h:1443/?pin=sha256:" PIN "&pin=sha256:" PIN, "there are two pins"},
+        {ALICE "h:1443/?addr=", bad_addr},
+        {ALICE "h:1443/?addr=name", bad_addr},
+        {ALICE "h:1443/?addr=192.0.2.1,", bad_addr},
+        {ALICE "h:1443/?addr=192.0.2.1&addr=192.0.2.2", bad_addr},
+        {ALICE "h:1443/?addr=1.0.0.1,1.0.0.2,1.0.0.3,1.0.0.4,1.0.0.5,1.0.0.6,1.0.0.7,1.0.0.8,1.0.0.9", bad_addr},
         {ALICE "h:1443/?pin=sha256:8S9CCN1uVj7gSjGJ2CT0FmXogq7vxw-TIgl2GE6TN7", bad_pin},
         {ALICE "h:1443/?pin=sha256:8S9CCN1uVj7gSjGJ2CT0FmXogq7vxw-TIgl2GE6TN7h",
          bad_pin}, /* bits beyond the last byte */
@@ -162,6 +170,8 @@ static void writes_what_it_reads(void **state)
     static const char *const lines[] = {
         ALICE "vpn.example.org:1443/?pin=sha256:" PIN,
         ALICE "[2001:db8::1]:65535/?pin=sha256:" PIN,
+        ALICE "vpn.example.org:1443/?pin=sha256:" PIN "&addr=192.0.2.1,2001:db8::1",
+        ALICE "vpn.example.org:1443/?addr=192.0.2.1",
         "sealgram://a%40b@192.0.2.1:1443/",
     };
     for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
@@ -182,6 +192,12 @@ static void writes_the_longest(void **state)
     memset(invite.user, '%', sizeof invite.user - 1);
     memset(invite.password, 0xff, sizeof invite.password - 1);
     memset(invite.host, 'h', sizeof invite.host - 1);
+    for (uint8_t i = 0; i < SG_IP_LIST_MAX; i++) {
+        struct sg_ip ip = {.family = 6};
+        memset(ip.bytes, 0x11, sizeof ip.bytes);
+        ip.bytes[15] = (uint8_t)(0x10 + i);
+        sg_ip_list_add(&invite.addresses, &ip);
+    }
     sg_invite_format(&invite, line);
     assert_true(sg_invite_parse(line, &again, problem));
     assert_memory_equal(&invite, &again, sizeof invite);

@@ -55,16 +55,17 @@ class Invite:
     host: str
     port: int
     pin: bytes
+    addresses: tuple = ()  # of the host, where nobody knows its name
 
     @classmethod
     def parse(cls, text):
-        """sealgram://USER:TOKEN@HOST:PORT/?pin=sha256:PIN, where PIN is base64url without padding."""
-        found = re.fullmatch(r'sealgram://([^:@/]+):([^:@/]+)@(\[[^]]+\]|[^:@/]+):(\d+)/\?pin=sha256:([\w-]{43})',
+        """sealgram://USER:TOKEN@HOST:PORT/?pin=sha256:PIN, where PIN is base64url without padding; addr=ADDR,... may follow."""
+        found = re.fullmatch(r'sealgram://([^:@/]+):([^:@/]+)@(\[[^]]+\]|[^:@/]+):(\d+)/\?pin=sha256:([\w-]{43})(?:&addr=([\d.,a-fA-F:]+))?',
                              text.strip())
         if not found:
             raise ValueError('not an invite')
-        user, token, host, port, pin = found.groups()
-        return cls(user, token, host.strip('[]'), int(port), urlsafe_b64decode(pin + '='))
+        user, token, host, port, pin, addresses = found.groups()
+        return cls(user, token, host.strip('[]'), int(port), urlsafe_b64decode(pin + '='), tuple((addresses or '').split(',')))
 
 
 def now():
