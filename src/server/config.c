@@ -374,6 +374,13 @@ static void *read_aside(void *ctx)
     return NULL;
 }
 
+static void free_reading(struct reading *reading)
+{
+    if (reading)
+        free(reading->path);
+    free(reading);
+}
+
 struct sg_config *sg_config_load(const char *path, char error[static SG_CONFIG_ERROR_MAX])
 {
     struct timespec until;
@@ -381,7 +388,8 @@ struct sg_config *sg_config_load(const char *path, char error[static SG_CONFIG_E
     struct reading *reading = calloc(1, sizeof *reading);
     if (!reading || !(reading->path = strdup(path)) || pthread_create(&thread, NULL, read_aside, reading) != 0) {
         snprintf(error, SG_CONFIG_ERROR_MAX, "%s: out of memory", path);
-        return NULL; /* the process ends */
+        free_reading(reading);
+        return NULL;
     }
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += SG_CONFIG_SECONDS_MAX;
@@ -392,8 +400,7 @@ struct sg_config *sg_config_load(const char *path, char error[static SG_CONFIG_E
     }
     struct sg_config *config = reading->config;
     memcpy(error, reading->error, sizeof reading->error);
-    free(reading->path);
-    free(reading);
+    free_reading(reading);
     return config;
 }
 

@@ -453,8 +453,10 @@ void sg_reload_free(struct sg_reload *reload)
 {
     if (!reload)
         return;
-    while (reload->orders)
-        free_order(reload->orders);
+    for (struct order *order = reload->orders, *next = NULL; order; order = next) {
+        next = order->next;
+        free_order(order);
+    }
     sg_loop_free(reload->reader);
     pthread_mutex_destroy(&reload->lock);
     free(reload);
