@@ -5,15 +5,16 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include <event2/event.h>
 
+#include "net/done.h"
 #include "net/inbox.h"
 
 struct own_loop {
     struct sg_loop public; /* first: what others see of it */
     pthread_t thread;
+    struct sg_done ended; /* told by the thread */
     bool has_thread;
     struct sg_letter stop;
 };
@@ -23,7 +24,7 @@ struct sg_loop *sg_loop_new(void)
     struct own_loop *loop = calloc(1, sizeof *loop);
     if (!loop)
         return NULL;
-    loop->public.base = event_base_new();
+    loop->public.base = sg_done_init(&loop->ended) ? event_base_new() : NULL;
     loop->public.inbox = loop->public.base ? sg_inbox_new(loop->public.base) : NULL;
     if (loop->public.inbox)
         return &loop->public;
@@ -33,7 +34,9 @@ struct sg_loop *sg_loop_new(void)
 
 static void *run(void *ctx)
 {
-    event_base_dispatch(ctx);
+    struct own_loop *loop = ctx;
+    event_base_dispatch(loop->public.base);
+    sg_done_tell(&loop->ended);
     return NULL;
 }
 
@@ -43,7 +46,7 @@ bool sg_loop_start(struct sg_loop *public)
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    errno = pthread_create(&loop->thread, NULL, run, public->base);
+    errno = pthread_create(&loop->thread, NULL, run, loop);
     loop->has_thread = errno == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return loop->has_thread;
@@ -73,15 +76,14 @@ void sg_loop_stop(struct sg_loop *public)
 bool sg_loop_stop_within(struct sg_loop *public, unsigned limit_ms)
 {
     struct own_loop *loop = (struct own_loop *)public;
-    struct timespec until;
     if (!loop->has_thread)
         return true;
     post_stop(loop);
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += limit_ms / 1000 + (until.tv_nsec + (long)(limit_ms % 1000) * 1000000) / 1000000000;
-    until.tv_nsec = (until.tv_nsec + (long)(limit_ms % 1000) * 1000000) % 1000000000;
-    loop->has_thread = pthread_clockjoin_np(loop->thread, NULL, CLOCK_MONOTONIC, &until) != 0;
-    return !loop->has_thread;
+    if (!sg_done_wait(&loop->ended, limit_ms))
+        return false;
+    pthread_join(loop->thread, NULL);
+    loop->has_thread = false;
+    return true;
 }
 
 void sg_loop_settle(struct sg_loop *loop, unsigned limit_ms)
@@ -105,5 +107,6 @@ void sg_loop_free(struct sg_loop *public)
     sg_inbox_free(public->inbox);
     if (public->base)
         event_base_free(public->base);
+    sg_done_dispose(&((struct own_loop *)public)->ended);
     free(public);
 }

@@ -6,12 +6,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <libfyaml.h>
 
 #include "core/guard.h"
+#include "net/done.h"
 #include "net/dscp.h"
 #include "net/invite.h"
 #include "server/rules.h"
@@ -362,6 +362,7 @@ struct sg_config *sg_config_read(const char *path, char error[static SG_CONFIG_E
 
 /* Of both threads until the reading one has ended, or for good if it never does. */
 struct reading {
+    struct sg_done done;
     char *path;
     char error[SG_CONFIG_ERROR_MAX];
     struct sg_config *config;
@@ -371,33 +372,44 @@ static void *read_aside(void *ctx)
 {
     struct reading *reading = ctx;
     reading->config = sg_config_read(reading->path, reading->error);
+    sg_done_tell(&reading->done);
     return NULL;
+}
+
+static struct reading *new_reading(const char *path)
+{
+    struct reading *reading = calloc(1, sizeof *reading);
+    if (!reading)
+        return NULL;
+    if (sg_done_init(&reading->done))
+        reading->path = strdup(path);
+    return reading;
 }
 
 static void free_reading(struct reading *reading)
 {
-    if (reading)
-        free(reading->path);
+    if (!reading)
+        return;
+    sg_done_dispose(&reading->done);
+    free(reading->path);
     free(reading);
 }
 
 struct sg_config *sg_config_load(const char *path, char error[static SG_CONFIG_ERROR_MAX])
 {
-    struct timespec until;
     pthread_t thread;
-    struct reading *reading = calloc(1, sizeof *reading);
-    if (!reading || !(reading->path = strdup(path)) || pthread_create(&thread, NULL, read_aside, reading) != 0) {
-        snprintf(error, SG_CONFIG_ERROR_MAX, "%s: out of memory", path);
+    struct reading *reading = new_reading(path);
+    if (!reading || !reading->path || (errno = pthread_create(&thread, NULL, read_aside, reading)) != 0) {
+        snprintf(error, SG_CONFIG_ERROR_MAX, "%.300s: cannot start to read: %s", path, strerror(errno));
         free_reading(reading);
         return NULL;
     }
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += SG_CONFIG_SECONDS_MAX;
-    if (pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until) != 0) {
+    if (!sg_done_wait(&reading->done, SG_CONFIG_SECONDS_MAX * 1000)) {
         pthread_detach(thread);
         snprintf(error, SG_CONFIG_ERROR_MAX, SG_CONFIG_TOO_LONG, path, SG_CONFIG_SECONDS_MAX);
         return NULL; /* the thread keeps what it works on */
     }
+    pthread_join(thread, NULL);
     struct sg_config *config = reading->config;
     memcpy(error, reading->error, sizeof reading->error);
     free_reading(reading);
