@@ -12,7 +12,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <linux/netlink.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <netinet/udp.h>
 #include <seccomp.h>
 
 #include "net/sandbox.h"
@@ -21,17 +25,18 @@
 /* PR_SET_VMA: the allocator of newer C libraries names its memory. */
 enum { SET_VMA = 0x53564d41 };
 
+enum { SOCKET_TYPE = 0xf }; /* of the argument that holds SOCK_CLOEXEC and SOCK_NONBLOCK, too */
+
 static const char *const always[] = {
     /* streams and datagrams */
     "read", "write", "readv", "writev", "recvfrom", "recvmsg", "recvmmsg", "sendto", "sendmsg", "sendmmsg", "accept",
-    "accept4", "bind", "listen", "connect", "shutdown", "getsockname", "getpeername", "getsockopt", "setsockopt",
-    "close",
+    "accept4", "bind", "listen", "connect", "shutdown", "getsockname", "getpeername", "getsockopt", "close",
     /* waiting */
     "epoll_wait", "epoll_pwait", "epoll_pwait2", "epoll_ctl", "poll", "ppoll", "select", "pselect6", "futex",
     "nanosleep", "clock_nanosleep", "restart_syscall", "sched_yield",
     /* files that are read again: configuration, keys, users, resolv.conf, hosts; links and types of them */
     "fstat", "stat", "lstat", "newfstatat", "statx", "lseek", "pread64", "getdents64", "readlink", "readlinkat",
-    "access", "faccessat", "faccessat2", "fcntl", "fadvise64", "getcwd",
+    "access", "faccessat", "faccessat2", "fadvise64", "getcwd",
     /* the control socket at the end */
     "unlink", "unlinkat",
     /* memory */
@@ -68,14 +73,92 @@ static int allow_one(scmp_filter_ctx filter, const char *name, struct scmp_arg_c
     return allow(filter, name, 1, &condition);
 }
 
+/* Streams and datagrams of IP, and the kernel's routes and addresses; no raw socket, and no other family. */
+static int allow_sockets(scmp_filter_ctx filter)
+{
+    static const uint32_t families[] = {AF_INET, AF_INET6}, types[] = {SOCK_STREAM, SOCK_DGRAM};
+    const struct scmp_arg_cmp routes[] = {SCMP_A0_32(SCMP_CMP_EQ, AF_NETLINK, 0),
+                                          SCMP_A2_32(SCMP_CMP_EQ, NETLINK_ROUTE, 0)};
+    int rc = allow(filter, "socket", 2, routes);
+    for (size_t i = 0; i < 4 && rc == 0; i++) {
+        const struct scmp_arg_cmp inet[] = {SCMP_A0_32(SCMP_CMP_EQ, families[i / 2], 0),
+                                            SCMP_A1_32(SCMP_CMP_MASKED_EQ, SOCKET_TYPE, types[i % 2])};
+        rc = allow(filter, "socket", 2, inet);
+    }
+    return rc;
+}
+
+/*
+ * What this program and its libraries set: buffers, addresses, time limits, what is told of datagrams. Nothing that
+ * loads a program into the kernel, marks or redirects packets, binds to a device, or changes tables of a firewall.
+ */
+static int allow_socket_options(scmp_filter_ctx filter)
+{
+    static const struct {
+        int level, name;
+    } options[] = {
+        {SOL_SOCKET, SO_REUSEADDR},
+        {SOL_SOCKET, SO_REUSEPORT},
+        {SOL_SOCKET, SO_KEEPALIVE},
+        {SOL_SOCKET, SO_LINGER},
+        {SOL_SOCKET, SO_RCVBUF},
+        {SOL_SOCKET, SO_SNDBUF},
+        {SOL_SOCKET, SO_RCVTIMEO},
+        {SOL_SOCKET, SO_SNDTIMEO},
+        {SOL_SOCKET, SO_BROADCAST},
+        {SOL_SOCKET, SO_RXQ_OVFL},
+        {IPPROTO_TCP, TCP_NODELAY},
+        {IPPROTO_TCP, TCP_MAXSEG},
+        {IPPROTO_TCP, TCP_KEEPIDLE},
+        {IPPROTO_TCP, TCP_KEEPINTVL},
+        {IPPROTO_TCP, TCP_KEEPCNT},
+        {IPPROTO_TCP, TCP_USER_TIMEOUT},
+        {IPPROTO_TCP, TCP_NOTSENT_LOWAT},
+        {IPPROTO_TCP, TCP_FASTOPEN_CONNECT},
+        {IPPROTO_IP, IP_PKTINFO},
+        {IPPROTO_IP, IP_RECVERR},
+        {IPPROTO_IP, IP_MTU_DISCOVER},
+        {IPPROTO_IP, IP_RECVTOS},
+        {IPPROTO_IP, IP_TOS},
+        {IPPROTO_IPV6, IPV6_V6ONLY},
+        {IPPROTO_IPV6, IPV6_RECVPKTINFO},
+        {IPPROTO_IPV6, IPV6_RECVERR},
+        {IPPROTO_IPV6, IPV6_MTU_DISCOVER},
+        {IPPROTO_IPV6, IPV6_RECVTCLASS},
+        {IPPROTO_IPV6, IPV6_TCLASS},
+        {SOL_UDP, UDP_GRO},
+        {SOL_NETLINK, NETLINK_GET_STRICT_CHK},
+    };
+    int rc = 0;
+    for (size_t i = 0; i < sizeof options / sizeof *options && rc == 0; i++) {
+        const struct scmp_arg_cmp both[] = {SCMP_A1_32(SCMP_CMP_EQ, (uint32_t)options[i].level, 0),
+                                            SCMP_A2_32(SCMP_CMP_EQ, (uint32_t)options[i].name, 0)};
+        rc = allow(filter, "setsockopt", 2, both);
+    }
+    return rc;
+}
+
+/* Flags of files and descriptors, and a second descriptor; no signals, leases, locks or pipes. */
+static int allow_fcntl(scmp_filter_ctx filter)
+{
+    static const char *const names[] = {"fcntl", "fcntl64"};
+    static const uint32_t commands[] = {F_GETFL, F_SETFL, F_GETFD, F_SETFD, F_DUPFD_CLOEXEC};
+    int rc = 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        for (size_t k = 0; k < sizeof commands / sizeof *commands && rc == 0; k++)
+            rc = allow_one(filter, names[i], SCMP_A1_32(SCMP_CMP_EQ, commands[k], 0));
+    return rc;
+}
+
 /* Calls that do more than is needed, by what they are asked to do. */
 static int allow_some(scmp_filter_ctx filter, bool replaces)
 {
-    static const int families[] = {AF_INET, AF_INET6, AF_NETLINK};
     static const unsigned long ioctls[] = {FIONBIO, FIONREAD, TCGETS, SIOCOUTQ};
-    int rc = 0;
-    for (size_t i = 0; i < sizeof families / sizeof *families && rc == 0; i++)
-        rc = allow_one(filter, "socket", SCMP_A0_32(SCMP_CMP_EQ, (uint32_t)families[i], 0));
+    int rc = allow_sockets(filter);
+    if (rc == 0)
+        rc = allow_socket_options(filter);
+    if (rc == 0)
+        rc = allow_fcntl(filter);
     for (size_t i = 0; i < sizeof ioctls / sizeof *ioctls && rc == 0; i++)
         rc = allow_one(filter, "ioctl", SCMP_A1_32(SCMP_CMP_EQ, (uint32_t)ioctls[i], 0));
     if (rc == 0)

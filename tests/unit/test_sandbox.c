@@ -12,6 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <linux/filter.h>
+#include <linux/netlink.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
@@ -138,6 +142,52 @@ static int open_local_socket(void)
     return socket(AF_UNIX, SOCK_STREAM, 0);
 }
 
+static int open_raw_ip_socket(void)
+{
+    return socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP);
+}
+
+static int open_other_netlink(void)
+{
+    return socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+}
+
+static int load_socket_filter(void)
+{
+    struct sock_filter all = BPF_STMT(BPF_RET | BPF_K, UINT32_MAX);
+    const struct sock_fprog program = {.len = 1, .filter = &all};
+    return setsockopt(socket(AF_INET, SOCK_DGRAM, 0), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
+}
+
+static int be_transparent(void)
+{
+    const int on = 1;
+    return setsockopt(socket(AF_INET, SOCK_DGRAM, 0), IPPROTO_IP, IP_TRANSPARENT, &on, sizeof on);
+}
+
+static int have_signals_sent(void)
+{
+    return fcntl(socket(AF_INET, SOCK_DGRAM, 0), F_SETOWN, getppid());
+}
+
+static int take_lease(void)
+{
+    return fcntl(open(inner_file, O_RDONLY | O_CLOEXEC), F_SETLEASE, F_RDLCK);
+}
+
+static int use_sockets(void)
+{
+    const int on = 1;
+    int tcp = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0),
+        udp = socket(AF_INET, SOCK_DGRAM, IPPROTO_UDP);
+    bool set = (tcp < 0 || (setsockopt(tcp, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0 &&
+                            setsockopt(tcp, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on) == 0)) &&
+               setsockopt(udp, SOL_SOCKET, SO_BROADCAST, &on, sizeof on) == 0 &&
+               fcntl(udp, F_SETFL, fcntl(udp, F_GETFL) | O_NONBLOCK) == 0 && fcntl(udp, F_DUPFD_CLOEXEC, 3) >= 0 &&
+               socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE) >= 0;
+    return set ? 7 : 1;
+}
+
 static int open_for_writing(void)
 {
     return open(inner_file, O_WRONLY | O_CLOEXEC);
@@ -208,9 +258,11 @@ static void test_another_abi_ends_the_process(void **state)
 static void test_what_ends_the_process(void **state)
 {
     (void)state;
-    static int (*const fns[])(void) = {start_program,    start_process, start_thread, trace,
-                                       map_code,         make_code,     kill_others,  open_raw_socket,
-                                       open_for_writing, change_user,   load_filter,  open_local_socket};
+    static int (*const fns[])(void) = {start_program,      start_process,      start_thread,       trace,
+                                       map_code,           make_code,          kill_others,        open_raw_socket,
+                                       open_for_writing,   change_user,        load_filter,        open_local_socket,
+                                       open_raw_ip_socket, open_other_netlink, load_socket_filter, be_transparent,
+                                       have_signals_sent,  take_lease};
     if (!has_sandbox()) {
         print_message("skip: this build has no sandbox\n");
         skip();
@@ -223,6 +275,7 @@ static void test_what_ends_the_process(void **state)
     int status = run_inside(SG_SANDBOX_READ, call_nothing);
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), 7);
+    assert_int_equal(run_inside(SG_SANDBOX_READ, use_sockets), 7 << 8);
 }
 
 static int read_both(void)
