@@ -17,6 +17,7 @@
 #include "cli/doctor.h"
 #include "cli/doctor_relay.h"
 #include "cli/doctor_show.h"
+#include "cli/progress.h"
 #include "net/invite.h"
 
 enum { ECHOES = 50 };
@@ -207,6 +208,13 @@ static int print_report(const struct sg_doctor *doctor)
     return fflush(stdout) == 0 ? SG_EXIT_OK : SG_EXIT_FAILED;
 }
 
+static bool examine(struct sg_doctor *doctor)
+{
+    bool good = sg_doctor_examine(doctor);
+    sg_progress_stop();
+    return good;
+}
+
 int sg_cmd_doctor(int argc, char **argv)
 {
     static struct sg_doctor doctor = {.client.out = -1, .echoes = ECHOES};
@@ -218,7 +226,7 @@ int sg_cmd_doctor(int argc, char **argv)
     sigaction(SIGTERM, &interrupt, NULL);
     if (doctor.reflect_text)
         return reflect(&doctor);
-    if (begin_report(&doctor) && (!doctor.invite || sg_doctor_client_start(&doctor)) && sg_doctor_examine(&doctor))
+    if (begin_report(&doctor) && (!doctor.invite || sg_doctor_client_start(&doctor)) && examine(&doctor))
         code = print_report(&doctor);
     sg_doctor_client_stop(&doctor);
     json_decref(doctor.report);

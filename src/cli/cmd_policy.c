@@ -9,6 +9,7 @@
 #include <jansson.h>
 
 #include "cli/cli.h"
+#include "cli/progress.h"
 #include "core/socks5.h"
 #include "net/sockaddr.h"
 #include "server/config.h"
@@ -145,7 +146,9 @@ static bool judge_addresses(const struct arguments *args, const struct sg_policy
     struct addrinfo *list = NULL;
     char name[256];
     snprintf(name, sizeof name, "%.*s", (int)args->target.name_len, (const char *)args->target.name);
+    sg_progress_step("policy", "waiting for a name server");
     int code = getaddrinfo(name, NULL, &hints, &list);
+    sg_progress_stop();
     if (code != 0) {
         sg_cli_error("%s does not resolve: %s", name, code == EAI_SYSTEM ? strerror(errno) : gai_strerror(code));
         return false;

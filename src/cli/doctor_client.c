@@ -14,7 +14,7 @@
 #include "cli/cli.h"
 #include "net/clock.h"
 
-enum { READY_MS = 12000 };
+enum { READY_MS = 12000, TELL_MS = 3500 }; /* the client itself speaks after 3 s */
 
 static bool fail(const char *what)
 {
@@ -42,8 +42,8 @@ static bool copy_invite(const struct sg_doctor *doctor, char *at, size_t size)
     return fclose(out) == 0 || fail(at + 1);
 }
 
-/* The last line that the client logged, which says why it is not ready. */
-static void tell_client_log(const struct sg_doctor *doctor)
+/* Says what the client waits for, or has failed for: the last line that it logged. */
+static void tell_client_log(const struct sg_doctor *doctor, const char *what)
 {
     char path[96], line[512], last[512] = "its log is empty";
     snprintf(path, sizeof path, "%s/client.log", doctor->dir);
@@ -54,16 +54,20 @@ static void tell_client_log(const struct sg_doctor *doctor)
     if (file)
         fclose(file);
     last[strcspn(last, "\n")] = '\0';
-    sg_cli_error("doctor: no session with the server: %s", last);
+    sg_cli_error("doctor: %s: %s", what, last);
 }
 
 static bool wait_ready(struct sg_doctor *doctor, char *line, size_t size)
 {
-    uint64_t end_ms = sg_now_ms() + READY_MS;
+    uint64_t end_ms = sg_now_ms() + READY_MS, tell_ms = sg_now_ms() + TELL_MS;
     size_t len = 0;
     for (uint64_t now_ms = sg_now_ms(); now_ms < end_ms && !sg_doctor_interrupted; now_ms = sg_now_ms()) {
         struct pollfd wait = {.fd = doctor->client.out, .events = POLLIN};
-        if (poll(&wait, 1, (int)(end_ms - now_ms)) <= 0)
+        if (now_ms >= tell_ms) {
+            tell_client_log(doctor, "still waiting for a session with the server");
+            tell_ms = end_ms;
+        }
+        if (poll(&wait, 1, (int)((tell_ms < end_ms ? tell_ms : end_ms) - now_ms)) <= 0)
             continue;
         ssize_t got = read(doctor->client.out, line + len, size - 1 - len);
         if (got <= 0)
@@ -74,7 +78,7 @@ static bool wait_ready(struct sg_doctor *doctor, char *line, size_t size)
             return true;
     }
     if (!sg_doctor_interrupted)
-        tell_client_log(doctor);
+        tell_client_log(doctor, "no session with the server");
     return false;
 }
 

@@ -14,6 +14,7 @@
 
 #include "cli/cli.h"
 #include "cli/doctor_relay.h"
+#include "cli/progress.h"
 #include "core/datagram.h"
 #include "core/socks5.h"
 #include "net/clock.h"
@@ -124,6 +125,11 @@ static struct sg_reflect_at interface_targets(void)
     }
     freeifaddrs(list);
     return where;
+}
+
+static void begin_step(const char *what)
+{
+    sg_progress_step("doctor", what);
 }
 
 static void find_targets(struct sg_doctor *doctor, struct sg_relay *relay)
@@ -304,6 +310,7 @@ static void examine_policy(struct sg_doctor *doctor)
 static void examine_datagrams(struct sg_doctor *doctor, struct sg_relay *relay)
 {
     json_t *udp = json_object_get(doctor->report, "udp");
+    begin_step("looking for a target that answers by way of the relay");
     find_targets(doctor, relay);
     if (doctor->targets.count == 0) {
         not_examined(doctor, "datagrams", "no answer came from %s%s",
@@ -315,10 +322,14 @@ static void examine_datagrams(struct sg_doctor *doctor, struct sg_relay *relay)
         return;
     }
     json_object_set_new(udp, "relayed", json_true());
+    begin_step("measuring loss and round trip");
     examine_trips(doctor, relay, ECHO_BYTES); /* first: it tells how long to wait for an answer */
+    begin_step("finding out who may answer, and by which address the relay is seen");
     examine_class(doctor, relay->own, "filtering", find_filtering);
     examine_class(doctor, relay->own, "mapping", find_mapping);
+    begin_step("waiting for the client to know the longest record, and measuring what is longer");
     examine_records(doctor, relay);
+    begin_step("looking for the longest datagram that comes back");
     examine_size(doctor, relay);
 }
 
@@ -328,6 +339,7 @@ bool sg_doctor_examine(struct sg_doctor *doctor)
     struct sg_relay relay;
     sg_endpoint_format(&doctor->socks, text);
     set(doctor, "relay", json_string(text));
+    begin_step("waiting for the relay to open an association");
     enum sg_relay_result result = sg_relay_open(&relay, &doctor->socks, NULL, problem);
     if (result == SG_RELAY_UNREACHABLE) {
         sg_cli_error("doctor: %s: %s", text, problem);
@@ -341,6 +353,7 @@ bool sg_doctor_examine(struct sg_doctor *doctor)
         json_object_set_new(json_object_get(doctor->report, "udp"), "relayed", json_false());
         not_examined(doctor, "datagrams", "%s", problem);
     }
+    begin_step("asking for targets that policy should refuse");
     if (!sg_doctor_interrupted)
         examine_policy(doctor);
     return !sg_doctor_interrupted;

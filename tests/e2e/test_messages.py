@@ -271,7 +271,7 @@ MISTAKES = [
     (server_down, None, 'server 127.0.0.1:{port}: connection refused', 'is the server running', 'is {port} its port'),
     (tcp_dropped, None, 'server 127.0.0.1:', 'still waiting for a TCP connection', 'does a firewall drop packets to this port?'),
     (tcp_dropped_in_the_end, None, 'connection timed out|no answer in time', 'firewall drop'),
-    (tcp_dropped_doctor, FAILED, 'no session with the server', 'waiting for a TCP connection', 'firewall'),
+    (tcp_dropped_doctor, FAILED, 'doctor: still waiting for a session with the server: .*waiting for a TCP', 'no session with the server', 'waiting for a TCP connection', 'firewall'),
     (mute_server, None, 'still waiting for the TLS handshake', 'is a Sealgram server at this port?'),
     (unknown_name, None, 'name does not resolve', 'is it written right', "this machine's name server"),
     (wrong_token, FAILED, 'the invite was refused', *ANEW),
