@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from harness import MARKER, SEALGRAM, SocksUdp, UdpEcho, wait_for
-from network import CLIENT, HOSTS, SERVER, Network
+from network import CLIENT, HOSTS, SERVER
 
 pytestmark = pytest.mark.netns
 
@@ -19,8 +19,7 @@ def printed_command(text, name):
     return shlex.split(found[0])[1:]
 
 
-def test_each_command_prints_the_next(lab):
-    network = Network(lab)
+def test_each_command_prints_the_next(lab, network):
     folder = lab.folder / 'etc'
     init = subprocess.run([*network.prefix(SERVER), SEALGRAM, 'init', str(folder), '--user', 'alice', '--allow', '127.0.0.0/8'],
                           capture_output=True, text=True, timeout=30, check=True)

@@ -343,7 +343,7 @@ class Load:
             except TimeoutError:
                 continue
 
-    def stop(self):
+    def close(self):
         self.running = False
         self.thread.join(30)
 
@@ -358,7 +358,7 @@ def test_a_thousand_reloads_under_load_cost_nothing(lab, echo, tcp_echo):
     relay, code, _ = socks_request(clients[0].socks, CONNECT, *tcp_echo.address)
     lab.open(relay)
     assert code == 0
-    loads = [Load(lab.open(SocksUdp(client.socks)), echo.address) for client in clients]
+    loads = [lab.open(Load(lab.open(SocksUdp(client.socks)), echo.address)) for client in clients]
     wait_for(lambda: all(load.answered > 50 for load in loads), 10, 'the load')
     path = str(server.control)
 
@@ -381,7 +381,7 @@ def test_a_thousand_reloads_under_load_cost_nothing(lab, echo, tcp_echo):
     answered = [load.answered for load in loads]
     wait_for(lambda: all(load.answered > count + 50 for load, count in zip(loads, answered)), 10, 'the load goes on')
     for load in loads:
-        load.stop()
+        load.close()
     assert prints[0][0] == prints[1][0] == prints[2][0], 'descriptors'
     assert min(grown) < 1024, f'memory: {grown} KiB'
     relay.sendall(b'still here')
