@@ -25,7 +25,7 @@ struct sg_addr_watch {
 };
 
 /* Whether one of the messages may be about an address of this machine. */
-static bool matters(const struct nlmsghdr *message, size_t len)
+static bool matters(struct nlmsghdr *message, size_t len)
 {
     for (unsigned left = (unsigned)len; NLMSG_OK(message, left); message = NLMSG_NEXT(message, left)) {
         const struct rtmsg *route = NLMSG_DATA(message);
