@@ -47,6 +47,7 @@ struct found {
     char *path[FOUND_MAX];
     int fd[FOUND_MAX];
     unsigned count;
+    char dirs[SG_RUNDIR_SEARCH_MAX][SG_RUNDIR_PATH_MAX];
     const char *closed; /* a directory that this user may not look into, or NULL */
 };
 
@@ -79,11 +80,9 @@ static void search_dir(struct found *found, const char *dir_path, const char *ro
 
 static void search(struct found *found, const char *role)
 {
-    char(*dirs)[SG_RUNDIR_PATH_MAX] = calloc(SG_RUNDIR_SEARCH_MAX, sizeof *dirs);
-    unsigned dir_count = dirs ? sg_rundir_search(dirs) : 0;
+    unsigned dir_count = sg_rundir_search(found->dirs);
     for (unsigned i = 0; i < dir_count; i++)
-        search_dir(found, dirs[i], role);
-    free(dirs);
+        search_dir(found, found->dirs[i], role);
 }
 
 /* A connection to the one program that runs, or -1 after saying which there are; *code is then the exit code. */
