@@ -16,6 +16,7 @@
 #include "client/client.h"
 #include "net/device.h"
 #include "net/dscp.h"
+#include "net/relay.h"
 #include "net/invite.h"
 #include "net/known_servers.h"
 #include "net/log.h"
@@ -33,6 +34,7 @@ enum key {
     KEY_SOCKS_USER,
     KEY_SOCKS_PASSWORD,
     KEY_WORKERS,
+    KEY_RELAY_IDLE,
     KEY_LOG_FORMAT,
     KEY_LOG_ADDRESSES,
     KEY_DSCP,
@@ -114,6 +116,13 @@ static bool check_resolves(const struct arguments *args)
         return false;
     }
     return true;
+static uint64_t parse_relay_idle_ms(const struct argp_state *state, const char *text)
+{
+    char *end = NULL;
+    unsigned long seconds = strtoul(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end != '\0' || seconds < 60 || seconds > SG_RELAY_IDLE_MAX_S)
+        argp_error(state, "--relay-idle %s: not a number of seconds from 60 to %d", text, SG_RELAY_IDLE_MAX_S);
+    return (uint64_t)seconds * 1000;
 }
 
 static unsigned parse_workers(const struct argp_state *state, const char *text)
@@ -181,6 +190,7 @@ static const struct argp_option option_list[] = {
     {"dscp", KEY_DSCP, "LIST", 0, "copy these code points from datagrams to the records, as in ef,af41 (none)", 0},
     {"resolve", KEY_RESOLVE, "HOST:PORT:ADDR[,ADDR...]", 0,
      "the addresses of an invite's server, which is not looked up then; may be given several times", 0},
+    {"relay-idle", KEY_RELAY_IDLE, "SECONDS", 0, "end a TCP relay in which nothing moves for so long (14400)", 0},
     {"workers", KEY_WORKERS, "N", 0, "carry the traffic with N threads, each with a session of its own (1)", 0},
     {"ca", KEY_CA, "FILE", 0, "CA certificates that know a server whose invite has no pin (the system's)", 0},
     {"cert", KEY_CERT, "FILE", 0, "own certificate, for servers that ask for one", 0},
@@ -264,6 +274,9 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     case KEY_SOCKS_PASSWORD:
         args->password_file = value;
         return 0;
+    case KEY_RELAY_IDLE:
+        args->options.relay_idle_ms = parse_relay_idle_ms(state, value);
+        return 0;
     case KEY_WORKERS:
         args->options.workers = parse_workers(state, value);
         return 0;
@@ -329,7 +342,7 @@ static bool read_again(void *ctx, const struct sg_invite **invites, size_t *coun
 
 int sg_cmd_client(int argc, char **argv)
 {
-    static struct arguments args;
+    static struct arguments args = {.options = {.relay_idle_ms = (uint64_t)SG_RELAY_IDLE_S * 1000}};
     char status_path[SG_RUNDIR_PATH_MAX];
     int exit_code = SG_EXIT_FAILED;
 

@@ -314,7 +314,7 @@ static void on_dialled(void *ctx, int fd, int error)
     evbuffer_add_cb(bufferevent_get_input(client), on_tcp_bytes, through->impair);
     evbuffer_add_cb(bufferevent_get_input(server), on_tcp_bytes, through->impair);
     through->client = NULL;
-    through->relay = sg_relay_start(client, server, on_relay_end, through);
+    through->relay = sg_relay_start(client, server, SG_RELAY_IDLE_S * 1000, on_relay_end, through);
     if (!through->relay)
         free_through(through);
 }

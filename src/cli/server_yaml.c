@@ -143,14 +143,16 @@ static void write_numbers(FILE *file, const struct sg_config *defaults)
           "#     up_bits_per_second: 20M\n#     down_bits_per_second: 100M\n#     datagrams_per_second: 10k\n"
           "#     bytes_per_day: 50G\n# group_limits:\n#   staff:\n#     bytes_per_day: 1G\n",
           file);
-    fprintf(file,
-            "\n# When an association without datagrams ends; dns_seconds is for one that only asked port 53. Clients "
-            "get fresh\n"
-            "# keys each renew_seconds (0: never). A session whose TLS connection broke is kept for grace_seconds.\n"
-            "# timeouts:\n#   association_seconds: %" PRIu64 "\n#   dns_seconds: %" PRIu64
-            "\n#   renew_seconds: %" PRIu64 "\n#   grace_seconds: %" PRIu64 "\n",
-            defaults->timeouts.association_ms / 1000, defaults->timeouts.dns_ms / 1000,
-            defaults->timeouts.renew_ms / 1000, defaults->timeouts.grace_ms / 1000);
+    fprintf(
+        file,
+        "\n# When an association without datagrams ends; dns_seconds is for one that only asked port 53. Clients "
+        "get fresh\n"
+        "# keys each renew_seconds (0: never). A session whose TLS connection broke is kept for grace_seconds, a TCP\n"
+        "# relay in which nothing moves for relay_idle_seconds.\n"
+        "# timeouts:\n#   association_seconds: %" PRIu64 "\n#   dns_seconds: %" PRIu64 "\n#   renew_seconds: %" PRIu64
+        "\n#   grace_seconds: %" PRIu64 "\n#   relay_idle_seconds: %" PRIu64 "\n",
+        defaults->timeouts.association_ms / 1000, defaults->timeouts.dns_ms / 1000, defaults->timeouts.renew_ms / 1000,
+        defaults->timeouts.grace_ms / 1000, defaults->timeouts.relay_idle_ms / 1000);
 }
 
 static void write_seeing(FILE *file)

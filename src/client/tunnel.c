@@ -136,7 +136,7 @@ static void start_relay(struct sg_tunnel *tunnel, struct bufferevent *far)
 {
     struct bufferevent *app = tunnel->app;
     tunnel->app = NULL;
-    tunnel->relay = sg_relay_start(app, far, on_relay_end, tunnel);
+    tunnel->relay = sg_relay_start(app, far, tunnel->client->options->relay_idle_ms, on_relay_end, tunnel);
     if (!tunnel->relay)
         free_tunnel(tunnel);
 }

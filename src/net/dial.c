@@ -11,6 +11,7 @@
 #include <event2/event.h>
 
 #include "net/clock.h"
+#include "net/keepalive.h"
 #include "net/resolver.h"
 #include "net/sockaddr.h"
 
@@ -127,6 +128,7 @@ static bool start_next(struct sg_dial *dial)
     if (attempt->fd < 0)
         goto failed;
     (void)setsockopt(attempt->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    sg_keepalive_set(attempt->fd);
     if (dial->mss > 0)
         (void)setsockopt(attempt->fd, IPPROTO_TCP, TCP_MAXSEG, &dial->mss, sizeof dial->mss);
     if (connect(attempt->fd, (struct sockaddr *)&ss, len) != 0 && errno != EINPROGRESS)

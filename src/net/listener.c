@@ -15,6 +15,7 @@
 #include <event2/event.h>
 
 #include "net/clock.h"
+#include "net/keepalive.h"
 #include "net/log.h"
 #include "net/sockaddr.h"
 
@@ -138,6 +139,7 @@ static struct sg_listener *accept_on(struct event_base *base, int fd, sg_accept_
         return NULL;
     }
     *l = (struct sg_listener){.fd = fd, .fn = fn, .ctx = ctx};
+    sg_keepalive_set(fd); /* what it accepts has it too */
     l->resume = evtimer_new(base, on_resume, l);
     l->readable = event_new(base, fd, EV_READ | EV_PERSIST, on_readable, l);
     if (l->resume && l->readable && event_add(l->readable, NULL) == 0)

@@ -23,9 +23,9 @@ enum {
     READ_BYTES = 64 * 1024,      /* at a time: four records of TLS */
     TURN_BYTES = 4 * READ_BYTES, /* then others have their turn */
     UNSENT_MAX =
-        2 * READ_BYTES, /* of TLS, before its peer's input waits: sealed data, and answers to changes of keys */
-    IDLE_MS = 3600 * 1000,
-    POLL_MIN_MS = 5, /* for an acknowledgement, of which no event tells; each time twice as long */
+        2 * READ_BYTES,   /* of TLS, before its peer's input waits: sealed data, and answers to changes of keys */
+    CHECK_MS = 30 * 1000, /* of legs that leave what was sent unanswered */
+    POLL_MIN_MS = 5,      /* for an acknowledgement, of which no event tells; each time twice as long */
     POLL_MAX_MS = 250,
 };
 
@@ -41,7 +41,7 @@ struct leg {
 struct sg_relay {
     struct leg legs[2];
     struct event *timer;
-    uint64_t active_ms;
+    uint64_t active_ms, idle_ms;          /* when something moved last; how long nothing may */
     unsigned poll_ms;                     /* 0: no acknowledgement is waited for */
     bool had_last_turn;                   /* the last leg that could be read was read once more */
     const struct sg_relay_shaper *shaper; /* or NULL */
@@ -366,14 +366,15 @@ static void on_timer(evutil_socket_t fd, short what, void *ctx)
     struct sg_relay *relay = ctx;
     (void)fd;
     (void)what;
-    if (settle(relay))
-        return;
     uint64_t idle_ms = sg_now_ms() - relay->active_ms;
-    if (idle_ms >= IDLE_MS) {
+    for (unsigned i = 0; i < 2; i++)
+        if (sg_leg_is_deserted(&relay->legs[i].io))
+            sg_leg_fail(&relay->legs[i].io);
+    if (idle_ms >= relay->idle_ms) {
         arm_resets(relay);
         finish(relay);
-    } else if (!evtimer_pending(relay->timer, NULL)) {
-        set_timer(relay, IDLE_MS - idle_ms);
+    } else if (!settle(relay) && !evtimer_pending(relay->timer, NULL)) {
+        set_timer(relay, relay->idle_ms - idle_ms < CHECK_MS ? relay->idle_ms - idle_ms : CHECK_MS);
     }
 }
 
@@ -407,7 +408,8 @@ static bool join(struct sg_relay *relay)
     return true;
 }
 
-struct sg_relay *sg_relay_start(struct bufferevent *a, struct bufferevent *b, sg_relay_fn *fn, void *ctx)
+struct sg_relay *sg_relay_start(struct bufferevent *a, struct bufferevent *b, uint64_t idle_ms, sg_relay_fn *fn,
+                                void *ctx)
 {
     struct sg_relay *relay = calloc(1, sizeof *relay);
     if (!relay) {
@@ -418,13 +420,14 @@ struct sg_relay *sg_relay_start(struct bufferevent *a, struct bufferevent *b, sg
     *relay = (struct sg_relay){.legs = {{.relay = relay, .io = {.bev = a}}, {.relay = relay, .io = {.bev = b}}},
                                .fn = fn,
                                .ctx = ctx,
-                               .active_ms = sg_now_ms()};
+                               .active_ms = sg_now_ms(),
+                               .idle_ms = idle_ms};
     relay->timer = evtimer_new(bufferevent_get_base(a), on_timer, relay);
     if (!relay->timer || !take_leg(&relay->legs[0]) || !take_leg(&relay->legs[1]) || !join(relay)) {
         dispose(relay);
         return NULL;
     }
-    set_timer(relay, IDLE_MS);
+    set_timer(relay, idle_ms < CHECK_MS ? idle_ms : CHECK_MS);
     return relay;
 }
 

@@ -15,11 +15,16 @@ struct sg_relay;
 /* The relay is over; its struct and both bufferevents are freed. */
 typedef void sg_relay_fn(void *ctx);
 
+/* For how long a relay in which nothing moves is kept by default (RFC 5382: not less than 2 h 4 min). */
+enum { SG_RELAY_IDLE_S = 4 * 3600, SG_RELAY_IDLE_MAX_S = 7 * 86400 };
+
 /*
  * Takes both bufferevents over, their inputs included. fn is called once, later, unless sg_relay_free comes first. A
- * relay in which nothing moves for an hour ends. NULL when memory is short: both are freed then.
+ * relay in which nothing moves for idle_ms ends, and one whose leg leaves what was sent without any answer for three
+ * minutes. NULL when memory is short: both are freed then.
  */
-struct sg_relay *sg_relay_start(struct bufferevent *a, struct bufferevent *b, sg_relay_fn *fn, void *ctx);
+struct sg_relay *sg_relay_start(struct bufferevent *a, struct bufferevent *b, uint64_t idle_ms, sg_relay_fn *fn,
+                                void *ctx);
 
 /* Holds reading back. from_b: of the two legs, the one that is read. */
 struct sg_relay_shaper {

@@ -17,7 +17,7 @@
 
 #include "net/tls_stream.h"
 
-enum { DISCARD_BYTES = 16 * 1024 };
+enum { DISCARD_BYTES = 16 * 1024, DESERTED_MS = 180 * 1000 };
 
 bool sg_leg_take(struct sg_leg *leg, struct bufferevent *bev)
 {
@@ -171,6 +171,23 @@ bool sg_leg_end(struct sg_leg *leg)
         await_input(leg);
     sg_leg_flush(leg);
     return leg->output != SG_LEG_OPEN;
+}
+
+bool sg_leg_is_deserted(const struct sg_leg *leg)
+{
+    int left = 0;
+    struct tcp_info info;
+    socklen_t len = sizeof info;
+    if (leg->output == SG_LEG_BROKEN || ioctl(leg->fd, SIOCOUTQ, &left) != 0 || left == 0 ||
+        getsockopt(leg->fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0 || info.tcpi_state == TCP_CLOSE)
+        return false;
+    return info.tcpi_last_ack_recv > DESERTED_MS && info.tcpi_last_data_recv > DESERTED_MS;
+}
+
+void sg_leg_fail(struct sg_leg *leg)
+{
+    leg->input = SG_LEG_BROKEN;
+    leg->output = SG_LEG_BROKEN;
 }
 
 bool sg_leg_is_delivered(const struct sg_leg *leg)

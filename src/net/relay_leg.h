@@ -68,6 +68,14 @@ void sg_leg_look(struct sg_leg *leg);
 /* True once the peer's kernel has acknowledged everything that was sent, or the connection is no more. */
 bool sg_leg_is_delivered(const struct sg_leg *leg);
 
+/*
+ * True if the peer's machine has given no sign for three minutes although something waits for its acknowledgement. A
+ * reader that pauses gives one at least every two minutes, as the kernel asks for room.
+ */
+bool sg_leg_is_deserted(const struct sg_leg *leg);
+/* Both ways are broken. */
+void sg_leg_fail(struct sg_leg *leg);
+
 /* The next close of the socket sends RST: the peer must not take what it has for all there was. */
 void sg_leg_arm_reset(const struct sg_leg *leg);
 

@@ -14,6 +14,7 @@
 #include "net/done.h"
 #include "net/dscp.h"
 #include "net/invite.h"
+#include "net/relay.h"
 #include "server/rules.h"
 #include "server/rules_yaml.h"
 #include "server/yaml_read.h"
@@ -213,6 +214,11 @@ static const struct sg_yaml_key timeout_keys[] = {
      .max = 86400},
     {.name = "dns_seconds", .read = sg_yaml_read_seconds, .offset = AT(timeouts.dns_ms), .min = 1, .max = 86400},
     {.name = "renew_seconds", .read = sg_yaml_read_seconds, .offset = AT(timeouts.renew_ms), .min = 0, .max = 86400},
+    {.name = "relay_idle_seconds",
+     .read = sg_yaml_read_seconds,
+     .offset = AT(timeouts.relay_idle_ms),
+     .min = 60,
+     .max = SG_RELAY_IDLE_MAX_S},
     {.name = "grace_seconds", .read = sg_yaml_read_seconds, .offset = AT(timeouts.grace_ms), .min = 0, .max = 86400},
     {.name = NULL},
 };
@@ -280,6 +286,7 @@ struct sg_config *sg_config_new(void)
     config->log = (struct sg_config_log){.level = SG_LOG_INFO, .format = SG_LOG_TEXT, .addresses = SG_LOG_MASKED};
     config->timeouts.renew_ms = 900000;
     config->timeouts.grace_ms = 60000;
+    config->timeouts.relay_idle_ms = (uint64_t)SG_RELAY_IDLE_S * 1000;
     config->plain_udp_count = 2;
     config->rules = sg_rules_new();
     if (!config->rules || sg_cidr_parse("127.0.0.0/8", &config->plain_udp[0]) != SG_OK ||

@@ -25,6 +25,7 @@ enum { SG_CONFIG_SECONDS_MAX = 5 };
 struct sg_timeouts {
     uint64_t association_ms, dns_ms;
     uint64_t renew_ms, grace_ms; /* of channels; of sessions without a stream, 0: none */
+    uint64_t relay_idle_ms;      /* of CONNECT and BIND */
 };
 
 struct sg_rules;

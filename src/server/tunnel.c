@@ -193,7 +193,8 @@ void sg_tunnel_join(struct sg_tunnel *tunnel, int fd)
     tunnel->state = NULL;
     struct bufferevent *client = tunnel->who.bev;
     tunnel->who.bev = NULL;
-    tunnel->relay = sg_relay_start(client, to, on_relay_end, tunnel);
+    tunnel->relay =
+        sg_relay_start(client, to, tunnel->worker->policy->config->timeouts.relay_idle_ms, on_relay_end, tunnel);
     if (tunnel->relay)
         sg_relay_shape(tunnel->relay, &shaper, tunnel);
     else

@@ -75,6 +75,7 @@ static void has_defaults(void **state)
     assert_int_equal(config->filtering, SG_FILTERING_ADDRESS);
     assert_int_equal(config->udp_ports.first, 0);
     assert_int_equal(config->timeouts.association_ms, 120000);
+    assert_int_equal(config->timeouts.relay_idle_ms, 4 * 3600 * 1000);
     assert_int_equal(config->limits.handshake_seconds, 10);
     sg_config_free(config);
 }
@@ -94,7 +95,7 @@ static void reads_every_key(void **state)
                                     "  handshake_seconds: 9\n  handshakes_per_second: 10\n"
                                     "  handshakes_per_second_per_address: 11\n"
                                     "  password_threads: 12\n  password_queue: 13\n"
-                                    "timeouts: {association_seconds: 60, dns_seconds: 5}\n");
+                                    "timeouts: {association_seconds: 60, dns_seconds: 5, relay_idle_seconds: 7500}\n");
     assert_int_equal(config->listen_count, 2);
     assert_int_equal(config->listen[1].ip.family, 6);
     assert_int_equal(config->advertise.port, 4000);
@@ -125,6 +126,7 @@ static void reads_every_key(void **state)
         assert_int_equal(numbers[i], i + 1);
     assert_int_equal(config->timeouts.association_ms, 60000);
     assert_int_equal(config->timeouts.dns_ms, 5000);
+    assert_int_equal(config->timeouts.relay_idle_ms, 7500 * 1000);
     sg_config_free(config);
 }
 

@@ -1,4 +1,4 @@
-/* When TLS is read on: OpenSSL says WANT_READ after a message that is no data, also if it has read ahead what follows. */
+/* When TLS is read on: WANT_READ also comes after a message that is no data, with more read ahead behind it. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,0 +1,17 @@
+/* TCP keepalive: the times, and how they are set. */
+#include "net/keepalive.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+enum { IDLE_S = 75, INTERVAL_S = 15, PROBES = 5 };
+
+void sg_keepalive_set(int fd)
+{
+    static const int on = 1, idle = IDLE_S, interval = INTERVAL_S, probes = PROBES;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+}

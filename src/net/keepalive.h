@@ -1,0 +1,13 @@
+/* Connections whose other machine has vanished: the kernel asks after it. */
+#ifndef SG_NET_KEEPALIVE_H
+#define SG_NET_KEEPALIVE_H
+
+/*
+ * TCP keepalive on a socket, or on a listening one for all that it accepts: after 75 s without a sign of the other
+ * machine it is asked, five times in 75 s; then the connection fails with ETIMEDOUT. That holds for a connection on
+ * which nothing waits to be acknowledged. TCP_USER_TIMEOUT would bound the others too, but it also ends one whose
+ * reader pauses; net/relay.c looks after these.
+ */
+void sg_keepalive_set(int fd);
+
+#endif
