@@ -138,6 +138,7 @@ struct sg_uplink_channel *sg_uplink_channel_new(struct sg_uplink *uplink, struct
 void sg_uplink_channel_start(struct sg_uplink_channel *channel)
 {
     bufferevent_set_timeouts(channel->bev, NULL, NULL);
+    sg_control_stream_start(channel->bev);
     bufferevent_setcb(channel->bev, on_stream, on_stream_written, on_stream_end, channel);
     on_stream(channel->bev, channel);
 }

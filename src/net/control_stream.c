@@ -1,6 +1,10 @@
 /* The control stream over a bufferevent, for both roles. */
 #include "net/control_stream.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 
@@ -25,6 +29,12 @@ enum sg_err sg_control_stream_next(struct bufferevent *bev, enum sg_role from, s
     struct sg_rbuf r = sg_rbuf_init(bytes, want);
     *taken = want;
     return sg_control_decode(&r, from, msg);
+}
+
+void sg_control_stream_start(struct bufferevent *bev)
+{
+    static const int lowat = SG_STREAM_LOW_BYTES;
+    (void)setsockopt(bufferevent_getfd(bev), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof lowat);
 }
 
 void sg_control_stream_write(struct bufferevent *bev, const struct sg_msg *msg)

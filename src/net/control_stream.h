@@ -12,7 +12,7 @@
 struct bufferevent;
 
 enum {
-    SG_STREAM_LOW_BYTES = 32 * 1024,    /* of output below which datagrams are moved into it */
+    SG_STREAM_LOW_BYTES = 16 * 1024,    /* of output below which datagrams are moved into it */
     SG_STREAM_STUCK_BYTES = 1024 * 1024 /* of output: the peer sends but never reads */
 };
 
@@ -22,6 +22,12 @@ enum {
  */
 SG_MUST_CHECK enum sg_err sg_control_stream_next(struct bufferevent *bev, enum sg_role from, struct sg_msg *msg,
                                                  size_t *taken);
+
+/*
+ * Once, when a connection becomes a control stream: its socket takes no more than the kernel can send soon. What would
+ * wait there cannot be dropped for its age any more.
+ */
+void sg_control_stream_start(struct bufferevent *bev);
 
 void sg_control_stream_write(struct bufferevent *bev, const struct sg_msg *msg);
 

@@ -87,8 +87,10 @@ struct sg_server_channel *sg_server_channel_new(struct sg_server_session *sessio
     }
     draw_id(channel);
     channel->bev = bev;
-    if (make_keys(channel) == SG_OK)
+    if (make_keys(channel) == SG_OK) {
+        sg_control_stream_start(bev);
         return channel;
+    }
     channel->bev = NULL; /* stays the caller's */
     sg_server_channel_free(channel, SG_REASON_NONE);
     return NULL;
