@@ -22,6 +22,7 @@
 #include "core/socks5.h"
 #include "net/clock.h"
 #include "net/finish.h"
+#include "net/keepalive.h"
 #include "net/listener.h"
 #include "net/log.h"
 #include "net/relay.h"
@@ -51,6 +52,10 @@ struct sg_tunnel {
     uint8_t name[UINT8_MAX]; /* of the target */
     struct sg_relay *relay;  /* then */
     struct event *gone;      /* BIND: the application closed while it waited */
+    struct bufferevent *far;     /* to the server: while BIND waits for its second reply */
+    struct sg_server_conn *conn; /* while the server's first reply is awaited */
+    struct sg_relay *relay;      /* then */
+    struct event *look;          /* BIND: after the application, while it waits */
     struct sg_socks5_client second;
 };
 
@@ -86,8 +91,8 @@ static void free_tunnel(struct sg_tunnel *tunnel)
         tunnel->next->link = tunnel->link;
     if (tunnel->conn)
         sg_server_conn_cancel(tunnel->conn);
-    if (tunnel->gone)
-        event_free(tunnel->gone);
+    if (tunnel->look)
+        event_free(tunnel->look);
     if (tunnel->relay)
         sg_relay_free(tunnel->relay);
     if (tunnel->far)
@@ -163,8 +168,8 @@ static void on_second_reply(struct bufferevent *far, void *ctx)
     write_reply(tunnel, SG_SOCKS5_REP_SUCCEEDED, &peer);
     bufferevent_setcb(far, NULL, NULL, NULL, NULL);
     bufferevent_set_timeouts(far, NULL, NULL);
-    event_free(tunnel->gone);
-    tunnel->gone = NULL;
+    event_free(tunnel->look);
+    tunnel->look = NULL;
     tunnel->far = NULL;
     start_relay(tunnel, far);
 }
@@ -175,20 +180,23 @@ static void on_far_event(struct bufferevent *far, short what, void *ctx)
     refuse(ctx, what & BEV_EVENT_TIMEOUT ? SG_SOCKS5_REP_TIMED_OUT : SG_SOCKS5_REP_GENERAL);
 }
 
-static void on_app_gone(evutil_socket_t fd, short what, void *ctx)
+static void on_look(evutil_socket_t fd, short what, void *ctx)
 {
+    struct sg_tunnel *tunnel = ctx;
     (void)fd;
     (void)what;
-    free_tunnel(ctx);
+    if (sg_peer_state(bufferevent_getfd(tunnel->app)) != SG_PEER_HERE)
+        free_tunnel(tunnel);
 }
 
 /* Takes over far. An application that goes away while it waits takes the listening port at the server with it. */
 static void await_second_reply(struct sg_tunnel *tunnel, struct bufferevent *far)
 {
     static const struct timeval limit = {.tv_sec = BIND_LIMIT_S};
+    static const struct timeval look = {.tv_sec = 1};
     tunnel->far = far;
-    tunnel->gone = event_new(tunnel->client->base, bufferevent_getfd(tunnel->app), EV_CLOSED, on_app_gone, tunnel);
-    if (!tunnel->gone || event_add(tunnel->gone, NULL) != 0) {
+    tunnel->look = event_new(tunnel->client->base, -1, EV_PERSIST, on_look, tunnel);
+    if (!tunnel->look || event_add(tunnel->look, &look) != 0) {
         free_tunnel(tunnel);
         return;
     }

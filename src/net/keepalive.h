@@ -10,4 +10,11 @@
  */
 void sg_keepalive_set(int fd);
 
+/*
+ * What has become of the other end of a connection that is not read for a while, whatever it has sent before:
+ * EV_CLOSED of libevent 2.1.12 does not tell of a reset, and spins.
+ */
+enum sg_peer_state { SG_PEER_HERE, SG_PEER_ENDED, SG_PEER_GONE }; /* sends no more; the connection is no more */
+enum sg_peer_state sg_peer_state(int fd);
+
 #endif

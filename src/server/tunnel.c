@@ -11,6 +11,7 @@
 
 #include "core/socks5.h"
 #include "net/clock.h"
+#include "net/keepalive.h"
 #include "net/relay.h"
 #include "net/sockaddr.h"
 #include "server/leaving.h"
@@ -18,8 +19,6 @@
 #include "server/server.h"
 #include "server/usage.h"
 #include "server/worker.h"
-
-enum { EARLY_MAX = (256 - 32) * 1024 }; /* one more TLS record may come */
 
 /* Ends a tunnel; its client's leg is finished (an answer may still be in it), or already gone. */
 static void end_tunnel(struct sg_tunnel *tunnel)
@@ -29,6 +28,8 @@ static void end_tunnel(struct sg_tunnel *tunnel)
         tunnel->next->link = tunnel->link;
     if (tunnel->state)
         tunnel->setup->dispose(tunnel);
+    if (tunnel->look)
+        event_free(tunnel->look);
     if (tunnel->relay)
         sg_relay_free(tunnel->relay);
     sg_leave(tunnel->who.bev, tunnel->who.usage, SG_USAGE_CONNECTION, SG_REASON_NORMAL);
@@ -36,25 +37,27 @@ static void end_tunnel(struct sg_tunnel *tunnel)
     free(tunnel);
 }
 
+/* An answer cannot be written. */
 static void on_client_gone(struct bufferevent *bev, short what, void *ctx)
 {
     struct sg_tunnel *tunnel = ctx;
-    if (what & BEV_EVENT_EOF) {
-        /* half-closed early, with its request already said: what it waits for still comes */
-        bufferevent_disable(bev, EV_READ);
-        return;
-    }
-    bufferevent_free(tunnel->who.bev);
+    (void)what;
+    bufferevent_free(bev);
     tunnel->who.bev = NULL;
     end_tunnel(tunnel);
 }
 
-/* Early data waits in the input until the legs are joined. */
-static void on_early_data(struct bufferevent *bev, void *ctx)
+/*
+ * Nothing is read from a client that waits: what it sends stays with the kernel. One that has only ended its side still
+ * waits for CONNECT, which is answered soon; a BIND would keep its port.
+ */
+static void on_look(evutil_socket_t fd, short what, void *ctx)
 {
-    (void)ctx;
-    if (evbuffer_get_length(bufferevent_get_input(bev)) >= EARLY_MAX)
-        bufferevent_disable(bev, EV_READ);
+    struct sg_tunnel *tunnel = ctx;
+    enum sg_peer_state peer = sg_peer_state(bufferevent_getfd(tunnel->who.bev));
+    (void)fd;
+    if (peer == SG_PEER_GONE || (peer == SG_PEER_ENDED && tunnel->setup->command == SG_RULE_BIND))
+        on_client_gone(tunnel->who.bev, what, tunnel);
 }
 
 static void write_reply(struct bufferevent *bev, uint8_t rep, const struct sg_endpoint *bound)
@@ -83,10 +86,16 @@ struct sg_tunnel *sg_tunnel_new(struct sg_worker *worker, const struct sg_handov
         tunnel->next->link = &tunnel->next;
     worker->tunnels = tunnel;
     worker->tunnel_count++;
+    static const struct timeval look = {.tv_sec = 1};
     bufferevent_set_timeouts(handover->bev, NULL, NULL);
-    bufferevent_setcb(handover->bev, on_early_data, NULL, on_client_gone, tunnel);
-    bufferevent_enable(handover->bev, EV_READ | EV_WRITE);
-    return tunnel;
+    bufferevent_setcb(handover->bev, NULL, NULL, on_client_gone, tunnel);
+    bufferevent_disable(handover->bev, EV_READ);
+    bufferevent_enable(handover->bev, EV_WRITE);
+    tunnel->look = event_new(worker->base, -1, EV_PERSIST, on_look, tunnel);
+    if (tunnel->look && event_add(tunnel->look, &look) == 0)
+        return tunnel;
+    sg_tunnel_fail(tunnel, SG_SOCKS5_REP_GENERAL);
+    return NULL;
 }
 
 void sg_tunnel_reply(struct sg_tunnel *tunnel, uint8_t rep, const struct sg_endpoint *bound)
@@ -191,6 +200,8 @@ void sg_tunnel_join(struct sg_tunnel *tunnel, int fd)
     tunnel->at = sg_socket_peer(fd);
     tunnel->setup->dispose(tunnel);
     tunnel->state = NULL;
+    event_free(tunnel->look);
+    tunnel->look = NULL;
     struct bufferevent *client = tunnel->who.bev;
     tunnel->who.bev = NULL;
     tunnel->relay =

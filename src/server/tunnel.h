@@ -12,6 +12,7 @@
 #include "server/verdict.h"
 
 struct bufferevent;
+struct event;
 struct sg_relay;
 struct sg_tunnel;
 struct sg_worker;
@@ -27,7 +28,8 @@ struct sg_tunnel {
     struct sg_worker *worker;
     struct sg_handover who; /* bev is the client's leg until it relays */
     const struct sg_tunnel_setup *setup;
-    void *state; /* of the setup */
+    void *state;        /* of the setup */
+    struct event *look; /* after the client, while it waits */
     struct sg_relay *relay;
     struct sg_endpoint at; /* the other end; family 0, port 0: not known yet */
     uint8_t name_len;      /* 0: none was given */
