@@ -16,10 +16,10 @@
 #include "client/client.h"
 #include "net/device.h"
 #include "net/dscp.h"
-#include "net/relay.h"
 #include "net/invite.h"
 #include "net/known_servers.h"
 #include "net/log.h"
+#include "net/relay.h"
 #include "net/rundir.h"
 
 enum { LISTENERS_MAX = 64 };
@@ -116,6 +116,8 @@ static bool check_resolves(const struct arguments *args)
         return false;
     }
     return true;
+}
+
 static uint64_t parse_relay_idle_ms(const struct argp_state *state, const char *text)
 {
     char *end = NULL;

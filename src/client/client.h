@@ -64,12 +64,8 @@ struct sg_client_options {
     unsigned workers;                       /* threads, each with a session; 0 is 1 */
     const struct sg_known_server *resolves; /* addresses of servers, by their names: those are not looked up */
     size_t resolve_count;
-    uint64_t dscp; /* code points that are copied to the records (net/dscp.h) */
-    const char *status_socket; /* path of the control socket, or NULL for none */
-    bool no_sandbox;           /* files and system calls are not restricted */
-    unsigned workers;          /* threads, each with a session; 0 is 1 */
-    uint64_t relay_idle_ms;    /* a relay in which nothing moves for so long ends */
-    uint64_t dscp;             /* code points that are copied to the records (net/dscp.h) */
+    uint64_t relay_idle_ms; /* a relay in which nothing moves for so long ends */
+    uint64_t dscp;          /* code points that are copied to the records (net/dscp.h) */
 };
 
 enum { SG_CLIENT_WORKERS_MAX = 64 };

@@ -51,11 +51,7 @@ struct sg_tunnel {
     struct sg_target target;
     uint8_t name[UINT8_MAX]; /* of the target */
     struct sg_relay *relay;  /* then */
-    struct event *gone;      /* BIND: the application closed while it waited */
-    struct bufferevent *far;     /* to the server: while BIND waits for its second reply */
-    struct sg_server_conn *conn; /* while the server's first reply is awaited */
-    struct sg_relay *relay;      /* then */
-    struct event *look;          /* BIND: after the application, while it waits */
+    struct event *look;      /* BIND: after the application, while it waits */
     struct sg_socks5_client second;
 };
 
