@@ -50,9 +50,9 @@ static bool is_always_asked(uint8_t table)
 }
 
 /* The destination of a route; false: it is no route to addresses that are ours. */
-static bool read_route(const struct nlmsghdr *message, struct sg_cidr *net)
+static bool read_route(struct nlmsghdr *message, struct sg_cidr *net)
 {
-    const struct rtmsg *route = NLMSG_DATA(message);
+    struct rtmsg *route = NLMSG_DATA(message);
     if (message->nlmsg_type != RTM_NEWROUTE || message->nlmsg_len < NLMSG_LENGTH(sizeof *route) ||
         !is_own_type(route->rtm_type) || (route->rtm_dst_len == 0 && !is_always_asked(route->rtm_table)))
         return false;
@@ -61,17 +61,17 @@ static bool read_route(const struct nlmsghdr *message, struct sg_cidr *net)
         return false;
     *net = (struct sg_cidr){.ip = {.family = route->rtm_family == AF_INET ? 4 : 6}, .bits = route->rtm_dst_len};
     unsigned left = (unsigned)RTM_PAYLOAD(message);
-    for (const struct rtattr *a = RTM_RTA(route); RTA_OK(a, left); a = RTA_NEXT(a, left))
+    for (struct rtattr *a = RTM_RTA(route); RTA_OK(a, left); a = RTA_NEXT(a, left))
         if (a->rta_type == RTA_DST && RTA_PAYLOAD(a) == len)
             memcpy(net->ip.bytes, RTA_DATA(a), len);
     return true;
 }
 
 /* Reads one packet of a dump. 1: there are more; 0: that was all; -1: the kernel says no (errno). */
-static int read_packet(const union answer *answer, size_t len, sg_own_routes_fn *fn, void *ctx)
+static int read_packet(union answer *answer, size_t len, sg_own_routes_fn *fn, void *ctx)
 {
     unsigned left = (unsigned)len;
-    for (const struct nlmsghdr *message = &answer->head; NLMSG_OK(message, left); message = NLMSG_NEXT(message, left)) {
+    for (struct nlmsghdr *message = &answer->head; NLMSG_OK(message, left); message = NLMSG_NEXT(message, left)) {
         struct sg_cidr net;
         if (message->nlmsg_type == NLMSG_DONE)
             return 0;
