@@ -76,8 +76,9 @@ static int refuse_passphrase(char *buf, int size, int rwflag, void *arg)
  */
 static bool set_groups(SSL_CTX *ctx)
 {
-    bool set = SSL_CTX_set1_groups_list(ctx, "*X25519MLKEM768:*X25519:P-256") == 1 ||
-               SSL_CTX_set1_groups_list(ctx, "X25519:P-256") == 1;
+    /* arrays, since the macro of OpenSSL casts to char * */
+    char with_hybrid[] = "*X25519MLKEM768:*X25519:P-256", without[] = "X25519:P-256";
+    bool set = SSL_CTX_set1_groups_list(ctx, with_hybrid) == 1 || SSL_CTX_set1_groups_list(ctx, without) == 1;
     ERR_clear_error();
     return set;
 }
