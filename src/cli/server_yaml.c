@@ -50,6 +50,8 @@ static void write_place(FILE *file, const struct sg_server_yaml *yaml)
         "# Once it runs, the server can open files only in the directories of those above and in /etc, and start no\n"
         "# program; off is for debuggers.\n"
         "# sandbox: on\n\n"
+        "# If true, there is no start where the kernel has no means for the sandbox; otherwise a line of the log.\n"
+        "# require_sandbox: false\n\n"
         "# If true, there is no start where keys cannot be locked in memory; otherwise a warning.\n"
         "# require_locked_memory: false\n\n"
         "# Threads that carry the traffic; if not said, one for each CPU.\n"

@@ -485,6 +485,11 @@ struct sg_uplink *sg_uplink_new(struct sg_client *client)
         return NULL;
     }
     uplink->addresses = sg_addr_watch_new(uplink->base, SG_WATCH_ADDRESSES, on_addresses, uplink);
+    if (!uplink->addresses && client->index == 0)
+        sg_log_event(SG_LOG_WARN, "no_netlink", NULL,
+                     "netlink is not to be had (%s): another network of this machine is noticed only once the server "
+                     "falls silent",
+                     strerror(errno));
     if (!locked)
         sg_log_event(SG_LOG_WARN, "memory_not_locked", NULL,
                      "keys cannot be locked in memory: raise the limit of locked memory (ulimit -l)");

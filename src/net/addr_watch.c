@@ -69,8 +69,10 @@ static int open_netlink(enum sg_addr_watch_what what)
                                        .nl_groups = RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | routes};
     int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_ROUTE);
     if (fd >= 0 && bind(fd, (const struct sockaddr *)&groups, sizeof groups) != 0) {
+        int error = errno;
         close(fd);
-        fd = -1;
+        errno = error;
+        return -1;
     }
     return fd;
 }
@@ -78,14 +80,21 @@ static int open_netlink(enum sg_addr_watch_what what)
 struct sg_addr_watch *sg_addr_watch_new(struct event_base *base, enum sg_addr_watch_what what, sg_addr_watch_fn *fn,
                                         void *ctx)
 {
-    struct sg_addr_watch *watch = calloc(1, sizeof *watch);
-    if (!watch)
+    int fd = open_netlink(what);
+    if (fd < 0)
         return NULL;
-    *watch = (struct sg_addr_watch){.fd = open_netlink(what), .fn = fn, .ctx = ctx};
+    struct sg_addr_watch *watch = calloc(1, sizeof *watch);
+    if (!watch) {
+        close(fd);
+        errno = ENOMEM;
+        return NULL;
+    }
+    *watch = (struct sg_addr_watch){.fd = fd, .fn = fn, .ctx = ctx};
     watch->settled = evtimer_new(base, on_settled, watch);
-    watch->readable = watch->fd >= 0 ? event_new(base, watch->fd, EV_READ | EV_PERSIST, on_readable, watch) : NULL;
+    watch->readable = event_new(base, fd, EV_READ | EV_PERSIST, on_readable, watch);
     if (!watch->settled || !watch->readable || event_add(watch->readable, NULL) != 0) {
         sg_addr_watch_free(watch);
+        errno = ENOMEM;
         return NULL;
     }
     return watch;
@@ -99,8 +108,7 @@ void sg_addr_watch_free(struct sg_addr_watch *watch)
         event_free(watch->readable);
     if (watch->settled)
         event_free(watch->settled);
-    if (watch->fd >= 0)
-        close(watch->fd);
+    close(watch->fd);
     free(watch);
 }
 

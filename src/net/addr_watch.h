@@ -16,7 +16,8 @@ enum sg_addr_watch_what {
     SG_WATCH_OWN_ROUTES, /* these too: routes that are local, anycast or broadcast (own_routes.h) */
 };
 
-/* fn is called 100 ms after a change, for all changes until then. NULL if the system does not tell. */
+/* fn is called 100 ms after a change, for all changes until then. NULL with errno if the system does not
+ * tell. */
 struct sg_addr_watch *sg_addr_watch_new(struct event_base *base, enum sg_addr_watch_what what, sg_addr_watch_fn *fn,
                                         void *ctx);
 void sg_addr_watch_free(struct sg_addr_watch *watch); /* NULL is fine */

@@ -29,6 +29,9 @@ static void advise(int error, const struct sg_endpoint *at, const char *setting,
     case EADDRNOTAVAIL:
         snprintf(out, ADVICE_MAX, ": no interface of this machine has the address (`ip address` lists those it has)");
         return;
+    case EAFNOSUPPORT:
+        snprintf(out, ADVICE_MAX, ": this kernel has no IPv%u; %s may name another address", at->ip.family, setting);
+        return;
     case EMFILE:
         snprintf(out, ADVICE_MAX,
                  ": raise the limit of open files (`ulimit -n 65536`, or LimitNOFILE= of the systemd unit)");

@@ -106,6 +106,15 @@ static bool dump(int fd, uint8_t family, uint8_t type, sg_own_routes_fn *fn, voi
     return more == 0 || errno == EOPNOTSUPP || errno == EAFNOSUPPORT || errno == ENOENT;
 }
 
+bool sg_own_routes_are_told(void)
+{
+    int fd = open_netlink();
+    if (fd < 0)
+        return errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
+    close(fd);
+    return true;
+}
+
 bool sg_own_routes_each(sg_own_routes_fn *fn, void *ctx)
 {
     static const uint8_t families[] = {AF_INET, AF_INET6};

@@ -9,6 +9,11 @@
 
 #include "core/addr.h"
 
+/*
+ * False, with errno, where the system never tells: the kernel has no rtnetlink, or this process may not use it.
+ */
+bool sg_own_routes_are_told(void);
+
 typedef void sg_own_routes_fn(void *ctx, const struct sg_cidr *net);
 
 /*

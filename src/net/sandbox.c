@@ -156,8 +156,11 @@ static bool drop_capabilities(void)
 
 bool sg_sandbox_drop(char error[static SG_SANDBOX_ERROR_MAX])
 {
-    if (drop_capabilities() && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0)
+    bool dropped = drop_capabilities();
+    if (dropped && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0)
         return true;
-    snprintf(error, SG_SANDBOX_ERROR_MAX, "capabilities cannot be dropped: %s", strerror(errno));
+    snprintf(error, SG_SANDBOX_ERROR_MAX, "%s: %s",
+             dropped ? "new privileges cannot be ruled out (PR_SET_NO_NEW_PRIVS)" : "capabilities cannot be dropped",
+             strerror(errno));
     return false;
 }

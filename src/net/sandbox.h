@@ -26,6 +26,7 @@ struct sg_sandbox {
         enum sg_sandbox_use use;
     } paths[SG_SANDBOX_PATHS_MAX];
     unsigned count;
+    bool required; /* a kernel without Landlock or seccomp is a failure, not a line in the log */
 };
 
 /* A path; the directory of a file, which may be replaced by another of its name. NULL is nothing. */
@@ -57,14 +58,16 @@ void sg_sandbox_become_nobody(void);
 bool sg_sandbox_drop(char error[static SG_SANDBOX_ERROR_MAX]);
 
 /*
- * No core dumps, no tracing by others of the same user, and of the file system only those directories, as far as the
- * kernel can do it (Landlock). Before threads are started. A build for sanitizers does nothing here and below.
+ * No core dumps, no tracing by others of the same user, and of the file system only those directories (Landlock).
+ * Before threads are started. Where there is no Landlock the files stay open, and one log line says why there is none
+ * (unless that is a failure: required). A build for sanitizers does nothing here and below.
  */
 bool sg_sandbox_confine(const struct sg_sandbox *sandbox, char error[static SG_SANDBOX_ERROR_MAX]);
 
 /*
  * From now on the process, with all its threads, is killed by any system call that is not on the list (seccomp); no
- * thread can be started any more. No program, no process.
+ * thread can be started any more. No program, no process. Where there is no seccomp all calls stay allowed, and a
+ * warning says why there is none (unless that is a failure: required).
  */
 bool sg_sandbox_filter(const struct sg_sandbox *sandbox, char error[static SG_SANDBOX_ERROR_MAX]);
 

@@ -10,15 +10,18 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <linux/netlink.h>
+#include <linux/seccomp.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <netinet/udp.h>
 #include <seccomp.h>
 
+#include "net/log.h"
 #include "net/sandbox.h"
 #include "net/sandbox_action.h"
 
@@ -186,11 +189,13 @@ static bool replaces_files(const struct sg_sandbox *sandbox)
     return false;
 }
 
-bool sg_sandbox_filter(const struct sg_sandbox *sandbox, char error[static SG_SANDBOX_ERROR_MAX])
+/* Makes and loads the filter: 0 or -errno. */
+static int load_filter(bool replaces)
 {
-    bool replaces = replaces_files(sandbox);
     scmp_filter_ctx filter = seccomp_init(sg_sandbox_action());
     int rc = filter ? 0 : -ENOMEM;
+    if (rc == 0) /* or every error of the kernel is ECANCELED */
+        rc = seccomp_attr_set(filter, SCMP_FLTATR_API_SYSRAWRC, 1);
     if (rc == 0)
         rc = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
     if (rc == 0) /* calls of other architectures, x32's too: the default would end the one thread */
@@ -207,7 +212,39 @@ bool sg_sandbox_filter(const struct sg_sandbox *sandbox, char error[static SG_SA
         rc = seccomp_load(filter);
     if (filter)
         seccomp_release(filter);
+    return rc;
+}
+
+/* Whether the kernel lets this process have a filter at all: 0, or the error why it does not. */
+static int ask_seccomp(void)
+{
+    const uint32_t action = SCMP_ACT_KILL_PROCESS;
+    return syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0 ? 0 : errno;
+}
+
+static const char *missing_text(int error)
+{
+    switch (error) {
+    case ENOSYS:
+        return "this kernel has none";
+    case EINVAL:
+    case EOPNOTSUPP:
+        return "that of this kernel is older than Linux 4.14";
+    default:
+        return strerror(error);
+    }
+}
+
+bool sg_sandbox_filter(const struct sg_sandbox *sandbox, char error[static SG_SANDBOX_ERROR_MAX])
+{
+    int rc = load_filter(replaces_files(sandbox));
+    int missing = rc == 0 ? 0 : ask_seccomp();
+    if (missing != 0 && !sandbox->required) {
+        sg_log(SG_LOG_WARN, "sandbox: system calls are not restricted: no seccomp: %s", missing_text(missing));
+        return true;
+    }
     if (rc != 0)
-        snprintf(error, SG_SANDBOX_ERROR_MAX, "system calls cannot be filtered (seccomp): %s", strerror(-rc));
+        snprintf(error, SG_SANDBOX_ERROR_MAX, "system calls cannot be filtered (seccomp): %s",
+                 missing != 0 ? missing_text(missing) : strerror(-rc));
     return rc == 0;
 }

@@ -70,14 +70,28 @@ static void open_path(int ruleset, const char *path, int flags, uint64_t rights)
     close(beneath.parent_fd);
 }
 
+/* Why there is no Landlock, from the error of the first question about it. */
+static const char *missing_text(int error)
+{
+    switch (error) {
+    case ENOSYS:
+        return "this kernel has none";
+    case EOPNOTSUPP:
+        return "this kernel has it switched off (lsm=)";
+    default:
+        return strerror(error);
+    }
+}
+
 static bool restrict_files(const struct sg_sandbox *sandbox)
 {
     int abi = (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
     struct ruleset_attr attr = {.handled_access_fs = all_rights(abi)};
     size_t size = sizeof attr.handled_access_fs;
     if (abi < 1) {
-        sg_log(SG_LOG_DEBUG, "sandbox: this kernel has no Landlock");
-        return true;
+        if (!sandbox->required)
+            sg_log(SG_LOG_INFO, "sandbox: files are not restricted: no Landlock: %s", missing_text(errno));
+        return !sandbox->required;
     }
     if (abi >= ABI_OF_SCOPES) {
         attr.scoped = SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL;
@@ -92,7 +106,9 @@ static bool restrict_files(const struct sg_sandbox *sandbox)
         open_path(ruleset, sandbox->paths[i].path, flags, rights_of(use) & attr.handled_access_fs);
     }
     bool good = syscall(SYS_landlock_restrict_self, ruleset, 0) == 0;
+    int error = errno;
     close(ruleset);
+    errno = error;
     return good;
 }
 
@@ -114,8 +130,12 @@ void sg_sandbox_become_nobody(void)
 
 bool sg_sandbox_confine(const struct sg_sandbox *sandbox, char error[static SG_SANDBOX_ERROR_MAX])
 {
-    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 && restrict_files(sandbox))
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) {
+        snprintf(error, SG_SANDBOX_ERROR_MAX, "core dumps cannot be forbidden: %s", strerror(errno));
+        return false;
+    }
+    if (restrict_files(sandbox))
         return true;
-    snprintf(error, SG_SANDBOX_ERROR_MAX, "the file system cannot be closed (Landlock): %s", strerror(errno));
+    snprintf(error, SG_SANDBOX_ERROR_MAX, "the file system cannot be closed (Landlock): %s", missing_text(errno));
     return false;
 }

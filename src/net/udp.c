@@ -31,7 +31,7 @@ static int set_options(int fd, uint8_t family, unsigned flags)
 {
     int rc = 0;
     bool v6 = family == 6;
-    rc |= set_option(fd, SOL_SOCKET, SO_RXQ_OVFL, 1); /* costs nothing while nothing is lost */
+    (void)set_option(fd, SOL_SOCKET, SO_RXQ_OVFL, 1); /* costs nothing while nothing is lost; without it that is 0 */
     if (flags & SG_UDP_PKTINFO)
         rc |= v6 ? set_option(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1) : set_option(fd, IPPROTO_IP, IP_PKTINFO, 1);
     if (flags & SG_UDP_RECVERR)
@@ -100,6 +100,28 @@ bool sg_udp_steer(int fd, uint8_t first)
     };
     const struct sock_fprog program = {.len = sizeof code / sizeof *code, .filter = code};
     return setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof program) == 0;
+}
+
+bool sg_udp_can_steer(uint8_t family)
+{
+    const struct sg_endpoint anywhere = {.ip = {.family = family}};
+    int fd = sg_udp_open(&anywhere, SG_UDP_REUSEPORT);
+    if (fd < 0)
+        return true; /* whoever opens one will say why that fails */
+    bool can = sg_udp_steer(fd, 0);
+    int error = errno;
+    close(fd);
+    errno = error;
+    return can;
+}
+
+bool sg_udp_has_family(uint8_t family)
+{
+    int fd = socket(family == 6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    bool has = fd >= 0 || errno != EAFNOSUPPORT;
+    if (fd >= 0)
+        close(fd);
+    return has;
 }
 
 size_t sg_udp_route_payload(const struct sg_endpoint *to)

@@ -182,6 +182,11 @@ int sg_udp_open_shared(const struct sg_endpoint *bind_to, unsigned flags, enum s
  * number 0. False with errno where the kernel cannot.
  */
 bool sg_udp_steer(int fd, uint8_t first);
+/* Whether the kernel can do that with sockets of a family, tried with one of its own. False with errno. */
+bool sg_udp_can_steer(uint8_t family);
+
+/* False where the kernel has no IPv6 (6) or IPv4 (4) at all: no socket of the family can be made. */
+bool sg_udp_has_family(uint8_t family);
 
 /* The longest UDP payload of the route to an endpoint, by the kernel's figure; 0 if it does not say. */
 size_t sg_udp_route_payload(const struct sg_endpoint *to);

@@ -247,6 +247,7 @@ static const struct sg_yaml_key top_keys[] = {
     {.name = "dscp", .read = read_dscp, .offset = AT(dscp)},
     {.name = "user", .read = sg_yaml_read_text, .offset = AT(user)},
     {.name = "sandbox", .read = read_on_off, .offset = AT(sandbox)},
+    {.name = "require_sandbox", .read = sg_yaml_read_bool, .offset = AT(require_sandbox)},
     {.name = "require_locked_memory", .read = sg_yaml_read_bool, .offset = AT(require_locked_memory)},
     NUMBER("workers", workers, 1, 256),
     {.name = "limits", .read = sg_yaml_read_mapping, .keys = limit_keys},

@@ -57,6 +57,7 @@ struct sg_config {
     bool allow_anyone;           /* nobody needs to authenticate */
     char *user;                  /* to become after the start, or NULL */
     bool sandbox;                /* files and system calls are restricted */
+    bool require_sandbox;        /* no start where the kernel cannot restrict them */
     bool require_locked_memory;  /* no start without */
     uint32_t workers;            /* 0: as many as there are CPUs */
     uint64_t dscp;               /* code points that are copied to the records (net/dscp.h) */

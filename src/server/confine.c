@@ -103,6 +103,7 @@ static bool take(step_fn *step, const struct sg_config *config)
     if (!config->sandbox)
         return true;
     list_directories(config, &sandbox);
+    sandbox.required = config->require_sandbox;
     bool good = step(&sandbox, error);
     sg_sandbox_dispose(&sandbox);
     if (!good)

@@ -269,8 +269,8 @@ struct sg_datapath *sg_datapath_new(struct sg_worker *worker)
         sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "out of memory for %u sessions", datapath->session_max);
         goto failed;
     }
-    for (unsigned i = 0; i < config->listen_count; i++)
-        if (!open_port(datapath, &config->listen[i]))
+    for (unsigned i = 0; i < worker->server->listen_count; i++)
+        if (!open_port(datapath, &worker->server->listen[i]))
             goto failed;
     return datapath;
 failed:

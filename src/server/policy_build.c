@@ -64,12 +64,13 @@ static bool add_interfaces(struct listing *listing)
 
 /*
  * The server's own addresses are no targets, unless --allow covers them; associations reach each other there all the
- * same (sg_permits_target).
+ * same (sg_permits_target). Where the system never tells them, those of the configuration are left
+ * (sg_lacking_tell_netlink).
  */
 static bool add_own_addresses(struct sg_guard *guard, const struct sg_config *config)
 {
     struct listing listing = {.guard = guard};
-    if (!add_interfaces(&listing) || !sg_own_routes_each(add_own, &listing))
+    if (sg_own_routes_are_told() && (!add_interfaces(&listing) || !sg_own_routes_each(add_own, &listing)))
         return false;
     /* behind a NAT no interface has it, and what is sent there comes back to this machine */
     if (!sg_guard_is_here(guard, &config->advertise.ip))

@@ -29,6 +29,7 @@
 #include "server/control.h"
 #include "server/devices.h"
 #include "server/drain.h"
+#include "server/lacking.h"
 #include "server/metrics.h"
 #include "server/places.h"
 #include "server/policy.h"
@@ -144,30 +145,32 @@ static bool start_metrics(struct running *running)
 
 static bool listens_at(const void *ctx, enum sg_service_kind kind, const struct sg_endpoint *at)
 {
-    const struct sg_config *config = ctx;
+    const struct sg_server *server = ctx;
     (void)kind; /* one port number serves both */
-    for (unsigned i = 0; i < config->listen_count; i++)
-        if (sg_endpoint_equal(&config->listen[i], at))
+    for (unsigned i = 0; i < server->listen_count; i++)
+        if (sg_endpoint_equal(&server->listen[i], at))
             return true;
     return false;
 }
 
 /* Each worker needs one of the sockets of each address: as many are passed as there shall be workers, or none. */
-static bool count_passed(const struct sg_config *config, unsigned *count)
+static bool count_passed(const struct sg_server *server, unsigned *count)
 {
     char text[160];
-    const char *wrong = sg_service_check_sockets(listens_at, config, "listen", count, text);
+    const char *wrong = sg_service_check_sockets(listens_at, server, "listen", count, text);
     if (wrong)
         sg_log_event(SG_LOG_ERROR, "listen_failed", NULL, "%s", wrong);
     return !wrong && *count <= SG_WORKERS_MAX;
 }
 
-static bool count_workers(const struct sg_config *config, unsigned *count)
+static bool count_workers(const struct sg_server *server, unsigned *count)
 {
+    const struct sg_config *config = server->config;
     cpu_set_t cpus;
     *count = 0;
-    if (!count_passed(config, count))
+    if (!count_passed(server, count))
         return false;
+    bool were_passed = *count > 0;
     if (*count > 0 && config->workers > 0 && config->workers != *count)
         sg_log(SG_LOG_WARN, "workers: %u, as many as sockets of an address were passed", *count);
     if (*count == 0)
@@ -176,7 +179,10 @@ static bool count_workers(const struct sg_config *config, unsigned *count)
         *count = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? (unsigned)CPU_COUNT(&cpus) : 1;
     if (*count > SG_WORKERS_MAX)
         *count = SG_WORKERS_MAX;
-    return true;
+    if (sg_lacking_can_share(server, *count, were_passed))
+        return true;
+    *count = 1;
+    return !were_passed;
 }
 
 /* So many users with all that the defaults give them are needed to use up what there is. */
@@ -335,7 +341,8 @@ static bool start_watchdog(struct running *running)
 
 static bool start(struct running *running)
 {
-    if (!count_workers(running->server.config, &running->server.worker_count))
+    sg_lacking_tell_netlink();
+    if (!sg_lacking_choose_listen(&running->server) || !count_workers(&running->server, &running->server.worker_count))
         return false;
     if (!make_loops(running) || !make_shared(running) || !start_events(running)) {
         sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "cannot set up the event loops");
@@ -349,12 +356,12 @@ static bool start(struct running *running)
            start_watchdog(running) && start_threads(running) && sg_confine_calls(config);
 }
 
-static void print_ready(const struct sg_config *config)
+static void print_ready(const struct sg_server *server)
 {
     printf("ready");
-    for (unsigned i = 0; i < config->listen_count; i++) {
+    for (unsigned i = 0; i < server->listen_count; i++) {
         char text[SG_ENDPOINT_TEXT_MAX];
-        sg_endpoint_format(&config->listen[i], text);
+        sg_endpoint_format(&server->listen[i], text);
         printf(" %s", text);
         sg_log_event(SG_LOG_INFO, "listening", SG_LOG_FIELDS(sg_log_word("address", text)), "listening on %s", text);
     }
@@ -434,7 +441,7 @@ int sg_server_run(struct sg_config *config, int helper)
     if (load(&running.server, config)) {
         code = EXIT_FAILED;
         if (start(&running)) {
-            print_ready(config);
+            print_ready(&running.server);
             sg_service_say("READY=1");
             event_base_dispatch(running.base);
             code = 0;

@@ -46,6 +46,9 @@ struct sg_server {
     unsigned worker_count;
     struct sg_worker *workers[SG_WORKERS_MAX];
     uint64_t started_ms;
+    /* Of config, the addresses that this kernel can have (sg_lacking_choose_listen). */
+    struct sg_endpoint listen[SG_CONFIG_LISTEN_MAX];
+    unsigned listen_count;
 };
 
 /*

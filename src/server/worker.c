@@ -30,15 +30,15 @@ static void on_accept(void *ctx, int fd)
 
 static bool open_listeners(struct sg_worker *worker)
 {
-    const struct sg_config *config = worker->server->config;
-    enum sg_share share = sg_share_of(worker->index, worker->server->worker_count);
-    for (unsigned i = 0; i < config->listen_count && i < SG_WORKER_LISTENERS; i++) {
+    const struct sg_server *server = worker->server;
+    enum sg_share share = sg_share_of(worker->index, server->worker_count);
+    for (unsigned i = 0; i < server->listen_count && i < SG_WORKER_LISTENERS; i++) {
         struct sg_endpoint bound;
-        int passed = sg_service_take(SG_SERVICE_STREAM, &config->listen[i], worker->index);
+        int passed = sg_service_take(SG_SERVICE_STREAM, &server->listen[i], worker->index);
         struct sg_listener *listener =
-            sg_listener_new(worker->base, &config->listen[i], passed, share, &bound, on_accept, worker);
+            sg_listener_new(worker->base, &server->listen[i], passed, share, &bound, on_accept, worker);
         if (!listener)
-            return sg_listen_failed("TCP", &config->listen[i], "listen", errno);
+            return sg_listen_failed("TCP", &server->listen[i], "listen", errno);
         worker->listeners[worker->listener_count++] = listener;
     }
     return true;

@@ -153,7 +153,7 @@ class Lab:
         """`sealgram init` for loopback; returns folder, port and the first user's invite."""
         folder = self.folder / self.name('server')
         port = port or free_port()
-        listen = listen or [f'127.0.0.1:{port}']
+        listen = [f'127.0.0.1:{port}'] if listen is None else listen
         done = run('init', folder, *[word for at in listen for word in ('--listen', at)], '--host', host,
                    *[word for net in allow for word in ('--allow', net)], *(['--user', user] if user else []), *options)
         assert done.returncode == 0, done.stderr
