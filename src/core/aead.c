@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include <sodium.h>
+#include <sys/auxv.h>
 
 #include "core/aead_backend.h"
 
@@ -60,13 +61,27 @@ const struct sg_aead *sg_aead_find(uint16_t id, enum sg_backend backend)
     return NULL;
 }
 
+/* Instructions for AES and for the multiplication of GCM. */
+#ifdef __aarch64__
+static bool has_aes(void)
+{
+    const unsigned long needed = HWCAP_AES | HWCAP_PMULL;
+    return (getauxval(AT_HWCAP) & needed) == needed;
+}
+#else
+/* libsodium's AES-256-GCM wants the same ones, and answers without a look at the CPU's name. That
+ * of Debian 12 and 13 knows x86 only. */
+static bool has_aes(void)
+{
+    return crypto_aead_aes256gcm_is_available();
+}
+#endif
+
 void sg_aead_preference(uint16_t out[static SG_SUITE_COUNT])
 {
-    /* libsodium's AES-256-GCM wants the same instructions, and answers without a look at the CPU's
-     * name. */
-    bool has_aes = crypto_aead_aes256gcm_is_available();
-    out[0] = has_aes ? SG_SUITE_XAES_256_GCM : SG_SUITE_XCHACHA20_POLY1305;
-    out[1] = has_aes ? SG_SUITE_XCHACHA20_POLY1305 : SG_SUITE_XAES_256_GCM;
+    bool aes_first = has_aes();
+    out[0] = aes_first ? SG_SUITE_XAES_256_GCM : SG_SUITE_XCHACHA20_POLY1305;
+    out[1] = aes_first ? SG_SUITE_XCHACHA20_POLY1305 : SG_SUITE_XAES_256_GCM;
 }
 
 enum sg_err sg_aead_derive(const struct sg_aead *aead, struct sg_aead_ctx *ctx, struct sg_aead_state *state,
