@@ -13,7 +13,7 @@
 #include "server/users.h"
 
 /* A number of s, m, h or d to come, or a date of UTC, which may go without its time of day. */
-bool sg_cli_parse_expiry(const char *text, time_t now, time_t *out)
+bool sg_cli_parse_expiry(const char *text, int64_t now, int64_t *out)
 {
     static const struct {
         char unit;
@@ -26,7 +26,7 @@ bool sg_cli_parse_expiry(const char *text, time_t now, time_t *out)
         for (size_t i = 0; end && i < sizeof units / sizeof units[0]; i++) {
             if (end[0] != units[i].unit || end[1] != '\0' || count > 36500)
                 continue;
-            *out = now + (time_t)count * units[i].seconds;
+            *out = now + (int64_t)count * units[i].seconds;
             return true;
         }
         return false;

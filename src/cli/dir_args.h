@@ -58,7 +58,7 @@ int sg_cli_close_invite(FILE *file, const struct sg_dir_args *args, const char *
 void sg_cli_hint_invite(const struct sg_dir_args *args);
 
 /* Parses the value of --expires: false if it is none, or not to come. */
-bool sg_cli_parse_expiry(const char *text, time_t now, time_t *out);
+bool sg_cli_parse_expiry(const char *text, int64_t now, int64_t *out);
 
 /* Parses the value of --address; ends the process on a wrong one, as argp does. */
 void sg_cli_parse_addresses(const struct argp_state *state, struct sg_dir_args *args, const char *text);

@@ -128,7 +128,7 @@ static void on_held(evutil_socket_t fd, short what, void *ctx)
 static void forward_later(struct flow *flow, bool up, const uint8_t *bytes, size_t len, unsigned wait_ms)
 {
     struct sg_impair *impair = flow->impair;
-    struct timeval tv = {.tv_sec = wait_ms / 1000, .tv_usec = (suseconds_t)(wait_ms % 1000) * 1000};
+    struct timeval tv = {.tv_sec = (time_t)(wait_ms / 1000), .tv_usec = (suseconds_t)(wait_ms % 1000) * 1000};
     struct held *held = malloc(sizeof *held + len);
     if (!held) {
         forward(flow, up, bytes, len);

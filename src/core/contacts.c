@@ -22,7 +22,7 @@ static struct sg_endpoint key_of(const struct sg_contacts *contacts, const struc
 /* The key's slot, or the free one where it belongs: there is always a free one. */
 static struct sg_endpoint *find_slot(const struct sg_contacts_set *set, const struct sg_endpoint *key, uint64_t hash)
 {
-    size_t i = hash & (set->room - 1);
+    size_t i = (size_t)hash & (set->room - 1);
     while (set->slots[i].ip.family != 0 && !sg_endpoint_equal(&set->slots[i], key))
         i = (i + 1) & (set->room - 1);
     return &set->slots[i];

@@ -39,7 +39,7 @@ static struct entry oldest(const struct sg_squeue *queue)
 
 static void drop_oldest(struct sg_squeue *queue)
 {
-    size_t size = sizeof(struct entry) + oldest(queue).len;
+    size_t size = sizeof(struct entry) + (size_t)oldest(queue).len;
     queue->head = (queue->head + size) % SG_SQUEUE_BYTES;
     queue->bytes -= size;
     queue->count--;
@@ -82,11 +82,11 @@ uint64_t sg_squeue_next_timeout(const struct sg_squeue *queue)
 
 size_t sg_squeue_peek(const struct sg_squeue *queue)
 {
-    return oldest(queue).len;
+    return (size_t)oldest(queue).len;
 }
 
 void sg_squeue_pop(struct sg_squeue *queue, uint8_t *out)
 {
-    copy_out(queue, (queue->head + sizeof(struct entry)) % SG_SQUEUE_BYTES, out, oldest(queue).len);
+    copy_out(queue, (queue->head + sizeof(struct entry)) % SG_SQUEUE_BYTES, out, (size_t)oldest(queue).len);
     drop_oldest(queue);
 }

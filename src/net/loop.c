@@ -88,7 +88,7 @@ bool sg_loop_stop_within(struct sg_loop *public, unsigned limit_ms)
 
 void sg_loop_settle(struct sg_loop *loop, unsigned limit_ms)
 {
-    struct timeval limit = {.tv_sec = limit_ms / 1000, .tv_usec = limit_ms % 1000 * 1000};
+    struct timeval limit = {.tv_sec = (time_t)(limit_ms / 1000), .tv_usec = (suseconds_t)(limit_ms % 1000) * 1000};
     sg_inbox_free(loop->inbox);
     loop->inbox = NULL;
     if (event_base_loopexit(loop->base, &limit) != 0)

@@ -226,7 +226,7 @@ static size_t ask_shaper(struct leg *from)
     size_t room = relay->shaper->room(relay->shaper_ctx, from == &relay->legs[1], &wait_ms);
     if (room > 0)
         return room < READ_BYTES ? room : READ_BYTES;
-    const struct timeval tv = {.tv_sec = wait_ms / 1000, .tv_usec = (suseconds_t)(wait_ms % 1000) * 1000};
+    const struct timeval tv = {.tv_sec = (time_t)(wait_ms / 1000), .tv_usec = (suseconds_t)(wait_ms % 1000) * 1000};
     if (wait_ms == SG_RELAY_OVER || evtimer_add(from->pause, &tv) != 0) {
         sg_relay_fn *fn = relay->fn;
         void *ctx = relay->ctx;

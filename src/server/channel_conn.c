@@ -346,7 +346,7 @@ static void on_deadline(evutil_socket_t fd, short what, void *ctx)
 
 void sg_channel_conn_start(struct sg_worker *worker, const struct sg_handover *handover)
 {
-    const struct timeval limit = {.tv_sec = worker->policy->config->limits.handshake_seconds};
+    const struct timeval limit = {.tv_sec = (time_t)worker->policy->config->limits.handshake_seconds};
     struct sg_handover who = *handover;
     struct sg_opening *opening = calloc(1, sizeof *opening);
     if (!opening) {

@@ -1,4 +1,9 @@
-/* Parsing and writing of one line. Fields are separated by spaces or tabs; those after the fourth are key=value. */
+/*
+ * Parsing and writing of one line. Fields are separated by spaces or tabs; those after the fourth are key=value. Dates
+ * go beyond 2038 on 32-bit machines, too: times have 64 bits in this file, elsewhere the width that libevent was built
+ * with.
+ */
+#define _TIME_BITS 64
 #include "server/user_line.h"
 
 #include <stdlib.h>
@@ -64,14 +69,15 @@ const char *sg_user_line_check(const struct sg_user_line *line)
     return "unknown kind";
 }
 
-void sg_user_date_write(time_t when, char out[static SG_USER_DATE_MAX])
+void sg_user_date_write(int64_t when, char out[static SG_USER_DATE_MAX])
 {
+    const time_t seconds = when;
     struct tm tm;
-    gmtime_r(&when, &tm);
+    gmtime_r(&seconds, &tm);
     strftime(out, SG_USER_DATE_MAX, "%Y-%m-%dT%H:%M:%SZ", &tm);
 }
 
-bool sg_user_date_parse(const char *text, time_t *out)
+bool sg_user_date_parse(const char *text, int64_t *out)
 {
     char again[SG_USER_DATE_MAX];
     struct tm tm = {0};

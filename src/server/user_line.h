@@ -27,9 +27,9 @@ struct sg_user_line {
 
 struct sg_users {
     _Atomic unsigned refs;
-    time_t loaded;             /* what expired before is as good as gone */
-    time_t last_over;          /* of those: the latest end; 0: there is none */
-    time_t next_over;          /* of the others: the earliest; 0: none of them ends */
+    int64_t loaded;            /* what expired before is as good as gone */
+    int64_t last_over;         /* of those: the latest end; 0: there is none */
+    int64_t next_over;         /* of the others: the earliest; 0: none of them ends */
     struct sg_user_line *list; /* sorted by name, kind, number */
     size_t count;
 };
@@ -45,7 +45,7 @@ bool sg_user_line_write(FILE *file, const struct sg_user_line *line);
 SG_MUST_CHECK enum sg_err sg_users_append(struct sg_users *users, size_t *room, const struct sg_user_line *line);
 
 /* Dates as the file has them, 2026-11-23T08:40:47Z. */
-void sg_user_date_write(time_t when, char out[static SG_USER_DATE_MAX]);
-bool sg_user_date_parse(const char *text, time_t *out);
+void sg_user_date_write(int64_t when, char out[static SG_USER_DATE_MAX]);
+bool sg_user_date_parse(const char *text, int64_t *out);
 
 #endif

@@ -69,7 +69,7 @@ static const char *take_line(struct sg_users *users, size_t *room, char *line, s
 }
 
 /* Its time is over. A token that counts devices ends in no other way than by its number: its devices go on. */
-static bool is_over(const struct sg_user_line *line, time_t now)
+static bool is_over(const struct sg_user_line *line, int64_t now)
 {
     return line->terms.expires != 0 && line->terms.uses == 0 && line->terms.expires <= now;
 }
@@ -89,7 +89,7 @@ static void note_ends(struct sg_users *users)
     }
 }
 
-bool sg_users_is_stale(const struct sg_users *users, time_t now)
+bool sg_users_is_stale(const struct sg_users *users, int64_t now)
 {
     return (users->next_over != 0 && now >= users->next_over) || (users->last_over != 0 && now < users->last_over);
 }
@@ -268,7 +268,7 @@ static void hash_text(const uint8_t *text, size_t len, char value[static 65])
 }
 
 enum sg_token_verdict sg_users_check_token(const struct sg_users *users, const char *name, const uint8_t *text,
-                                           size_t len, time_t now, struct sg_device_claim *claim)
+                                           size_t len, int64_t now, struct sg_device_claim *claim)
 {
     static const char nothing[65] = "-";
     const struct sg_user_line *line = find_kind(users, name, SG_USER_TOKEN);

@@ -26,8 +26,8 @@ struct sg_user_line;
 
 /* Under which terms a credential is good. */
 struct sg_user_terms {
-    time_t expires; /* 0: never. With uses: no device joins from then on */
-    uint32_t uses;  /* devices that may join; 0: it does not count them */
+    int64_t expires; /* 0: never. With uses: no device joins from then on */
+    uint32_t uses;   /* devices that may join; 0: it does not count them */
 };
 
 /* Names: 1 to 64 of letters, digits and . _ - @ */
@@ -56,7 +56,7 @@ bool sg_users_has_kind(const struct sg_users *users, const char *name, enum sg_u
  * True if another set of credentials is over now than when the file was loaded: time has gone on, or the clock was set
  * back. sg_users_renew then.
  */
-bool sg_users_is_stale(const struct sg_users *users, time_t now);
+bool sg_users_is_stale(const struct sg_users *users, int64_t now);
 
 /* What is presented decides the work: 48 bytes with a prefix, or 71 with that of devices, are a token, all else is a
  * password. */
@@ -79,7 +79,7 @@ enum sg_token_verdict {
 
 /* What is to be said of a token, sg_credential_is_token; constant time in it. */
 enum sg_token_verdict sg_users_check_token(const struct sg_users *users, const char *name, const uint8_t *text,
-                                           size_t len, time_t now, struct sg_device_claim *claim);
+                                           size_t len, int64_t now, struct sg_device_claim *claim);
 /* True if that is what is stored of the user's token. */
 bool sg_users_has_token(const struct sg_users *users, const char *name, const char *value);
 

@@ -190,8 +190,8 @@ void emu_packet_set_target(uint8_t *bytes, const struct emu_packet *packet, cons
 static void corrupt_udp(uint8_t *bytes, const struct emu_packet *packet, uint64_t random)
 {
     size_t size = packet->end - packet->payload;
-    size_t count = 1 + random % 4 < size ? 1 + random % 4 : size;
-    size_t first = (random >> 32) % (size - count + 1);
+    size_t few = 1 + (size_t)(random % 4), count = few < size ? few : size;
+    size_t first = (size_t)((random >> 32) % (size - count + 1));
     uint8_t *checksum = transport_checksum(bytes, packet);
     for (size_t i = first; i < first + count; i++) {
         uint8_t *at = bytes + packet->payload + i;
@@ -214,7 +214,7 @@ bool emu_packet_corrupt(uint8_t *bytes, const struct emu_packet *packet, uint64_
     }
     if (packet->family == 0 || packet->end == packet->transport)
         return false;
-    size_t bit = random % (8 * (packet->end - packet->transport));
+    size_t bit = (size_t)(random % (8 * (packet->end - packet->transport)));
     bytes[packet->transport + bit / 8] ^= (uint8_t)(1u << bit % 8);
     return true;
 }

@@ -216,7 +216,7 @@ void sim_send_datagram(struct sim *sim, struct sim_end *end)
     uint32_t i = end->datagram_count++;
     SIM_CHECK(sim, i < SIM_DATAGRAMS_MAX);
     struct sim_datagram *datagram = &end->datagrams[i];
-    size_t data_len = 4 + sim_draw(sim, sim_chance(sim, 20) ? DATA_MAX - 4 : 400);
+    size_t data_len = 4 + (size_t)sim_draw(sim, sim_chance(sim, 20) ? DATA_MAX - 4 : 400);
     struct sg_endpoint target = target_of(i);
     uint8_t *data = plaintext + SG_ASSOC_BYTES + SG_ADDR_IPV4_BYTES;
     make_data(sim, end->out, i, data, data_len);

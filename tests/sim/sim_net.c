@@ -98,7 +98,7 @@ static void damage(struct sim *sim, struct sim_event *event)
         return;
     switch (sim_draw(sim, 8)) {
     case 0: /* cut short */
-        event->len = sim_draw(sim, event->len);
+        event->len = (size_t)sim_draw(sim, event->len);
         return;
     case 1: /* a byte more: there is room for it */
         event->bytes[event->len++] = (uint8_t)sim_draw(sim, 256);
@@ -167,7 +167,7 @@ void sim_attack(struct sim *sim, enum sim_direction direction)
 {
     uint8_t noise[80];
     struct sim_event *old = &sim->old[direction][sim_draw(sim, 16)];
-    struct sim_event event = {.direction = direction, .len = sim_draw(sim, sizeof noise), .bytes = noise};
+    struct sim_event event = {.direction = direction, .len = (size_t)sim_draw(sim, sizeof noise), .bytes = noise};
     if (old->bytes && sim_chance(sim, 70)) {
         event = *old;
     } else {
@@ -186,7 +186,7 @@ void sim_send_stream(struct sim *sim, enum sim_direction direction, const uint8_
 {
     uint64_t at_ms = sim->now_ms + sim->config.stream_delay_ms + sim_draw(sim, 20);
     while (len > 0) { /* in pieces that know nothing of messages */
-        size_t piece = sim_chance(sim, 50) ? len : 1 + sim_draw(sim, len);
+        size_t piece = sim_chance(sim, 50) ? len : 1 + (size_t)sim_draw(sim, len);
         if (at_ms < sim->stream_at_ms[direction])
             at_ms = sim->stream_at_ms[direction];
         sim->stream_at_ms[direction] = at_ms;
