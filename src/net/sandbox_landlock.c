@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -89,7 +90,8 @@ static bool restrict_files(const struct sg_sandbox *sandbox)
     struct ruleset_attr attr = {.handled_access_fs = all_rights(abi)};
     size_t size = sizeof attr.handled_access_fs;
     if (abi < 1) {
-        if (!sandbox->required)
+        static atomic_flag is_told = ATOMIC_FLAG_INIT; /* once, of all threads that ask for themselves */
+        if (!sandbox->required && !atomic_flag_test_and_set(&is_told))
             sg_log(SG_LOG_INFO, "sandbox: files are not restricted: no Landlock: %s", missing_text(errno));
         return !sandbox->required;
     }
