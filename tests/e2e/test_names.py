@@ -47,11 +47,11 @@ def test_datagrams_to_names_as_applications_write_them(lab):
         assert app.receive()[0] == text.encode()
 
 
-def test_an_invite_and_a_target_with_a_final_dot(lab, echo):
+def test_an_invite_and_a_target_with_a_final_dot(lab, named_echo):
     folder, _, invite = lab.init(host='localhost')
     lab.server(folder)
     client = lab.client(invite.replace('@localhost:', '@localhost.:'), '--forward',
-                        f'udp:localhost:0=localhost.:{echo.address[1]}')
+                        f'udp:localhost:0=localhost.:{named_echo.address[1]}')
     assert client.forwards[0][0] == '127.0.0.1'
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as app:
         app.settimeout(10)
