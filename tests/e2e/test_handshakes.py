@@ -3,12 +3,18 @@ import contextlib
 import os
 import select
 import socket
+import struct
+import subprocess
 import time
 
 import pytest
 
 from attacker import Target, client_hello, plaintext
 from harness import receive, wait_for
+from tcp_proxy import TcpProxy
+
+X25519, HYBRID = 29, 0x11ec  # X25519MLKEM768
+HELLO_RETRY = bytes.fromhex('cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c')  # RFC 8446 section 4.1.3
 
 
 @pytest.fixture
@@ -44,9 +50,10 @@ def test_groups_that_cost_much_are_refused_at_once(target, echo, group):
 
 @pytest.mark.parametrize('group', ['x25519', 'P-256'])
 def test_groups_that_are_cheap_are_served(target, group):
+    """At once, though the server would rather have the hybrid where it has that."""
     target.start()
     kind, body = answer_to(target.port, client_hello(group))
-    assert kind == 22 and body[0] == 2  # ServerHello
+    assert kind == 22 and body[0] == 2 and body[6:38] != HELLO_RETRY  # ServerHello
 
 
 def test_an_expensive_share_beside_a_cheap_one_is_not_looked_at(target, echo):
@@ -58,6 +65,97 @@ def test_an_expensive_share_beside_a_cheap_one_is_not_looked_at(target, echo):
         assert kind == 22 and body[0] == 2
     assert cpu_seconds(target.server) - before < 1
     target.still_serves(echo)
+
+
+class Wire(TcpProxy):
+    """Keeps what passes: sent[0] goes to the server, sent[1] comes from it."""
+
+    def __init__(self, port):
+        self.sent = (bytearray(), bytearray())
+        super().__init__(('127.0.0.1', port))
+
+    def pump(self, source, sink):
+        kept = self.sent[source.getsockname()[1] != self.address[1]]
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                kept.extend(data)
+                sink.sendall(data)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+
+def handshake_messages(stream):
+    """(type, body) of those that went in the clear and are whole."""
+    text, at, found = b'', 0, []
+    while at < len(stream) and stream[at] in (20, 22):
+        size = int.from_bytes(stream[at + 3:at + 5], 'big')
+        if stream[at] == 22:
+            text += stream[at + 5:at + 5 + size]
+        at += 5 + size
+    while len(text) >= (end := 4 + int.from_bytes(text[1:4], 'big')):
+        found.append((text[0], text[4:end]))
+        text = text[end:]
+    return found
+
+
+def shared_groups(kind, body):
+    """Of which groups a ClientHello (1) or ServerHello (2) has key shares, in their order."""
+    at = 35 + body[34]  # behind version, random and session
+    if kind == 1:
+        at += 2 + int.from_bytes(body[at:at + 2], 'big')  # cipher suites
+        at += 1 + body[at]  # compression methods
+    else:
+        at += 3
+    share = extensions(body[at + 2:])[51]
+    return [int.from_bytes(share[:2], 'big')] if kind == 2 else list(extensions(share[2:]))
+
+
+def extensions(data):
+    """Those of a message, or its key shares: they are written alike."""
+    found = {}
+    while data:
+        number, size = struct.unpack('!HH', data[:4])
+        found[number], data = data[4:4 + size], data[4 + size:]
+    return found
+
+
+def assert_agreed(wire, offered, chosen):
+    """In one round: with these key shares of the client and the server's of that group."""
+    (hello,), (answer,) = (handshake_messages(bytes(sent)) for sent in wire.sent)
+    assert hello[0] == 1 and answer[0] == 2
+    assert shared_groups(*hello) == offered
+    assert answer[1][2:34] != HELLO_RETRY and shared_groups(*answer) == [chosen]
+
+
+@pytest.fixture
+def has_hybrid(program):
+    """Whether the OpenSSL of this machine has X25519MLKEM768: 3.5 and later do; before it none could list groups of TLS."""
+    done = subprocess.run([program('openssl'), 'list', '-tls-groups'], capture_output=True, text=True, check=False)
+    return 'X25519MLKEM768' in done.stdout.split(':')
+
+
+def test_client_and_server_agree_on_the_best_group(lab, target, has_hybrid):
+    """The hybrid of X25519 and ML-KEM where both have it; a share of X25519 lies beside it."""
+    target.start()
+    wire = lab.open(Wire(target.port))
+    lab.client(target.invite.replace(f':{target.port}', f':{wire.address[1]}'))
+    assert_agreed(wire, [HYBRID, X25519] if has_hybrid else [X25519], HYBRID if has_hybrid else X25519)
+
+
+def test_a_server_without_the_hybrid_takes_the_share_beside_it(lab, program, has_hybrid):
+    """As one with an older OpenSSL: it needs no second ClientHello."""
+    folder, port, invite = lab.init()
+    with subprocess.Popen([program('openssl'), 's_server', '-accept', f'127.0.0.1:{port}', '-groups', 'X25519', '-alpn', 'sealgram/1',
+                           '-cert', folder / 'cert.pem', '-key', folder / 'key.pem'],
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        try:
+            assert any(line == b'ACCEPT\n' for line in server.stdout)
+            wire = lab.open(Wire(port))
+            lab.client(invite.replace(f':{port}', f':{wire.address[1]}'), ready=False)
+            wait_for(lambda: handshake_messages(bytes(wire.sent[1])), 20, 'a ServerHello')
+            assert_agreed(wire, [HYBRID, X25519] if has_hybrid else [X25519], X25519)
+        finally:
+            server.kill()
 
 
 def say_hello(lab, port, source):
