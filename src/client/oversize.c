@@ -27,8 +27,8 @@ static void log_oversized(enum sg_oversize what, const struct sg_target *target,
         [SG_OVERSIZE_UP] =
             "set that in the application (mtu, mssfix), or forward with udp-only:, which drops longer ones",
         [SG_OVERSIZE_DROPPED] =
-            "set that in the application (mtu, mssfix), or forward with udp:, which sends longer ones "
-            "inside TCP",
+            ("set that in the application (mtu, mssfix), or forward with udp:, which sends longer ones "
+             "inside TCP"),
         [SG_OVERSIZE_DOWN] = "set that in the application at the other end, too (mtu, mssfix)",
     };
     char text[SG_TARGET_TEXT_MAX];
