@@ -319,6 +319,12 @@ def receive(sock, count):
     return data
 
 
+def reset(sock):
+    """Closes a TCP connection by a reset, as a program does that is ended with input unread."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+    sock.close()
+
+
 def socks_address(host, port):
     with contextlib.suppress(OSError):
         return b'\1' + socket.inet_pton(socket.AF_INET, host) + struct.pack('!H', port)

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from attacker import Target, client_hello, plaintext
-from harness import receive, wait_for
+from harness import receive, reset, wait_for
 from tcp_proxy import TcpProxy
 
 X25519, HYBRID = 29, 0x11ec  # X25519MLKEM768
@@ -195,6 +195,18 @@ def test_an_address_is_not_locked_out_by_those_that_hang_up(lab, target):
     wait_for(lambda: target.status()['tcp']['before_request'] == 0, 60, 'their end')
     last = say_hello(lab, target.port, '127.0.0.2')
     assert answered([last], 60) == [last]
+
+
+def test_who_resets_while_it_waits_is_gone_at_once(lab, target):
+    """Thirty at one a second: without the news of the reset their places are taken for half a minute."""
+    target.start('limits:\n  handshakes_per_second_per_address: 1\n  handshake_seconds: 120')
+    waiting = [say_hello(lab, target.port, '127.0.0.2') for _ in range(30)]
+    wait_for(lambda: target.status()['tcp']['before_request'] == 30, 10, 'all of them wait')
+    before = cpu_seconds(target.server)
+    for sock in waiting:
+        reset(sock)
+    wait_for(lambda: target.status()['tcp']['before_request'] == 0, 10, 'their end')
+    assert cpu_seconds(target.server) - before < 1, 'nothing spins'
 
 
 def test_the_server_begins_so_many_handshakes(lab, target):
