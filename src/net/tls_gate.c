@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <event2/bufferevent.h>
@@ -18,6 +17,7 @@
 #include <openssl/err.h>
 
 #include "net/clock.h"
+#include "net/keepalive.h"
 #include "net/tls.h"
 #include "net/tls_pass.h"
 
@@ -150,28 +150,22 @@ static void wait_for(struct sg_tls_entry *entry, short what)
         end_entry(entry, NULL, "out of memory");
 }
 
-static bool has_failed(int fd)
-{
-    int error = 0;
-    socklen_t len = sizeof error;
-    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error != 0;
-}
-
 /* What it sends before its turn is no end. */
 static void on_change(evutil_socket_t fd, short what, void *ctx)
 {
-    if (what & EV_CLOSED || has_failed(fd))
+    (void)what;
+    if (sg_peer_state(fd) != SG_PEER_HERE)
         end_entry(ctx, NULL, "hung up while it waited");
 }
 
 /*
- * Whoever hangs up meanwhile gives its place to others. libevent (2.1.12) tells of a reset as of input, never by
- * EV_CLOSED, and would be called for it all the time; so the event is of the kind that tells of changes.
+ * Whoever hangs up meanwhile gives its place to others. libevent tells of a reset as of input (net/keepalive.h), and
+ * input stays; so the event is of the kind that tells of changes.
  */
 static void wait_for_start(struct sg_tls_entry *entry)
 {
     put_in(&entry->gate->later, entry, entry->start.at_us);
-    event_assign(&entry->io, entry->gate->base, entry->fd, EV_READ | EV_CLOSED | EV_ET | EV_PERSIST, on_change, entry);
+    event_assign(&entry->io, entry->gate->base, entry->fd, EV_READ | EV_ET | EV_PERSIST, on_change, entry);
     if (event_add(&entry->io, NULL) != 0)
         end_entry(entry, NULL, "out of memory");
 }
