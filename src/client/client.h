@@ -92,6 +92,11 @@ struct sg_client_servers {
     struct sg_client_server list[];
 };
 
+/* First come, first served: the next one is linked in at end. */
+struct sg_tunnel_queue {
+    struct sg_tunnel *first, **end;
+};
+
 struct sg_client {
     struct sg_process *process;
     unsigned index;
@@ -107,7 +112,8 @@ struct sg_client {
     struct sg_tunnel_forward *tcp_forwards;
     struct sg_tunnel *tunnels; /* CONNECT, BIND and TCP forwards in flight or running */
     size_t tunnel_count;
-    struct sg_tunnel *waiting, **waiting_end; /* of these, those that have not begun: tunnel.c */
+    struct sg_tunnel_queue waiting;       /* of these, those that have not begun: tunnel.c */
+    struct sg_tunnel_queue waiting_ended; /* and whose application has ended its side */
     struct event *tunnel_turn;
     size_t logins;           /* connections of tunnels that are not authenticated yet */
     size_t connection_limit; /* local TCP connections, by the limit of open files */

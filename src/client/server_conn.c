@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
@@ -466,8 +467,13 @@ struct sg_server_conn *sg_server_conn_start(struct sg_client *client, uint8_t cm
     return conn;
 }
 
+/* To a server that connects to a target a mere end says that it should go on: the application may have half-closed. */
 void sg_server_conn_cancel(struct sg_server_conn *conn)
 {
-    if (conn)
-        free_conn(conn);
+    static const struct linger reset = {.l_onoff = 1};
+    if (!conn)
+        return;
+    if (conn->bev)
+        (void)setsockopt(bufferevent_getfd(conn->bev), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    free_conn(conn);
 }

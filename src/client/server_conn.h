@@ -41,6 +41,7 @@ typedef void sg_server_conn_fn(void *ctx, const struct sg_server_conn_result *re
  */
 struct sg_server_conn *sg_server_conn_start(struct sg_client *client, uint8_t cmd, const struct sg_target *target,
                                             const uint8_t *extra, size_t extra_len, sg_server_conn_fn *fn, void *ctx);
+/* The server is told by a reset. Accepts NULL. */
 void sg_server_conn_cancel(struct sg_server_conn *conn);
 
 #endif

@@ -2,6 +2,10 @@
  * A tunnel's life: the application waits (its connection is not read, so early data stays where it is), the server
  * answers, the answer is passed on as it is, then both connections are relayed. A TCP forward is a CONNECT without
  * the SOCKS part on the application's side: what would be an error reply is a reset there.
+ *
+ * An application may go away while it waits, and costs the others nothing then. A reset is the end of its tunnel; so is
+ * the end of its input, for BIND. For CONNECT that may be a half-close, after which the application still wants to hear
+ * the target: its tunnel has its turn when no other waits.
  */
 #include "client/tunnel.h"
 
@@ -44,14 +48,15 @@ struct sg_tunnel {
     struct bufferevent *app;
     struct bufferevent *far;                    /* to the server: while BIND waits for its second reply */
     struct sg_server_conn *conn;                /* while the server's first reply is awaited */
-    struct sg_tunnel *waits_next, **waits_link; /* before that, in the client's queue; NULL: it is not */
+    struct sg_tunnel_queue *queue;              /* before that; NULL: it is in none */
+    struct sg_tunnel *waits_next, **waits_link; /* there */
     struct event *timer;                        /* until then: it gives up, or tries again */
     uint64_t gives_up_ms;
     unsigned tries;
     struct sg_target target;
     uint8_t name[UINT8_MAX]; /* of the target */
     struct sg_relay *relay;  /* then */
-    struct event *look;      /* BIND: after the application, while it waits */
+    struct event *look;      /* after the application, from its turn to the relay */
     struct sg_socks5_client second;
 };
 
@@ -66,14 +71,14 @@ struct sg_tunnel_forward {
 
 static void leave_queue(struct sg_tunnel *tunnel)
 {
-    if (!tunnel->waits_link)
+    if (!tunnel->queue)
         return;
     *tunnel->waits_link = tunnel->waits_next;
     if (tunnel->waits_next)
         tunnel->waits_next->waits_link = tunnel->waits_link;
     else
-        tunnel->client->waiting_end = tunnel->waits_link;
-    tunnel->waits_link = NULL;
+        tunnel->queue->end = tunnel->waits_link;
+    tunnel->queue = NULL;
 }
 
 /* Frees what is still there; both ends are gone or given away. */
@@ -136,6 +141,8 @@ static void on_relay_end(void *ctx)
 static void start_relay(struct sg_tunnel *tunnel, struct bufferevent *far)
 {
     struct bufferevent *app = tunnel->app;
+    event_free(tunnel->look);
+    tunnel->look = NULL;
     tunnel->app = NULL;
     tunnel->relay = sg_relay_start(app, far, tunnel->client->options->relay_idle_ms, on_relay_end, tunnel);
     if (!tunnel->relay)
@@ -164,8 +171,6 @@ static void on_second_reply(struct bufferevent *far, void *ctx)
     write_reply(tunnel, SG_SOCKS5_REP_SUCCEEDED, &peer);
     bufferevent_setcb(far, NULL, NULL, NULL, NULL);
     bufferevent_set_timeouts(far, NULL, NULL);
-    event_free(tunnel->look);
-    tunnel->look = NULL;
     tunnel->far = NULL;
     start_relay(tunnel, far);
 }
@@ -176,26 +181,11 @@ static void on_far_event(struct bufferevent *far, short what, void *ctx)
     refuse(ctx, what & BEV_EVENT_TIMEOUT ? SG_SOCKS5_REP_TIMED_OUT : SG_SOCKS5_REP_GENERAL);
 }
 
-static void on_look(evutil_socket_t fd, short what, void *ctx)
-{
-    struct sg_tunnel *tunnel = ctx;
-    (void)fd;
-    (void)what;
-    if (sg_peer_state(bufferevent_getfd(tunnel->app)) != SG_PEER_HERE)
-        free_tunnel(tunnel);
-}
-
 /* Takes over far. An application that goes away while it waits takes the listening port at the server with it. */
 static void await_second_reply(struct sg_tunnel *tunnel, struct bufferevent *far)
 {
     static const struct timeval limit = {.tv_sec = BIND_LIMIT_S};
-    static const struct timeval look = {.tv_sec = 1};
     tunnel->far = far;
-    tunnel->look = event_new(tunnel->client->base, -1, EV_PERSIST, on_look, tunnel);
-    if (!tunnel->look || event_add(tunnel->look, &look) != 0) {
-        free_tunnel(tunnel);
-        return;
-    }
     sg_socks5_client_expect_second(&tunnel->second);
     bufferevent_set_timeouts(far, &limit, NULL);
     bufferevent_setcb(far, on_second_reply, NULL, on_far_event, tunnel);
@@ -212,15 +202,20 @@ static void set_timer(struct sg_tunnel *tunnel, uint64_t at_ms)
     evtimer_add(tunnel->timer, &wait);
 }
 
+static void enter(struct sg_tunnel_queue *queue, struct sg_tunnel *tunnel)
+{
+    tunnel->queue = queue;
+    tunnel->waits_next = NULL;
+    tunnel->waits_link = queue->end;
+    *queue->end = tunnel;
+    queue->end = &tunnel->waits_next;
+}
+
 static void join_queue(struct sg_tunnel *tunnel)
 {
-    struct sg_client *client = tunnel->client;
-    tunnel->waits_next = NULL;
-    tunnel->waits_link = client->waiting_end;
-    *client->waiting_end = tunnel;
-    client->waiting_end = &tunnel->waits_next;
+    enter(&tunnel->client->waiting, tunnel);
     set_timer(tunnel, tunnel->gives_up_ms);
-    sg_tunnel_wake(client);
+    sg_tunnel_wake(tunnel->client);
 }
 
 /* False: its time is over. */
@@ -242,7 +237,7 @@ static void on_timer(evutil_socket_t fd, short what, void *ctx)
     struct sg_tunnel *tunnel = ctx;
     (void)fd;
     (void)what;
-    if (!tunnel->waits_link) {
+    if (!tunnel->queue) {
         join_queue(tunnel);
         return;
     }
@@ -276,25 +271,60 @@ static void on_reply(void *ctx, const struct sg_server_conn_result *result)
         start_relay(tunnel, result->bev);
 }
 
+/* Whether nobody is there any more who wants the tunnel. */
+static bool is_left(const struct sg_tunnel *tunnel, enum sg_peer_state app)
+{
+    return app == SG_PEER_GONE || (app == SG_PEER_ENDED && tunnel->is_bind);
+}
+
+static void on_look(evutil_socket_t fd, short what, void *ctx)
+{
+    struct sg_tunnel *tunnel = ctx;
+    (void)fd;
+    (void)what;
+    if (is_left(tunnel, sg_peer_state(bufferevent_getfd(tunnel->app))))
+        free_tunnel(tunnel);
+}
+
+static void begin(struct sg_tunnel *tunnel)
+{
+    static const struct timeval look = {.tv_sec = 1};
+    struct sg_client *client = tunnel->client;
+    uint8_t command = tunnel->is_bind ? SG_SOCKS5_CMD_BIND : SG_SOCKS5_CMD_CONNECT;
+    leave_queue(tunnel);
+    evtimer_del(tunnel->timer);
+    if (!tunnel->look)
+        tunnel->look = event_new(client->base, -1, EV_PERSIST, on_look, tunnel);
+    if (tunnel->look && event_add(tunnel->look, &look) == 0)
+        tunnel->conn = sg_server_conn_start(client, command, &tunnel->target, NULL, 0, on_reply, tunnel);
+    if (!tunnel->conn)
+        refuse(tunnel, SG_SOCKS5_REP_GENERAL);
+}
+
 static void on_turn(evutil_socket_t fd, short what, void *ctx)
 {
     struct sg_client *client = ctx;
+    struct sg_tunnel *tunnel;
     (void)fd;
     (void)what;
-    while (client->waiting && client->logins < LOGINS_MAX) {
-        struct sg_tunnel *tunnel = client->waiting;
-        uint8_t command = tunnel->is_bind ? SG_SOCKS5_CMD_BIND : SG_SOCKS5_CMD_CONNECT;
-        leave_queue(tunnel);
-        evtimer_del(tunnel->timer);
-        tunnel->conn = sg_server_conn_start(client, command, &tunnel->target, NULL, 0, on_reply, tunnel);
-        if (!tunnel->conn)
-            refuse(tunnel, SG_SOCKS5_REP_GENERAL);
+    while (client->logins < LOGINS_MAX &&
+           (tunnel = client->waiting.first ? client->waiting.first : client->waiting_ended.first)) {
+        enum sg_peer_state app = sg_peer_state(bufferevent_getfd(tunnel->app));
+        if (is_left(tunnel, app)) {
+            free_tunnel(tunnel);
+        } else if (app == SG_PEER_ENDED && tunnel->queue == &client->waiting) {
+            leave_queue(tunnel);
+            enter(&client->waiting_ended, tunnel);
+        } else {
+            begin(tunnel);
+        }
     }
 }
 
 bool sg_tunnels_init(struct sg_client *client)
 {
-    client->waiting_end = &client->waiting;
+    client->waiting.end = &client->waiting.first;
+    client->waiting_ended.end = &client->waiting_ended.first;
     client->tunnel_turn = evtimer_new(client->base, on_turn, client);
     return client->tunnel_turn != NULL;
 }

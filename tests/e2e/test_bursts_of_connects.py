@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from attacker import Target, client_hello
-from harness import read_reply, receive, socks_address, wait_for
+from harness import CONNECT, TcpServer, read_reply, receive, reset, socks_address, wait_for
 
 HELLO = b'\5\1\0'
 
@@ -35,6 +35,62 @@ def test_four_hundred_connects_at_once(lab, target, tcp_echo):
     client = lab.client(target.invite)
     assert connect_at_once(lab, client, 400, tcp_echo.address) == [0] * 400
     assert target.status()['tcp']['refused_caps'] == 0
+
+
+def ask(lab, client, command, to):
+    """An application that has made its request."""
+    sock = lab.open(socket.create_connection(client.socks, 10))
+    sock.sendall(HELLO)
+    assert receive(sock, 2) == b'\5\0'
+    sock.sendall(bytes([5, command, 0]) + socks_address(*to))
+    return sock
+
+
+@pytest.mark.parametrize('leave', [reset, socket.socket.close])
+def test_applications_that_go_away_while_they_wait_hold_up_nobody(lab, target, tcp_echo, leave):
+    """
+    Ten have a place with the server in a second: 400 would take longer than anybody waits. An end may be a half-close:
+    those have their turn, after the others.
+    """
+    target.start('workers: 1\nlimits:\n  handshakes_per_second: 10')
+    client = lab.client(target.invite)
+    for sock in [ask(lab, client, CONNECT, tcp_echo.address) for _ in range(400)]:
+        leave(sock)
+    sock = ask(lab, client, CONNECT, tcp_echo.address)
+    sock.settimeout(60)
+    assert read_reply(sock)[0] == 0
+
+
+def test_applications_that_end_their_side_while_they_wait_hear_the_target(lab, target):
+    def greet(connection):
+        connection.sendall(b'heard ' + receive(connection, 5))
+        assert connection.recv(1) == b''
+
+    target.start('workers: 1\nlimits:\n  handshakes_per_second: 20')
+    client, server = lab.client(target.invite), lab.open(TcpServer(greet))
+    socks = [ask(lab, client, CONNECT, server.address) for _ in range(80)]
+    for sock in socks:
+        sock.sendall(b'early')
+        sock.shutdown(socket.SHUT_WR)
+    for sock in socks:
+        sock.settimeout(60)
+        assert read_reply(sock)[0] == 0 and receive(sock, 11) == b'heard early' and sock.recv(1) == b''
+
+
+def test_applications_that_reset_while_the_server_works_for_them_leave_nothing(lab, target):
+    """Neither at the client nor at the server. The listener's queue is full: to connect there takes long."""
+    listener = lab.open(socket.create_server(('127.0.0.1', 0), backlog=0))
+    for _ in range(8):
+        sock = lab.open(socket.socket())
+        sock.setblocking(False)
+        sock.connect_ex(listener.getsockname())
+    client = lab.client(target.start().invite)
+    socks = [ask(lab, client, CONNECT, listener.getsockname()) for _ in range(10)]
+    wait_for(lambda: target.status()['tcp']['relays'] == 10, 10, 'that the server works for all')
+    for sock in socks:
+        reset(sock)
+    wait_for(lambda: client.status()['local_connections'] == 0, 10, 'the end at the client')
+    wait_for(lambda: target.status()['tcp']['relays'] == 0, 10, 'the end at the server')
 
 
 def test_more_connects_than_the_server_has_room_for(lab, target, tcp_echo):
