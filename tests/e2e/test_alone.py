@@ -103,14 +103,15 @@ def command_of(pid):
 
 
 class Run:
-    """A run below tools/alone, started as from a shell: the first process of a group of its own."""
+    """A run below tools/alone, started as from a shell: the first process of a group of its own, which SIGINT ends. A run
+    of tests in the background of a script was started with SIGINT ignored, and would hand that down."""
 
     def __init__(self, lab, *command):
         self.log = lab.folder / 'run.log'
         env = {name: value for name, value in os.environ.items() if name != 'SEALGRAM_ALONE'}
         with open(self.log, 'wb') as log:
-            self.process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            process_group=0, env=env)
+            self.process = subprocess.Popen(['env', '--default-signal=INT', *map(str, command)], stdin=subprocess.DEVNULL,
+                                            stdout=log, stderr=log, process_group=0, env=env)
         lab.open(self)
 
     def wait_for_programs(self, *patterns):
