@@ -2,8 +2,11 @@
 #include "client/client.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <event2/event.h>
 #include <jansson.h>
@@ -17,6 +20,7 @@
 #include "net/log.h"
 #include "net/log_text.h"
 #include "net/loop.h"
+#include "net/sockaddr.h"
 #include "net/tls.h"
 
 bool sg_client_is_local(const struct sg_ip *ip)
@@ -134,6 +138,33 @@ static bool wants_twin(const struct sg_client_options *options, const struct sg_
     return true;
 }
 
+/* A port that is free for IPv6 and IPv4: one that IPv6 alone is given may be taken for the other. 0: none was found. */
+static uint16_t find_port_of_both(int type)
+{
+    const struct sg_endpoint any = {.ip.family = 6};
+    struct sockaddr_storage ss;
+    socklen_t len = sg_sockaddr_from(&any, &ss);
+    const int off = 0;
+    uint16_t port = 0;
+    int fd = socket(AF_INET6, type | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return 0;
+    if (setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off) == 0 && bind(fd, (struct sockaddr *)&ss, len) == 0)
+        port = sg_socket_local(fd).port;
+    close(fd);
+    return port;
+}
+
+/* Where to listen: the first of the clients of a process finds the ports that the others listen at, too. */
+static struct sg_endpoint choose_address(const struct sg_client *client, const struct sg_endpoint *wanted,
+                                         const struct sg_endpoint *bound, int type)
+{
+    struct sg_endpoint at = client->index == 0 ? *wanted : *bound;
+    if (at.port == 0 && wants_twin(client->options, &at))
+        at.port = find_port_of_both(type);
+    return at;
+}
+
 static bool listen_socks(struct sg_client *client, const struct sg_endpoint *at, struct sg_endpoint *bound)
 {
     return sg_socks_listen(client, at, bound) || sg_listen_failed("TCP", at, "--socks", errno);
@@ -152,7 +183,7 @@ static bool open_listeners(struct sg_client *client, struct sg_endpoint *bound)
 {
     const struct sg_client_options *options = client->options;
     for (size_t i = 0; i < options->socks_count; i++, bound++) {
-        const struct sg_endpoint at = client->index == 0 ? options->socks[i] : *bound;
+        const struct sg_endpoint at = choose_address(client, &options->socks[i], bound, SOCK_STREAM);
         struct sg_endpoint twin = {.ip.family = 4};
         if (!listen_socks(client, &at, bound))
             return false;
@@ -162,7 +193,8 @@ static bool open_listeners(struct sg_client *client, struct sg_endpoint *bound)
     }
     for (size_t i = 0; i < options->forward_count; i++, bound++) {
         const struct sg_client_forward *forward = &options->forwards[i];
-        const struct sg_endpoint at = client->index == 0 ? forward->listen : *bound;
+        const int type = forward->udp ? SOCK_DGRAM : SOCK_STREAM;
+        const struct sg_endpoint at = choose_address(client, &forward->listen, bound, type);
         struct sg_endpoint twin = {.ip.family = 4};
         if (!listen_forward(client, forward, &at, bound))
             return false;

@@ -1,9 +1,11 @@
 """The ways in which applications and people write a host: final dots, brackets, zones, localhost, wildcards, broadcasts."""
 import contextlib
+import pathlib
 import socket
 
 import pytest
 
+import network as networks
 from harness import CONNECT, SocksUdp, TcpServer, UdpEcho, echo_stream, free_port, receive, run, socks_request, wait_for
 
 NO_SUCH_HOST = 4
@@ -88,6 +90,24 @@ def test_a_wildcard_of_ipv6_takes_ipv4_too(lab, tcp_echo, echo):
             sock.settimeout(10)
             sock.sendto(b'hello', (host, forwards[1]))
             assert sock.recvfrom(99)[0] == b'hello'
+
+
+@pytest.mark.netns
+def test_a_wildcard_without_a_port_gets_one_that_both_families_have(lab, network):
+    """Of twelve ports eight are taken for IPv4 alone."""
+    def take(kind, port):
+        sock = lab.open(socket.socket(socket.AF_INET, kind))
+        sock.bind(('0.0.0.0', port))
+
+    for port in range(40000, 40008):
+        for kind in socket.SOCK_STREAM, socket.SOCK_DGRAM:
+            network.call(networks.CLIENT, take, kind, port)
+    _, invite, _ = network.server()
+    ports = pathlib.Path('/proc/sys/net/ipv4/ip_local_port_range')
+    network.call(networks.CLIENT, ports.write_text, '40000 40011')
+    client = network.client(invite, '--forward', 'tcp:[::]:0=127.0.0.1:9', '--forward', 'udp:[::]:0=127.0.0.1:9', socks=False)
+    for host, port in client.forwards:
+        assert host == '::' and 40008 <= port <= 40011
 
 
 def test_both_wildcards_may_be_named(lab):
