@@ -70,6 +70,20 @@ def program():
 
 
 @pytest.fixture
+def with_hosts(lab, program):
+    """Gives, for the text of a hosts file, what starts a program for which it is /etc/hosts."""
+    def prefix(text):
+        path = lab.folder / 'hosts'
+        path.write_text(text)
+        user = [] if os.geteuid() == 0 else ['--user', '--map-root-user']  # a chroot refuses user namespaces to root, too
+        words = [program('unshare'), *user, '--mount', 'sh', '-c', f'mount --bind {path} /etc/hosts && exec "$@"', 'sh']
+        if subprocess.run([*words, 'true'], capture_output=True, check=False).returncode != 0:
+            pytest.skip('needs mount namespaces')
+        return words
+    return prefix
+
+
+@pytest.fixture
 def nobody_else():
     """Skips where a command that looks for a running program could find one that no test started."""
     if os.environ.get('SEALGRAM_ALONE') != 'namespaces':

@@ -2,7 +2,6 @@
 import contextlib
 import json
 import socket
-import subprocess
 
 import pytest
 
@@ -150,14 +149,9 @@ HOSTS = '127.0.0.1 a.good.test good.test bad.good.test a.other.test\n::1 six.goo
 
 
 @pytest.fixture
-def named(lab, program):
+def named(lab, with_hosts):
     """Makes a site whose server knows the names above."""
-    hosts = lab.folder / 'hosts'
-    hosts.write_text(HOSTS)
-    prefix = [program('unshare'), '--user', '--map-root-user', '--mount', 'sh', '-c',
-              f'mount --bind {hosts} /etc/hosts && exec "$@"', 'sh']
-    if subprocess.run([*prefix, 'true'], capture_output=True, check=False).returncode != 0:
-        pytest.skip('needs mount namespaces')
+    prefix = with_hosts(HOSTS)
 
     def start(*rules):
         folder, port, invite = lab.init()
@@ -324,14 +318,9 @@ def test_plain_associations_are_judged_by_datagram_too(lab, echo, echo6):
     adds_up(site.server)
 
 
-def test_of_several_addresses_the_permitted_are_dialled(lab, program):
+def test_of_several_addresses_the_permitted_are_dialled(lab, with_hosts):
     """localhost has ::1 and 127.0.0.1 in the file below; rules leave one."""
-    hosts = lab.folder / 'hosts'
-    hosts.write_text('::1 both.test\n127.0.0.1 both.test\n')
-    prefix = [program('unshare'), '--user', '--map-root-user', '--mount', 'sh', '-c',
-              f'mount --bind {hosts} /etc/hosts && exec "$@"', 'sh']
-    if subprocess.run([*prefix, 'true'], capture_output=True, check=False).returncode != 0:
-        pytest.skip('needs mount namespaces')
+    prefix = with_hosts('::1 both.test\n127.0.0.1 both.test\n')
     port = free_port()
     seen = []
 

@@ -516,14 +516,9 @@ def test_a_browser_through_socks(lab, program, web):
     assert server.status()['tls_handshakes'] >= 2, 'the page did not come through the server'
 
 
-def test_a_browser_asks_the_far_side_for_names(lab, program, web):
+def test_a_browser_asks_the_far_side_for_names(lab, program, web, with_hosts):
     """Only the server knows the name."""
-    hosts = lab.folder / 'hosts'
-    hosts.write_text('127.0.0.1 far.test\n')
-    prefix = [program('unshare'), '--user', '--map-root-user', '--mount', 'sh', '-c',
-              f'mount --bind {hosts} /etc/hosts && exec "$@"', 'sh']
-    if subprocess.run([*prefix, 'true'], capture_output=True, check=False).returncode != 0:
-        pytest.skip('needs mount namespaces')
+    prefix = with_hosts('127.0.0.1 far.test\n')
     folder, _, invite = lab.init()
     lab.start('server', 'server', '-c', folder / 'server.yaml', prefix=prefix).ready()
     client = lab.client(invite)
