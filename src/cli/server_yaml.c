@@ -43,7 +43,7 @@ static void write_place(FILE *file, const struct sg_server_yaml *yaml)
         "#   - {subject: \"CN=Bob,O=Example\", user: bob}\n\n"
         "# Revocation lists of that CA (PEM). The file is read again when it changes.\n"
         "# client_crl: client_crl.pem\n\n"
-        "# The control socket (`sealgram status`, `reload`, `kick`), if not in the run directory.\n"
+        "# The control socket (`sealgram status`, `reload`, `kick`, `drain`), if not in the run directory.\n"
         "# status_socket: /run/sealgram/control.sock\n\n"
         "# Who to become once the ports are open, if started as root. The files above must belong to that user.\n"
         "# user: sealgram\n\n"

@@ -254,6 +254,25 @@ def test_manual_pages_are_well_formed(program, name):
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.parametrize('name', ['sealgram.1', 'server.yaml.5'])
+def test_quotes_of_the_manual_close(program, name):
+    """A macro that quotes the rest of its line would put a quote within the other."""
+    assert re.findall('‘[^’]*‘[^’]*’?', manual(name, program)) == []
+
+
+@pytest.mark.parametrize('command', ['init', 'invite', 'users', 'passwd', 'revoke', 'renew-cert', 'policy', 'server', 'client', 'reload',
+                                     'kick', 'drain', 'status', 'doctor', 'demo'])
+def test_the_synopsis_of_the_manual_has_each_option(program, command):
+    """Of what `--help` lists, with one letter or in full."""
+    synopsis = manual('sealgram.1', program).partition('\nSYNOPSIS\n')[2].partition('\nDESCRIPTION\n')[0]
+    typed = ' '.join(line for line in synopsis.splitlines() if line.split()[1:2] == [command])
+    listed = run(command, '--help').stdout
+    for short, option in re.findall(r'^ +(-\w, |)(--[a-z-]+)', listed, re.MULTILINE):
+        if option not in ('--help', '--usage', '--version'):
+            letter = short.strip(', -')
+            assert option in typed or letter and re.search(rf'(?<![\w-])-{letter}(?![\w-])', typed), option
+
+
 def test_examples_of_the_manual_are_those_of_readme(program):
     """So they are tried there."""
     typed = {line for _, language, text in blocks() if language == 'sh' for line in commands(text)}
