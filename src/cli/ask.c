@@ -190,8 +190,15 @@ int sg_cli_order(const char *path, const char *request)
 
 static void tell_users_changed(int fd)
 {
+    static const char error[] = "error: ";
     limit_time(fd, TOLD_SECONDS);
-    free(exchange(fd, "users"));
+    char *answer = exchange(fd, "users");
+    if (answer && strncmp(answer, error, strlen(error)) == 0) {
+        answer[strcspn(answer, "\n")] = '\0';
+        sg_cli_error("a running server does not take the change, and goes on with the users that it had: %s",
+                     answer + strlen(error));
+    }
+    free(answer);
     close(fd);
 }
 

@@ -80,7 +80,10 @@ static void add_forward(struct argp_state *state, struct arguments *args, const 
     const char *equals = strchr(text, '=');
     size_t len = equals && equals > start ? (size_t)(equals - start) : 0;
     if (!equals || len >= sizeof listen)
-        argp_error(state, "--forward %s: not of the form udp:LISTEN=TARGET or tcp:LISTEN=TARGET", text);
+        argp_error(
+            state,
+            "--forward %s: not of the form udp:LISTEN=TARGET or tcp:LISTEN=TARGET, as in udp:127.0.0.1:5353=9.9.9.9:53",
+            text);
     memcpy(listen, start, len);
     listen[len] = '\0';
     const char *problem = sg_listen_parse(listen, true, &forward->listen);
@@ -359,10 +362,14 @@ int sg_cmd_client(int argc, char **argv)
         !check_resolves(&args))
         goto out;
     if (!args.options.status_socket) {
-        if (sg_rundir_status_path("client", status_path))
+        if (sg_rundir_status_path("client", status_path)) {
             args.options.status_socket = status_path;
-        else
-            sg_log(SG_LOG_WARN, "no status socket: %s", strerror(errno));
+        } else {
+            int error = errno;
+            sg_rundir_path(status_path);
+            sg_log(SG_LOG_WARN, "no socket for `sealgram status`: %s: %s: --status-socket names another place",
+                   status_path, strerror(error));
+        }
     }
     args.options.invites = args.invites.list;
     args.options.invite_count = args.invites.count;

@@ -7,6 +7,7 @@
 #include "cli/cli.h"
 #include "cli/log_args.h"
 #include "net/log.h"
+#include "net/open_files.h"
 #include "net/service.h"
 #include "server/config.h"
 #include "server/helper.h"
@@ -115,6 +116,9 @@ int sg_cmd_server(int argc, char **argv)
         return SG_EXIT_USAGE;
     sg_log_set_level(args.level);
     sg_cli_log_apply(&args.log);
+    size_t files = 0;
+    if (!sg_open_files_raise(1, &files))
+        return SG_EXIT_FAILED;
     struct sg_config *config = sg_config_load(args.config, error);
     if (!config) {
         sg_log_event(SG_LOG_ERROR, "config_refused", NULL, "%s", error);

@@ -54,7 +54,10 @@ static void tell_client_log(const struct sg_doctor *doctor, const char *what)
     if (file)
         fclose(file);
     last[strcspn(last, "\n")] = '\0';
-    sg_cli_error("doctor: %s: %s", what, last);
+    const char *name =
+        strstr(last, "sealgram: "); /* before it: the time, or the level for the journal; after it: LEVEL */
+    const char *level_end = name ? strstr(name + strlen("sealgram: "), ": ") : NULL;
+    sg_cli_error("doctor: %s: %s", what, level_end ? level_end + 2 : last);
 }
 
 static bool wait_ready(struct sg_doctor *doctor, char *line, size_t size)

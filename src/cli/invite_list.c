@@ -89,6 +89,10 @@ bool sg_cli_invites_take(struct sg_cli_invites *invites, const char *text)
         sg_log(SG_LOG_ERROR, "INVITE: %s is a file: @%s reads the invite in it", text, text);
         return false;
     }
+    if (text[0] == '@' && text[1] == '\0') {
+        sg_log(SG_LOG_ERROR, "INVITE: after @ stands the name of the file with the invite, as in @alice.invite");
+        return false;
+    }
     if (text[0] != '@') {
         sg_log(SG_LOG_INFO, "an invite on the command line shows in `ps`: @FILE keeps it secret");
         return add_invite(invites, text, "INVITE");

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include <event2/event.h>
 #include <jansson.h>
@@ -22,6 +21,7 @@
 #include "net/listen_failed.h"
 #include "net/log.h"
 #include "net/loop.h"
+#include "net/open_files.h"
 #include "net/resolver.h"
 #include "net/sandbox.h"
 #include "net/service.h"
@@ -231,18 +231,10 @@ static void on_hangup(evutil_socket_t number, short what, void *ctx)
 /* --- start --- */
 
 /* Each local connection takes a file, and one more to the server: take what the system allows. */
-static size_t raise_file_limit(void)
+static size_t count_connections(size_t files)
 {
-    struct rlimit limit = {.rlim_cur = 1024, .rlim_max = 1024};
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-        rlim_t soft = limit.rlim_cur;
-        limit.rlim_cur = limit.rlim_max;
-        if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
-            limit.rlim_cur = soft;
-    }
-    rlim_t usable = limit.rlim_cur > 2 * RESERVED_FILES ? limit.rlim_cur - RESERVED_FILES : RESERVED_FILES;
-    usable /= FILES_PER_CONNECTION;
-    return usable < CONNECTIONS_MAX ? (size_t)usable : CONNECTIONS_MAX;
+    size_t usable = (files > 2 * RESERVED_FILES ? files - RESERVED_FILES : RESERVED_FILES) / FILES_PER_CONNECTION;
+    return usable < CONNECTIONS_MAX ? usable : CONNECTIONS_MAX;
 }
 
 static void on_signal(evutil_socket_t number, short what, void *ctx)
@@ -321,9 +313,8 @@ static void open_known_servers(struct sg_process *process)
     process->known_path[0] = '\0';
 }
 
-static bool open_clients(struct sg_process *process)
+static bool open_clients(struct sg_process *process, size_t connections)
 {
-    size_t connections = raise_file_limit();
     open_known_servers(process);
     for (unsigned i = 0; i < process->count; i++) {
         process->clients[i] = (struct sg_client){
@@ -423,14 +414,18 @@ static bool start_watchdog(struct sg_process *process)
 
 static bool start(struct sg_process *process)
 {
+    size_t files = 0;
     process->count = process->options->workers > 0 ? process->options->workers : 1;
+    if (!sg_open_files_raise(process->count, &files))
+        return false;
     if (!make_loops(process)) {
         sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "cannot set up the event loops");
         return false;
     }
-    return check_passed(process) && (process->names = sg_name_service_new()) && open_clients(process) &&
-           open_control(process) && start_names(process) && drop_privileges() && confine(process, sg_sandbox_confine) &&
-           start_watchdog(process) && start_threads(process) && confine(process, sg_sandbox_filter);
+    return check_passed(process) && (process->names = sg_name_service_new()) &&
+           open_clients(process, count_connections(files)) && open_control(process) && start_names(process) &&
+           drop_privileges() && confine(process, sg_sandbox_confine) && start_watchdog(process) &&
+           start_threads(process) && confine(process, sg_sandbox_filter);
 }
 
 /* --- end --- */

@@ -29,6 +29,7 @@
 #include "net/keepalive.h"
 #include "net/listener.h"
 #include "net/log.h"
+#include "net/log_text.h"
 #include "net/relay.h"
 #include "net/service.h"
 
@@ -247,6 +248,17 @@ static void on_timer(evutil_socket_t fd, short what, void *ctx)
     refuse(tunnel, SG_SOCKS5_REP_GENERAL);
 }
 
+/* An application shows at most the number of the reply, and the user of a forward sees no more than a reset. */
+static void tell_refused(const struct sg_tunnel *tunnel, uint8_t rep)
+{
+    char target[SG_TARGET_TEXT_MAX];
+    sg_log_target(&tunnel->target, target);
+    sg_log_event(SG_LOG_INFO, "connect_refused",
+                 SG_LOG_FIELDS(sg_log_word("target", target), sg_log_word("reason", sg_socks5_rep_name(rep))),
+                 "server refused a %s %s: %s", tunnel->is_bind ? "BIND for" : "connection to", target,
+                 sg_socks5_rep_text(rep));
+}
+
 static void on_reply(void *ctx, const struct sg_server_conn_result *result)
 {
     struct sg_tunnel *tunnel = ctx;
@@ -254,7 +266,9 @@ static void on_reply(void *ctx, const struct sg_server_conn_result *result)
     if (result->turned_away && try_later(tunnel))
         return;
     if (!result->ok) {
-        if (!result->answered)
+        if (result->answered)
+            tell_refused(tunnel, result->rep);
+        else
             sg_log_event(SG_LOG_WARN, "connect_failed", NULL, "%s", result->text);
         if (result->bev)
             sg_finish(result->bev);

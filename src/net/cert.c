@@ -122,6 +122,15 @@ static bool write_certificate(FILE *file, void *cert)
     return PEM_write_X509(file, cert) == 1;
 }
 
+/* A PEM file gave nothing: it cannot be read, or problem. */
+static enum sg_err refuse_file(char *error, const char *path, const char *problem)
+{
+    struct stat st;
+    if (access(path, R_OK) != 0)
+        return fail(error, path, strerror(errno));
+    return fail(error, path, stat(path, &st) == 0 && S_ISDIR(st.st_mode) ? strerror(EISDIR) : problem);
+}
+
 enum sg_err sg_cert_make(const char *key_path, const char *cert_path, const char *host,
                          char error[static SG_CERT_ERROR_MAX])
 {
@@ -129,7 +138,7 @@ enum sg_err sg_cert_make(const char *key_path, const char *cert_path, const char
     EVP_PKEY *key = read_key(key_path);
     X509 *cert = X509_new();
     if (!key) {
-        (void)fail(error, key_path, "holds no private key that can be read without a pass phrase");
+        (void)refuse_file(error, key_path, "holds no private key that can be read without a pass phrase");
         err = SG_ERR_MALFORMED;
     } else if (!cert || !fill_certificate(cert, key, host)) {
         err = fail(error, cert_path, "the certificate cannot be made: is the host a name or an address?");
@@ -148,7 +157,7 @@ enum sg_err sg_cert_pin(const char *cert_path, uint8_t pin[static SG_CERT_PIN_BY
     unsigned char *der = NULL;
     X509 *cert = read_cert(cert_path);
     if (!cert)
-        return fail(error, cert_path, "holds no certificate");
+        return refuse_file(error, cert_path, "holds no certificate (PEM)");
     int len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(cert), &der);
     if (len > 0 && EVP_Digest(der, (size_t)len, pin, NULL, EVP_sha256(), NULL) == 1)
         err = SG_OK;
@@ -174,10 +183,11 @@ static enum sg_err check_key_file(const char *path, char *error)
 static enum sg_err refuse_key(char *error, const char *key_path)
 {
     X509 *cert = read_cert(key_path);
-    enum sg_err err = fail(error, key_path,
-                           cert ? "holds a certificate and no private key: are `key` and `certificate` exchanged?"
-                                : "holds no private key that can be read without a pass phrase (PEM; `openssl pkey -in "
-                                  "FILE -out NEW` removes a pass phrase)");
+    enum sg_err err =
+        refuse_file(error, key_path,
+                    cert ? "holds a certificate and no private key: are `key` and `certificate` exchanged?"
+                         : "holds no private key that can be read without a pass phrase (PEM; `openssl pkey -in "
+                           "FILE -out NEW` removes a pass phrase)");
     X509_free(cert);
     return err;
 }
@@ -185,9 +195,9 @@ static enum sg_err refuse_key(char *error, const char *key_path)
 static enum sg_err refuse_certificate(char *error, const char *cert_path)
 {
     EVP_PKEY *key = read_key(cert_path);
-    enum sg_err err = fail(error, cert_path,
-                           key ? "holds a private key and no certificate: are `key` and `certificate` exchanged?"
-                               : "holds no certificate (PEM)");
+    enum sg_err err = refuse_file(error, cert_path,
+                                  key ? "holds a private key and no certificate: are `key` and `certificate` exchanged?"
+                                      : "holds no certificate (PEM)");
     EVP_PKEY_free(key);
     return err;
 }

@@ -146,6 +146,8 @@ static bool parse_query(const char *from, struct sg_invite *out, char problem[st
 
 static bool parse_whole(const char *text, struct sg_invite *out, char problem[static SG_INVITE_TEXT_MAX])
 {
+    if (strncmp(text, "\xff\xfe", 2) == 0 || strncmp(text, "\xfe\xff", 2) == 0)
+        return problem_is(problem, "it is UTF-16, as programs of Windows write it: save it as UTF-8");
     if (strncasecmp(text, scheme, strlen(scheme)) != 0)
         return problem_is(problem, "an invite begins with sealgram:// (@FILE reads one from a file)");
     const char *from = text + strlen(scheme);

@@ -158,6 +158,14 @@ static void deliver(void *ctx)
 }
 
 static const char invite_used_up[] = "as many devices as may have joined by this invite";
+static const char unknown_token[] = "it is the token of no user: revoked, replaced, or not of this server";
+static const char unknown_password[] = "no such user, or another password";
+
+static void say_why(struct sg_auth_result *result, const char *why)
+{
+    result->why = why;
+    result->names_user = true;
+}
 
 static void check_password(struct sg_auth_job *job)
 {
@@ -180,7 +188,7 @@ static void let_join(struct sg_auth *auth, struct sg_auth_job *job)
             "a file for it in a directory that the server may write to",
             job->user, strerror(error));
     job->result.good = err == SG_OK;
-    job->result.why = err == SG_ERR_FULL ? invite_used_up : NULL;
+    say_why(&job->result, err == SG_ERR_FULL ? invite_used_up : "the list of devices cannot be written");
 }
 
 /* The lock is held. The job is done: its loop is told. */
@@ -202,6 +210,7 @@ static void on_answer(void *ctx, const struct sg_authenticator_answer *answer)
     struct sg_auth *auth = job->auth;
     job->result = (struct sg_auth_result){
         .good = !answer->failed && answer->ok, .busy = answer->failed, .is_external = true, .groups = answer->groups};
+    job->result.why = job->is_token ? unknown_token : unknown_password;
     memcpy(job->result.user, answer->user, sizeof job->result.user);
     pthread_mutex_lock(&auth->lock);
     settle(auth, job);
@@ -264,15 +273,16 @@ static void *work(void *ctx)
 
 /* The lock is held in each of these. */
 
-/* NULL: the queue is full. */
-static struct sg_auth_job *make_job(struct sg_auth *auth, const struct sg_auth_request *request, sg_auth_fn *fn,
-                                    void *ctx)
+/* why: it is refused, if it will be. NULL: the queue is full. */
+static struct sg_auth_job *make_job(struct sg_auth *auth, const struct sg_auth_request *request, const char *why,
+                                    sg_auth_fn *fn, void *ctx)
 {
     struct sg_auth_job *job = auth->pending < auth->queue_max ? calloc(1, sizeof *job) : NULL;
     if (!job)
         return NULL;
     snprintf(job->user, sizeof job->user, "%s", request->user);
     memcpy(job->result.user, job->user, sizeof job->result.user);
+    job->result.why = why;
     memcpy(job->password, request->password, request->password_len);
     job->password_len = request->password_len;
     job->auth = auth;
@@ -311,19 +321,19 @@ static bool check_token(struct sg_auth *auth, const struct sg_auth_request *requ
     case SG_TOKEN_WRONG:
         return auth->authenticator == NULL; /* it may know */
     case SG_TOKEN_EXPIRED:
-        result->why = "the invite has expired";
+        say_why(result, "the invite has expired");
         break;
     case SG_TOKEN_NO_DEVICE:
-        result->why = "the invite counts devices, and the client names none";
+        say_why(result, "the invite counts devices, and the client names none");
         break;
     case SG_TOKEN_DEVICE:
         result->good = sg_devices_has(auth->devices, claim);
         if (result->good)
             break;
         if (sg_devices_count(auth->devices, claim->token) >= claim->uses)
-            result->why = invite_used_up;
+            say_why(result, invite_used_up);
         else if (!claim->may_join)
-            result->why = "the invite has expired";
+            say_why(result, "the invite has expired");
         else
             return false;
         break;
@@ -355,7 +365,7 @@ static enum sg_auth_verdict check(struct sg_auth *auth, const struct sg_auth_req
         return SG_AUTH_DONE;
     if (!joins && !begin_attempt(auth, request, &who))
         return SG_AUTH_BUSY;
-    *job = make_job(auth, request, fn, ctx);
+    *job = make_job(auth, request, result->why, fn, ctx);
     if (!*job) {
         if (!joins)
             sg_attempts_forgive(auth->attempts, &who);
@@ -377,7 +387,9 @@ static enum sg_auth_verdict check(struct sg_auth *auth, const struct sg_auth_req
 enum sg_auth_verdict sg_auth_check(struct sg_auth *auth, const struct sg_auth_request *request, sg_auth_fn *fn,
                                    void *ctx, struct sg_auth_result *result, struct sg_auth_job **job)
 {
-    *result = (struct sg_auth_result){.good = false};
+    *result = (struct sg_auth_result){.good = false, .why = unknown_password};
+    if (request->password_len <= 255 && sg_credential_is_token(request->password, request->password_len))
+        result->why = unknown_token;
     pthread_mutex_lock(&auth->lock);
     enum sg_auth_verdict verdict = check(auth, request, fn, ctx, result, job);
     pthread_mutex_unlock(&auth->lock);

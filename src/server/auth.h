@@ -34,7 +34,8 @@ struct sg_auth_request {
 struct sg_auth_result {
     bool good;
     bool busy;        /* not good, and not wrong: nobody could tell */
-    const char *why;  /* for the log, when the reason is not that it is wrong; or NULL. Static */
+    const char *why;  /* for the log, where neither good nor busy. Static */
+    bool names_user;  /* they were right once: whose they are is no guess */
     bool is_external; /* good by the authenticator's word: user and groups are what it says */
     char user[65];
     struct sg_group_names groups;

@@ -19,19 +19,30 @@ static void make_run_directory(const char *user)
         sg_log(SG_LOG_WARN, "no directory for the control socket of %s can be made: %s", user, strerror(errno));
 }
 
-/* What only root can read would be refused by the first reload, and a user file that changes would go unnoticed. */
-static bool can_read_again(const struct sg_config *config)
+static const char *find_unreadable(const struct sg_config *config)
 {
     const char *const files[] = {config->file,  config->certificate, config->key,
                                  config->users, config->client_ca,   config->client_crl};
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        if (!files[i] || access(files[i], R_OK) == 0)
-            continue;
-        sg_log_event(SG_LOG_ERROR, "sandbox_failed", NULL, "%s: %s (user) cannot read it: %s", files[i], config->user,
-                     strerror(errno));
-        return false;
-    }
-    return true;
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        if (files[i] && access(files[i], R_OK) != 0)
+            return files[i];
+    return NULL;
+}
+
+/* What only root can read would be refused by the first reload, and a user file that changes would go unnoticed. */
+static bool can_read_again(const struct sg_config *config)
+{
+    const char *file = find_unreadable(config);
+    if (file && config->user)
+        sg_log_event(SG_LOG_ERROR, "sandbox_failed", NULL,
+                     "%s: %s (user) cannot read it: %s: chown it to %s, and let the directory be that user's, too",
+                     file, config->user, strerror(errno), config->user);
+    else if (file)
+        sg_log_event(SG_LOG_ERROR, "sandbox_failed", NULL,
+                     "%s: root without capabilities cannot read it again: %s: name its owner as user in %s, or start "
+                     "the server as that user",
+                     file, strerror(errno), config->file);
+    return !file;
 }
 
 static bool say_why(const char *error)
@@ -51,12 +62,23 @@ static bool drop(const struct sg_config *config)
     char error[SG_SANDBOX_ERROR_MAX];
     if (!sg_sandbox_drop(error))
         return say_why(error);
-    return !config->user || can_read_again(config);
+    return can_read_again(config);
 }
 
 bool sg_confine_check(const struct sg_config *config)
 {
-    return !config->user || (become(config) && drop(config));
+    char error[SG_SANDBOX_ERROR_MAX];
+    const char *file = NULL;
+    if (config->user)
+        return become(config) && drop(config);
+    if (!sg_sandbox_drop(error))
+        return say_why(error);
+    if ((file = find_unreadable(config)))
+        sg_log(SG_LOG_WARN,
+               "%s: root without capabilities cannot read it again: %s; that is no fault if its owner starts "
+               "the server",
+               file, strerror(errno));
+    return true;
 }
 
 bool sg_confine_become(const struct sg_config *config)

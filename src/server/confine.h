@@ -10,14 +10,15 @@ struct sg_config;
 bool sg_confine_become(const struct sg_config *config);
 
 /*
- * Drops all capabilities. A user of the configuration must be able to read again what a reload reads. False after
+ * Drops all capabilities. Whoever the process is then must be able to read again what a reload reads. False after
  * logging why.
  */
 bool sg_confine_drop(const struct sg_config *config);
 
 /*
- * Finds what sg_confine_drop would find, if there is a user to become, and leaves nothing behind; but the process is
- * that user afterwards. False after logging why.
+ * Finds what sg_confine_drop would find, and leaves nothing behind; but the process has no capability afterwards, and
+ * is the user to become, if there is one. If there is none, files of another user are a warning: that user may be the
+ * one who will start the server. False after logging why.
  */
 bool sg_confine_check(const struct sg_config *config);
 

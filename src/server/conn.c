@@ -125,14 +125,15 @@ static void on_verdict(void *ctx, const struct sg_auth_result *result)
     }
     char text[SG_ENDPOINT_TEXT_MAX];
     sg_log_endpoint(&conn->peer, text);
-    if (result->why) /* they were right once: whose they are is no guess */
+    if (result->names_user)
         sg_log_event(SG_LOG_WARN, "auth_failed",
                      SG_LOG_FIELDS(sg_log_word("client", text), sg_log_word("user", conn->user),
                                    sg_log_word("cause", result->why)),
                      "credentials of %s refused from %s: %s", conn->user, text, result->why);
     else
-        sg_log_event(SG_LOG_WARN, "auth_failed", SG_LOG_FIELDS(sg_log_word("client", text)),
-                     "credentials refused from %s", text);
+        sg_log_event(SG_LOG_WARN, "auth_failed",
+                     SG_LOG_FIELDS(sg_log_word("client", text), sg_log_word("cause", result->why)),
+                     "credentials refused from %s: %s", text, result->why);
     conn->worker->refused_auth++;
     sg_conn_finish(conn);
 }

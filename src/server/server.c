@@ -20,6 +20,7 @@
 #include "net/key_limits.h"
 #include "net/log.h"
 #include "net/loop.h"
+#include "net/open_files.h"
 #include "net/resolver.h"
 #include "net/service.h"
 #include "server/admission.h"
@@ -107,15 +108,6 @@ static void on_signal(evutil_socket_t number, short what, void *ctx)
 }
 
 /* --- start and end --- */
-
-static void raise_file_limit(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= limit.rlim_max)
-        return;
-    limit.rlim_cur = limit.rlim_max;
-    (void)setrlimit(RLIMIT_NOFILE, &limit);
-}
 
 static bool start_events(struct running *running)
 {
@@ -341,8 +333,11 @@ static bool start_watchdog(struct running *running)
 
 static bool start(struct running *running)
 {
+    size_t files = 0;
     sg_lacking_tell_netlink();
-    if (!sg_lacking_choose_listen(&running->server) || !count_workers(&running->server, &running->server.worker_count))
+    if (!sg_lacking_choose_listen(&running->server) ||
+        !count_workers(&running->server, &running->server.worker_count) ||
+        !sg_open_files_raise(running->server.worker_count, &files))
         return false;
     if (!make_loops(running) || !make_shared(running) || !start_events(running)) {
         sg_log_event(SG_LOG_ERROR, "start_failed", NULL, "cannot set up the event loops");
@@ -430,7 +425,6 @@ int sg_server_run(struct sg_config *config, int helper)
     running.server.ports.last = config->udp_ports.last;
     const struct sigaction ignore = {.sa_handler = SIG_IGN};
     int code = EXIT_CONFIG;
-    raise_file_limit();
     (void)sigaction(SIGPIPE, &ignore, NULL);
     running.server.started_ms = sg_now_ms();
     running.server.reload = sg_reload_new(&running.server);

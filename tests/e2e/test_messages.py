@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from harness import SEALGRAM, free_port, run, wait_for
+from harness import BIND, CONNECT, SEALGRAM, free_port, run, socks_request, wait_for
 
 FAILED, USAGE, CONFIG = 1, 2, 3
 # root without capabilities is stopped by modes and low ports as anybody is
@@ -117,6 +117,15 @@ def devices_that_cannot_be_written(m):
     return code, text + server.err
 
 
+def in_the_servers_log(mistake):
+    """What the log says that the client's message speaks of."""
+    def make(m):
+        code, text = mistake(m)
+        server = next(program for program in m.lab.programs if program.name.startswith('server'))
+        return code, text + server.err
+    return make
+
+
 def another_server(m):
     m.lab.server(m.folder)
     return m.client(re.sub('sha256:.*', 'sha256:' + 'A' * 43, m.invite))
@@ -139,6 +148,51 @@ def truncated(length):
     def make(m):
         return m.client(m.invite[:length])
     return make
+
+
+def refused_by(target, use):
+    def make(m):
+        m.lab.server(m.folder)
+        client = m.lab.client(m.invite, '--forward', f'tcp:127.0.0.1:0={target}')
+        use(m.lab, client, target)
+        wait_for(lambda: 'server refused' in client.err, 10, 'the line')
+        return None, client.err
+    return make
+
+
+def by_forward(lab, client, _):
+    with pytest.raises(ConnectionResetError):
+        lab.open(socket.create_connection(client.forwards[0])).recv(1)
+
+
+def by_connect(lab, client, target):
+    host, _, port = target.rpartition(':')
+    sock, code, _ = socks_request(client.socks, CONNECT, host, int(port))
+    lab.open(sock)
+    assert code != 0
+
+
+def by_bind(lab, client, target):
+    sock, code, _ = socks_request(client.socks, BIND, target.partition(':')[0], 0)
+    lab.open(sock)
+    assert code != 0
+
+
+def no_name_after_at(m):
+    return m.command('client', '--socks', '127.0.0.1:0', '@')
+
+
+def of_windows(m):
+    path = m.lab.folder / 'windows.invite'
+    path.write_bytes((m.invite + '\r\n').encode('utf-16'))
+    path.chmod(0o600)
+    return m.command('client', '--socks', '127.0.0.1:0', f'@{path}')
+
+
+def no_run_directory(m):
+    m.lab.server(m.folder)
+    client = m.lab.client(m.invite, env={'XDG_RUNTIME_DIR': '/nonexistent'})
+    return None, client.err
 
 
 def udp_forward_for_all(m):
@@ -182,13 +236,16 @@ def no_such_address(m):
     return m.client(m.invite, '--socks', '127.0.0.1:0', '--forward', 'udp:192.0.2.77:53=192.0.2.1:53')
 
 
-def few_descriptors(m):
-    # the lowest limit with which the event loop is there, but not all sockets
-    for limit in range(8, 40):
-        code, text = m.server(prefix=['prlimit', f'--nofile={limit}:{limit}', *PLAIN])
-        if 'cannot listen' in text:
-            return code, text
-    return None, 'no limit made it fail at a socket'
+def few_descriptors(*command):
+    def make(m):
+        said = set()
+        for limit in range(8, 60, 3):
+            code, text = m.command(*[word.format(config=m.config, invite=m.file(m.invite)) for word in command],
+                                   prefix=['prlimit', f'--nofile={limit}:{limit}', *PLAIN])
+            said.add((code, re.sub(r'only \d+ files', 'only N files', re.sub(r'^\S+ ', '', text))))
+        assert len(said) == 1, said  # whatever it is that finds no file left
+        return said.pop()
+    return make
 
 
 def typo(m):
@@ -222,6 +279,42 @@ def exchanged(m):
 def certificate_is_a_key(m):
     m.config.write_text(m.config.read_text().replace('certificate: cert.pem', 'certificate: key.pem'))
     return m.server('--check')
+
+
+def missing(key):
+    def make(m):
+        m.config.write_text(re.sub(f'^{key}: .*$', f'{key}: nosuch.pem', m.config.read_text(), flags=re.MULTILINE))
+        return m.server('--check')
+    return make
+
+
+def invite_without_certificate(m):
+    (m.folder / 'cert.pem').unlink()
+    return m.command('invite', m.folder, 'bob')
+
+
+def renewal_without_key(m):
+    (m.folder / 'key.pem').unlink()
+    return m.command('renew-cert', m.folder)
+
+
+def files_of_another_user(*options):
+    def make(m):
+        if os.geteuid() != 0:
+            pytest.skip('only root can give files away')
+        for path in (m.folder, *m.folder.iterdir()):
+            os.chown(path, 65534, 65534)
+        m.folder.chmod(0o755)
+        return m.server(*options)
+    return make
+
+
+def change_that_is_not_taken(m):
+    if os.geteuid() != 0:
+        pytest.skip('only root can give files away')
+    m.lab.server(m.folder)
+    os.chown(m.folder / 'users', 65534, 65534)
+    return m.command('revoke', m.folder, 'alice')
 
 
 def config_without_option(m):
@@ -271,11 +364,14 @@ MISTAKES = [
     (server_down, None, 'server 127.0.0.1:{port}: connection refused', 'is the server running', 'is {port} its port'),
     (tcp_dropped, None, 'server 127.0.0.1:', 'still waiting for a TCP connection', 'does a firewall drop packets to this port?'),
     (tcp_dropped_in_the_end, None, 'connection timed out|no answer in time', 'firewall drop'),
-    (tcp_dropped_doctor, FAILED, 'doctor: still waiting for a session with the server: .*waiting for a TCP', 'no session with the server', 'waiting for a TCP connection', 'firewall'),
+    (tcp_dropped_doctor, FAILED, 'doctor: still waiting for a session with the server: server 127.0.0.1:.*waiting for a TCP', 'no session with the server', 'waiting for a TCP connection', 'firewall'),
     (mute_server, None, 'still waiting for the TLS handshake', 'is a Sealgram server at this port?'),
     (unknown_name, None, 'name does not resolve', 'is it written right', "this machine's name server"),
     (wrong_token, FAILED, 'the invite was refused', *ANEW),
     (revoked_invite, FAILED, 'the invite was refused', *ANEW),
+    (in_the_servers_log(wrong_token), FAILED, r'refused from \S+: it is the token of no user: revoked, replaced, or not of'),
+    (in_the_servers_log(revoked_invite), FAILED, r'refused from \S+: it is the token of no user: revoked, replaced'),
+    (in_the_servers_log(wrong_password), FAILED, r'refused from \S+: no such user, or another password'),
     (wrong_password, FAILED, 'user or password refused', 'sealgram passwd DIR USER'),
     (devices_that_cannot_be_written, FAILED, 'the invite was refused', 'log says which',
      'the list of devices cannot be written: Permission denied', '`devices` in server.yaml'),
@@ -283,6 +379,12 @@ MISTAKES = [
      'somebody stands between'),
     (no_pin, FAILED, 'not from a trusted CA', 'the invite has no pin .is it whole', '--ca FILE'),
     (forgotten_at, FAILED, 'is a file', '@.*alice.invite reads'),
+    (no_name_after_at, FAILED, 'after @ stands the name of the file', '@alice.invite'),
+    (of_windows, FAILED, 'windows.invite:1: it is UTF-16', 'save it as UTF-8'),
+    (no_run_directory, None, 'no socket for `sealgram status`: /nonexistent/sealgram', '--status-socket'),
+    (refused_by('10.0.0.1:81', by_forward), None, 'server refused a connection to 10.0.0.1:81: not allowed by the rules'),
+    (refused_by('10.0.0.1:81', by_connect), None, 'server refused a connection to 10.0.0.1:81: not allowed by the rules'),
+    (refused_by('10.0.0.1:81', by_bind), None, 'server refused a BIND for 10.0.0.1:0: not allowed by the rules'),
     (no_invite_and_no_file, FAILED, 'begins with sealgram://', '@FILE'),
     (truncated(5), FAILED, 'begins with sealgram://', 'is the line whole', 'new invite'),
     (truncated(30), FAILED, "ends before the '@'", 'is the line whole', 'new invite'),
@@ -296,7 +398,9 @@ MISTAKES = [
     (low_port, FAILED, 'Permission denied', 'below 1024', 'socket unit', 'listen may name another'),
     (low_port_of_client, FAILED, 'Permission denied', 'below 1024', 'socket unit', '--socks may name another'),
     (no_such_address, FAILED, 'Cannot assign requested address', 'no interface', 'ip address'),
-    (few_descriptors, FAILED, 'Too many open files', 'ulimit -n', 'LimitNOFILE='),
+    (few_descriptors('server', '-c', '{config}'), FAILED, 'only N files may be open', 'ulimit -n', 'LimitNOFILE='),
+    (few_descriptors('server', '--check', '-c', '{config}'), FAILED, 'only N files may be open', 'ulimit -n'),
+    (few_descriptors('client', '--socks', '127.0.0.1:0', '@{invite}'), FAILED, 'only N files may be open', 'ulimit -n'),
     (typo, CONFIG, r'server.yaml:\d+: lisen: unknown key .did you mean listen\?', r'line \d+: metrix: .*metrics\?',
      r'line \d+: grace_secs: .*grace_seconds\?'),
     (key_of_elsewhere, CONFIG, 'sessions_per_user: unknown key', 'belongs into limits'),
@@ -308,6 +412,13 @@ MISTAKES = [
     (socks_at('::1:1080'), USAGE, 'stands in brackets'),
     (exchanged, CONFIG, 'cert.pem: holds a certificate and no private key', 'are `key` and `certificate` exchanged'),
     (certificate_is_a_key, CONFIG, 'key.pem: holds a private key and no certificate', 'are `key` and `certificate` exchanged'),
+    (missing('certificate'), CONFIG, 'nosuch.pem: No such file or directory'),
+    (missing('key'), CONFIG, 'nosuch.pem: No such file or directory'),
+    (invite_without_certificate, CONFIG, 'cert.pem: No such file or directory'),
+    (renewal_without_key, CONFIG, 'key.pem: No such file or directory'),
+    (files_of_another_user(), FAILED, 'root without capabilities cannot read it again', 'user in .*server.yaml'),
+    (files_of_another_user('--check'), 0, 'root without capabilities cannot read it again', 'no fault if its owner starts'),
+    (change_that_is_not_taken, 0, 'a running server does not take the change', 'users: Permission denied'),
     (config_without_option, USAGE, 'the configuration is named with -c'),
     (status_of_another_user, FAILED, 'no running server or client of this user', 'sealgram is closed to this user', 'sudo'),
     (closed_socket, FAILED, 'Permission denied', "another user's", 'sudo'),

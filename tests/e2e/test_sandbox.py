@@ -185,7 +185,7 @@ def test_files_that_the_user_cannot_read_are_refused(lab, as_nobody):
     os.chown(folder / 'key.pem', 0, 0)
     done = run('server', '-c', folder / 'server.yaml')
     assert done.returncode == 1 and done.stdout == ''
-    assert f'sealgram: error: {folder}/key.pem: nobody (user) cannot read it: Permission denied\n' in done.stderr
+    assert f'sealgram: error: {folder}/key.pem: nobody (user) cannot read it: Permission denied: chown it to nobody' in done.stderr
 
 
 def test_a_user_that_there_is_not(lab):

@@ -161,7 +161,7 @@ static void refuses_what_cannot_serve(void **state)
     make("b.key", "b.pem", "h");
     write_file("junk", "-----BEGIN NONSENSE-----\n", 0600);
     expect_refused("none.key", "a.pem", "none.key: No such file or directory");
-    expect_refused("a.key", "none.pem", "none.pem: holds no certificate");
+    expect_refused("a.key", "none.pem", "none.pem: No such file or directory");
     expect_refused("junk", "a.pem", "junk: holds no private key");
     expect_refused("a.key", "junk", "junk: holds no certificate");
     expect_refused("a.key", "b.pem", "b.pem: does not belong to the key");
