@@ -322,7 +322,51 @@ static bool is_own(const struct sg_guard *guard, const struct sg_ip *ip)
     return at < guard->own_count && compare(&guard->own[at].first, ip) <= 0;
 }
 
-/* Of two networks that share an address one is within the other. */
+/* The first 64 bits of an address: how much of the space of its family lies before it, for both families alike. */
+static uint64_t place_of(const struct sg_ip *ip)
+{
+    uint64_t place = 0;
+    for (size_t i = 0; i < sizeof place; i++)
+        place = place << 8 | (ip->family == 6 || i < 4 ? ip->bytes[i] : 0);
+    return place;
+}
+
+/* Whether no address lies between them. */
+static bool are_neighbours(const struct sg_ip *before, const struct sg_ip *after)
+{
+    struct sg_ip next = *before;
+    size_t i = before->family == 4 ? 4 : 16;
+    while (i > 0 && ++next.bytes[i - 1] == 0)
+        i--;
+    return compare(&next, after) == 0;
+}
+
+/* One range takes the place of those from at to end; there is room. */
+static void put_own(struct sg_guard *guard, unsigned at, unsigned end, const struct sg_guard_range *range)
+{
+    memmove(&guard->own[at + 1], &guard->own[end], (guard->own_count - end) * sizeof guard->own[0]);
+    guard->own[at] = *range;
+    guard->own_count = guard->own_count - (end - at) + 1;
+}
+
+/* Makes room: the two of a family with the least between them become one. */
+static void join_nearest(struct sg_guard *guard)
+{
+    unsigned nearest = guard->own_count;
+    uint64_t least = UINT64_MAX;
+    for (unsigned i = 0; i + 1 < guard->own_count; i++) {
+        const struct sg_ip *before = &guard->own[i].last, *after = &guard->own[i + 1].first;
+        uint64_t gap = place_of(after) - place_of(before);
+        if (before->family == after->family && gap < least) {
+            least = gap;
+            nearest = i;
+        }
+    }
+    const struct sg_guard_range both = {.first = guard->own[nearest].first, .last = guard->own[nearest + 1].last};
+    put_own(guard, nearest, nearest + 2, &both);
+}
+
+/* Ranges that share an address with it, or are next to it, become one with it. */
 enum sg_err sg_guard_add_own(struct sg_guard *guard, const struct sg_cidr *own)
 {
     struct sg_cidr net;
@@ -333,14 +377,21 @@ enum sg_err sg_guard_add_own(struct sg_guard *guard, const struct sg_cidr *own)
     if (at < guard->own_count && compare(&guard->own[at].first, &range.first) <= 0 &&
         compare(&range.last, &guard->own[at].last) <= 0)
         return SG_ERR_EXISTS;
-    while (end < guard->own_count && compare(&guard->own[end].last, &range.last) <= 0)
-        end++;
-    if (end == at && guard->own_count == SG_GUARD_OWN_MAX)
-        return SG_ERR_FULL;
-    memmove(&guard->own[at + 1], &guard->own[end], (guard->own_count - end) * sizeof guard->own[0]);
-    guard->own[at] = range;
-    guard->own_count = guard->own_count - (end - at) + 1;
-    return SG_OK;
+    for (; end < guard->own_count && compare(&guard->own[end].first, &range.last) <= 0; end++) {
+        if (compare(&guard->own[end].first, &range.first) < 0)
+            range.first = guard->own[end].first;
+        if (compare(&guard->own[end].last, &range.last) > 0)
+            range.last = guard->own[end].last;
+    }
+    if (end < guard->own_count && are_neighbours(&range.last, &guard->own[end].first))
+        range.last = guard->own[end++].last;
+    if (at > 0 && are_neighbours(&guard->own[at - 1].last, &range.first))
+        range.first = guard->own[--at].first;
+    put_own(guard, at, end, &range);
+    if (guard->own_count <= SG_GUARD_OWN_MAX)
+        return SG_OK;
+    join_nearest(guard);
+    return SG_ERR_FULL;
 }
 
 enum sg_err sg_guard_add_nat64(struct sg_guard *guard, const struct sg_cidr *prefix)

@@ -23,7 +23,7 @@ struct sg_guard {
     unsigned own_count;
     unsigned nat64_count;
     struct sg_cidr allow[SG_GUARD_ALLOW_MAX];
-    struct sg_guard_range own[SG_GUARD_OWN_MAX]; /* in order, apart from each other: found by halves */
+    struct sg_guard_range own[SG_GUARD_OWN_MAX + 1]; /* in order, apart from each other: found by halves */
     struct sg_cidr nat64[SG_GUARD_NAT64_MAX];
     struct sg_ip outside; /* the own address that no interface has: a NAT in front has it. Family 0: none */
 };
@@ -35,8 +35,9 @@ SG_MUST_CHECK enum sg_err sg_guard_allow(struct sg_guard *guard, const struct sg
 /*
  * Names addresses of this host, of which every port is refused: what listens there trusts neighbours more than
  * strangers. A network is what a route makes local. IPv4-mapped forms are undone. Unspecified addresses are refused
- * anyway: pass the interfaces' own. FULL above SG_GUARD_OWN_MAX; EXISTS when all of them are named already; INVALID
- * without an address, or with more bits than it has.
+ * anyway: pass the interfaces' own. EXISTS when all of them are named already; INVALID without an
+ * address, or with more bits than it has. FULL above SG_GUARD_OWN_MAX ranges: it is named all the same, and the two
+ * ranges that are nearest to each other became one, so that what lies between is refused too.
  */
 SG_MUST_CHECK enum sg_err sg_guard_add_own(struct sg_guard *guard, const struct sg_cidr *own);
 

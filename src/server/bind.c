@@ -96,9 +96,18 @@ static void on_resolved(void *ctx, enum sg_err err, const struct sg_ip *ips, siz
         sg_tunnel_fail(tunnel, err == SG_ERR_FULL ? SG_SOCKS5_REP_GENERAL : SG_SOCKS5_REP_NO_HOST);
         return;
     }
-    for (size_t i = 0; i < count && i < SG_RESOLVE_MAX_IPS; i++)
-        binding->peers[binding->peer_count++] = ips[i];
-    start_listening(tunnel);
+    struct sg_verdict verdict = {.outcome = SG_RULES_DENY};
+    struct sg_endpoint peer = {.port = tunnel->at.port};
+    for (size_t i = 0; i < count && i < SG_RESOLVE_MAX_IPS; i++) {
+        peer.ip = sg_ip_unmap(&ips[i]);
+        verdict = sg_tunnel_judge(tunnel, &peer);
+        if (verdict.outcome != SG_RULES_DENY)
+            binding->peers[binding->peer_count++] = peer.ip;
+    }
+    if (binding->peer_count == 0)
+        sg_tunnel_refuse(tunnel, &verdict, &peer);
+    else
+        start_listening(tunnel);
 }
 
 void sg_bind_start(struct sg_worker *worker, const struct sg_handover *handover, const struct sg_target *target)

@@ -79,7 +79,9 @@ static bool add_own_addresses(struct sg_guard *guard, const struct sg_config *co
     for (unsigned i = 0; i < config->listen_count; i++)
         add_own_ip(&listing, &config->listen[i].ip);
     if (listing.full)
-        sg_log(SG_LOG_WARN, "more own addresses and networks than %d: the others are not guarded", SG_GUARD_OWN_MAX);
+        sg_log(SG_LOG_WARN,
+               "more own addresses and networks than %d: what lies between the nearest of them is refused too",
+               SG_GUARD_OWN_MAX);
     return true;
 }
 
