@@ -374,20 +374,32 @@ static bool is_answer(int status)
     return status == ARES_SUCCESS || status == ARES_ENODATA || status == ARES_ENOTFOUND;
 }
 
+/* The first addresses in their order. Where there are more than there is room for, half of it is for each family. */
+static size_t take_addresses(const struct ares_addrinfo_node *nodes, struct sg_ip ips[static SG_DNS_MAX_IPS])
+{
+    size_t have[2] = {0}, room[2], taken[2] = {0}, count = 0;
+    for (const struct ares_addrinfo_node *n = nodes; n; n = n->ai_next)
+        have[n->ai_family == AF_INET6]++;
+    for (int i = 0; i < 2; i++)
+        room[i] = SG_DNS_MAX_IPS - (have[!i] < SG_DNS_MAX_IPS / 2 ? have[!i] : SG_DNS_MAX_IPS / 2);
+    for (const struct ares_addrinfo_node *n = nodes; n && count < SG_DNS_MAX_IPS; n = n->ai_next) {
+        struct sockaddr_storage ss = {0};
+        if ((size_t)n->ai_addrlen > sizeof ss || taken[n->ai_family == AF_INET6] == room[n->ai_family == AF_INET6])
+            continue;
+        memcpy(&ss, n->ai_addr, n->ai_addrlen);
+        ips[count] = sg_sockaddr_endpoint(&ss).ip;
+        taken[n->ai_family == AF_INET6]++;
+        count += ips[count].family != 0;
+    }
+    return count;
+}
+
 static void on_answer(void *ctx, int status, int timeouts, struct ares_addrinfo *result)
 {
     struct look_up *look_up = ctx;
     struct channel *channel = look_up->channel;
     struct sg_ip ips[SG_DNS_MAX_IPS];
-    size_t count = 0;
-    for (struct ares_addrinfo_node *n = result ? result->nodes : NULL; n; n = n->ai_next) {
-        struct sockaddr_storage ss = {0};
-        if (count == SG_DNS_MAX_IPS || (size_t)n->ai_addrlen > sizeof ss)
-            break;
-        memcpy(&ss, n->ai_addr, n->ai_addrlen);
-        ips[count] = sg_sockaddr_endpoint(&ss).ip;
-        count += ips[count].family != 0;
-    }
+    size_t count = take_addresses(result ? result->nodes : NULL, ips);
     if (result)
         ares_freeaddrinfo(result);
     channel->pending--;

@@ -3,6 +3,7 @@ import os
 import shutil
 import socket
 import struct
+import subprocess
 import time
 
 import pytest
@@ -135,6 +136,23 @@ def test_name_servers_change_while_a_client_runs(lab, etc):
 
 
 # --- options of resolv.conf ---
+
+@pytest.mark.parametrize('last', [4, 6])
+def test_many_addresses_of_one_family_do_not_hide_the_other(lab, etc, last):
+    """A server behind a name with seventeen addresses of one family that are dead, and one of the other, is found."""
+    def body():
+        for words in ('link add v0 type veth peer name v1', 'link set v0 up', 'link set v1 up',
+                      '-6 address add 2a09:44::1/64 dev v0 nodad'):
+            subprocess.run(['ip', *words.split()], check=True)
+        dead = {4: [f'127.0.7.{i}' for i in range(1, 18)], 6: [f'2a09:44::{i:x}' for i in range(2, 19)]}
+        lab.open(Dns(crowd=[dead[4] if last == 6 else HERE], aaaa={'crowd': ['::1'] if last == 6 else dead[6]}))
+        pair = Pair(lab, etc)
+        if last == 6:
+            pair.echo.close()
+            lab.open(TcpServer(echo_stream, '::1', pair.echo.address[1]))
+        assert pair.connect('crowd.test') == 0
+    in_network_of_its_own(body)
+
 
 def test_attempts_hold(lab, etc):
     def body():

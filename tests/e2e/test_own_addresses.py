@@ -100,6 +100,22 @@ def test_routes_that_come_later_are_noticed_and_what_runs_there_ends(lab, target
     in_network_of_its_own(body)
 
 
+def test_more_of_them_than_the_guard_has_ranges(lab, target):
+    """None is left out: neighbours are one range, and what lies between the nearest of the others is refused, too."""
+    def body():
+        count = 1100
+        routes = [f'route add local 45.{i // 128}.{i % 128 * 2}.0/24 dev lo' for i in range(count)]
+        routes += [f'route add local 46.0.{i // 256}.{i % 256} dev lo' for i in range(count)]
+        subprocess.run(['ip', '-batch', '-'], input='\n'.join(routes), text=True, check=True, timeout=60)
+        reached = Reached(lab)
+        target.start(allow=())
+        refuses(target, reached, '45.0.0.7', '45.3.100.7', '45.8.150.7', '46.0.0.0', '46.0.2.0', '46.0.4.75')
+        for host in '44.0.0.1', '45.9.0.1', '46.0.4.76', '46.1.0.1', '9.9.9.9':
+            assert code_of(target, CONNECT, host, 9) == 3, host
+        assert 'what lies between the nearest of them is refused too' in target.server.err
+    in_network_of_its_own(body)
+
+
 class Transparent(TcpServer):
     """A listener that takes what goes to other addresses, where a route brings it (Linux: IP_TRANSPARENT)."""
 
@@ -180,6 +196,7 @@ def test_the_peer_of_a_bind_is_judged(target):
         target.start(allow=('127.0.0.2/32', '44.9.0.0/24'))
         for host in ('127.0.0.3', '10.0.0.1', '169.254.169.254', '::1'):
             assert code_of(target, BIND, host, 0) == 2, host
+        assert code_of(target, BIND, 'localhost', 0) == 2
         assert code_of(target, BIND, '44.9.0.1', 0) == 0
         tls = target.tls().greet(target.invite)
         tls.sendall(request(BIND, '0.0.0.0', 0))
