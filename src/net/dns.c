@@ -259,20 +259,34 @@ static bool choose_servers(const struct sg_dns *dns, ares_channel ares, enum cho
 
 /* --- channels --- */
 
+/* c-ares would wait for its writer. */
+static bool has_pipe(const struct sg_resolv_stamp *stamp)
+{
+    for (size_t i = 0; i < SG_RESOLV_FILES; i++)
+        if (i != SG_RESOLV_HOSTS && stamp->files[i].is_pipe)
+            return true;
+    return false;
+}
+
+/* NULL: memory is short, or there is a pipe. */
 static struct channel *new_channel(struct sg_dns *dns, int tries)
 {
+    static char dns_only[] = "b";
+    if (has_pipe(&dns->stamp))
+        return NULL;
     struct channel *channel = calloc(1, sizeof *channel);
     if (!channel)
         return NULL;
     struct ares_options options = {.timeout = dns->options.timeout_ms,
                                    .tries = tries,
+                                   .lookups = dns_only,
                                    .sock_state_cb = on_socket_state,
                                    .sock_state_cb_data = channel};
     channel->dns = dns;
     channel->timer = evtimer_new(dns->base, on_timer, channel);
-    if (channel->timer &&
-        ares_init_options(&channel->ares, &options, ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_SOCK_STATE_CB) ==
-            ARES_SUCCESS)
+    int used = ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_SOCK_STATE_CB;
+    used |= dns->stamp.files[SG_RESOLV_HOSTS].is_pipe ? ARES_OPT_LOOKUPS : 0;
+    if (channel->timer && ares_init_options(&channel->ares, &options, used) == ARES_SUCCESS)
         return channel;
     channel->ares = NULL;
     free_channel(channel);
@@ -320,7 +334,9 @@ uint64_t sg_dns_refresh(struct sg_dns *dns)
     if (!readable || !replace_channel(dns))
         sg_log_event(SG_LOG_WARN, "name_servers_unchanged", NULL,
                      "/etc/resolv.conf has changed and cannot be used: %s; the name servers of before stay",
-                     readable ? "out of memory" : strerror(error));
+                     has_pipe(&stamp) ? "a pipe is in its place"
+                     : readable       ? "out of memory"
+                                      : strerror(error));
     else
         sg_log_event(SG_LOG_INFO, "name_servers_changed", NULL,
                      "/etc/resolv.conf or another file of the resolver has changed and is read again");

@@ -33,8 +33,12 @@ void sg_resolv_stamp(struct sg_resolv_stamp *out)
         if (stat(names[i], &st) != 0)
             out->files[i] = (struct sg_resolv_file){.error = errno};
         else
-            out->files[i] = (struct sg_resolv_file){
-                .dev = st.st_dev, .ino = st.st_ino, .size = st.st_size, .written = st.st_mtim, .changed = st.st_ctim};
+            out->files[i] = (struct sg_resolv_file){.is_pipe = S_ISFIFO(st.st_mode),
+                                                    .dev = st.st_dev,
+                                                    .ino = st.st_ino,
+                                                    .size = st.st_size,
+                                                    .written = st.st_mtim,
+                                                    .changed = st.st_ctim};
     }
 }
 

@@ -12,12 +12,13 @@
 
 #include "core/err.h"
 
-enum { SG_RESOLV_FILES = 4 };
+enum { SG_RESOLV_CONF, SG_RESOLV_HOSTS, SG_RESOLV_NSSWITCH, SG_RESOLV_HOST_CONF, SG_RESOLV_FILES };
 
 /* Which files /etc/resolv.conf, hosts, nsswitch.conf and host.conf are, behind all links, and when they changed. */
 struct sg_resolv_stamp {
     struct sg_resolv_file {
-        int error; /* of stat, or 0 */
+        int error;    /* of stat, or 0 */
+        bool is_pipe; /* who opens it waits for a writer */
         dev_t dev;
         ino_t ino;
         off_t size;

@@ -7,6 +7,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,7 @@
 #include "net/log.h"
 #include "net/loop.h"
 
-enum { BUCKETS = 1024, NAME_MAX_BYTES = 256 };
+enum { BUCKETS = 1024, NAME_MAX_BYTES = 256, STOP_MS = 1000 };
 
 /* Has look-ups under way. */
 struct user {
@@ -47,11 +48,14 @@ struct sg_name_service {
     struct user *users[BUCKETS];
     _Atomic uint32_t pending;
     _Atomic uint64_t refused;
+    pthread_mutex_t lock; /* of the last */
+    bool is_left;         /* by those that asked */
 };
 
 struct sg_resolve {
-    const struct sg_resolver *resolver;
-    sg_resolve_fn *fn; /* of the loop; NULL: cancelled */
+    struct sg_name_service *service;
+    const struct sg_resolver *resolver; /* not there any more once the service is left */
+    sg_resolve_fn *fn;                  /* of the loop; NULL: cancelled */
     void *ctx;
     struct sg_letter letter;         /* the question, then the answer */
     struct sg_letter cancelled;      /* to the service, and back */
@@ -77,6 +81,20 @@ static size_t bucket_of(const struct sg_name_service *service, const char *text)
 
 static void on_answer(void *ctx);
 
+/* To the loop that asked, if it still waits. */
+static void post(struct sg_resolve *resolve, struct sg_letter *letter)
+{
+    struct sg_name_service *service = resolve->service;
+    if (resolve->is_number) {
+        sg_inbox_post(resolve->resolver->inbox, letter);
+        return;
+    }
+    pthread_mutex_lock(&service->lock);
+    if (!service->is_left)
+        sg_inbox_post(resolve->resolver->inbox, letter);
+    pthread_mutex_unlock(&service->lock);
+}
+
 /* The loop gets its answer. */
 static void reply(struct sg_resolve *resolve, enum sg_err err, const struct sg_ip *ips, size_t count)
 {
@@ -85,7 +103,7 @@ static void reply(struct sg_resolve *resolve, enum sg_err err, const struct sg_i
     for (size_t i = 0; i < count; i++)
         resolve->ips[i] = ips[i];
     resolve->letter = (struct sg_letter){.fn = on_answer, .ctx = resolve};
-    sg_inbox_post(resolve->resolver->inbox, &resolve->letter);
+    post(resolve, &resolve->letter);
 }
 
 static void leave_question(struct sg_resolve *resolve)
@@ -194,7 +212,7 @@ static struct question *new_question(struct sg_name_service *service, const stru
 static void take_question(void *ctx)
 {
     struct sg_resolve *resolve = ctx;
-    struct sg_name_service *service = resolve->resolver->service;
+    struct sg_name_service *service = resolve->service;
     uint64_t serial = sg_dns_refresh(service->dns);
     struct question *question = find_question(service, resolve->name, serial);
     if (question) {
@@ -219,7 +237,7 @@ static void take_cancel(void *ctx)
     if (resolve->question)
         leave_question(resolve);
     resolve->cancelled = (struct sg_letter){.fn = on_cancelled, .ctx = resolve};
-    sg_inbox_post(resolve->resolver->inbox, &resolve->cancelled);
+    post(resolve, &resolve->cancelled);
 }
 
 /* --- on the loop that asks --- */
@@ -266,6 +284,7 @@ struct sg_resolve *sg_resolver_start(const struct sg_resolver *resolver, const c
     struct sg_ip ip;
     if (!resolve)
         return NULL;
+    resolve->service = resolver->service;
     resolve->resolver = resolver;
     resolve->fn = fn;
     resolve->ctx = ctx;
@@ -301,6 +320,8 @@ void sg_resolve_cancel(struct sg_resolve *resolve)
 struct sg_name_service *sg_name_service_new(void)
 {
     struct sg_name_service *service = calloc(1, sizeof *service);
+    if (service)
+        pthread_mutex_init(&service->lock, NULL);
     if (service && (service->loop = sg_loop_new())) {
         crypto_shorthash_keygen(service->key);
         service->dns = sg_dns_new(service->loop->base);
@@ -308,7 +329,7 @@ struct sg_name_service *sg_name_service_new(void)
     if (service && service->dns)
         return service;
     sg_log_event(SG_LOG_ERROR, "start_failed", NULL,
-                 "cannot start the resolver: memory is short, or /etc/resolv.conf cannot be read");
+                 "cannot start the resolver: memory is short, or /etc/resolv.conf is a pipe or cannot be read");
     sg_name_service_free(service);
     return NULL;
 }
@@ -350,12 +371,18 @@ void sg_name_service_free(struct sg_name_service *service)
 {
     if (!service)
         return;
+    if (service->loop && !sg_loop_stop_within(service->loop, STOP_MS)) {
+        pthread_mutex_lock(&service->lock);
+        service->is_left = true;
+        pthread_mutex_unlock(&service->lock);
+        return;
+    }
     if (service->loop) {
-        sg_loop_stop(service->loop);
         sg_inbox_free(service->loop->inbox); /* works it off */
         service->loop->inbox = NULL;
     }
     sg_dns_free(service->dns);
     sg_loop_free(service->loop);
+    pthread_mutex_destroy(&service->lock);
     free(service);
 }

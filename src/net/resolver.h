@@ -29,7 +29,10 @@ enum {
     SG_LOOK_UPS_PER_USER = SG_LOOK_UPS_MAX / 8,
 };
 
-/* NULL after logging why. Free ends the thread and the look-ups, whose answers are posted; it accepts NULL. */
+/*
+ * NULL after logging why. Free ends the thread and the look-ups, whose answers are posted; it accepts NULL. A thread
+ * that hangs in a file for longer than a second is left behind with what it works with, and posts nothing any more.
+ */
 struct sg_name_service *sg_name_service_new(void);
 void sg_name_service_free(struct sg_name_service *service);
 

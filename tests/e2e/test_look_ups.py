@@ -1,6 +1,8 @@
 """Names are looked up by the files of the system as they are now, and at the name servers that answer."""
+import fcntl
 import os
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -10,12 +12,13 @@ import pytest
 
 from attacker import CLOSE, DATAGRAM, Target, plaintext
 from direct import PlainUdp, dial_tls, log_in
-from harness import CONNECT, SocksUdp, TcpServer, UdpEcho, echo_stream, run, socks_request, wait_for
+from harness import CONNECT, SocksUdp, TcpServer, UdpEcho, echo_stream, run, socks_address, socks_request, wait_for
 from name_server import Dns, Etc, in_network_of_its_own
 
 pytestmark = pytest.mark.netns
 NOBODY, PERSON = 65534, 12345
 HERE = ['127.0.0.1']
+F_SETSIG = 10  # fcntl(2); Python 3.11 has no name for it
 
 
 @pytest.fixture
@@ -115,6 +118,42 @@ def test_a_file_that_cannot_be_read_leaves_the_name_servers(lab, etc):
         assert pair.connect('two.test') == 0
         assert ('/etc/resolv.conf has changed and cannot be used: Permission denied; the name servers of before stay'
                 in pair.server.err)
+    in_network_of_its_own(body)
+
+
+@pytest.mark.parametrize('name', ['resolv.conf', 'nsswitch.conf', 'hosts'])
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(lab, etc, name):
+    """Nobody writes into it. What was there before goes on, or name servers alone are asked."""
+    def body():
+        lab.open(Dns(one=[HERE], two=[HERE], three=[HERE]))
+        pair = Pair(lab, etc)
+        assert pair.connect('one.test') == 0
+        text = (etc.folder / name).read_text()
+        os.mkfifo(etc.folder / 'pipe', 0o644)
+        (etc.folder / 'pipe').rename(etc.folder / name)
+        assert pair.connect('two.test') == 0
+        etc.replace(name, text)
+        assert pair.connect('three.test') == 0
+    in_network_of_its_own(body)
+
+
+def test_a_server_ends_though_a_file_of_the_resolver_does_not_come(lab, etc):
+    """Somebody else has a lease of it, as file servers take them: who opens it waits until that is given back."""
+    def body():
+        dns = lab.open(Dns(one=[HERE]))
+        pair = Pair(lab, etc)
+        assert pair.connect('one.test') == 0
+        hosts = os.open(etc.folder / 'hosts', os.O_RDWR)
+        try:
+            fcntl.fcntl(hosts, F_SETSIG, signal.SIGURG)  # which is ignored
+            fcntl.fcntl(hosts, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            with socket.create_connection(pair.client.socks, 10) as sock:
+                sock.sendall(b'\5\1\0\5\1\0' + socks_address('two.test', 9))
+                wait_for(lambda: pair.server.status()['look_ups']['pending'] == 1, 10, 'the look-up')
+                pair.server.stop()
+        finally:
+            os.close(hosts)
+        assert 'two.test' not in dns.asked
     in_network_of_its_own(body)
 
 
