@@ -160,7 +160,7 @@ class Bench:
         with open(self.folder / f'{name}.log', 'ab') as log:
             process = spawn([*place, *command], stdin=subprocess.DEVNULL, stderr=log,
                             stdout=subprocess.PIPE if ready else log, cwd=self.folder,
-                            env={**os.environ, 'XDG_RUNTIME_DIR': str(self.folder)})
+                            env={**os.environ, 'XDG_RUNTIME_DIR': str(self.folder), 'XDG_STATE_HOME': str(self.folder / 'state')})
         self.started.append(process)
         if ready:
             readable, _, _ = select.select([process.stdout], [], [], READY_SECONDS)

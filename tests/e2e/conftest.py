@@ -24,6 +24,7 @@ def runtime_folder():
     """Programs of these tests have their sockets where nobody else looks for any."""
     with tempfile.TemporaryDirectory(prefix='sg-run-') as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv('XDG_RUNTIME_DIR', folder)
+        patch.setenv('XDG_STATE_HOME', folder + '/state')
         yield
 
 

@@ -59,7 +59,7 @@ class Program:
     def __init__(self, folder, name, argv, stdin=None, env=None, prefix=()):
         self.folder, self.name = folder, name
         self.out_path, self.err_path = folder / f'{name}.out', folder / f'{name}.err'
-        self.env = {**os.environ, 'XDG_RUNTIME_DIR': str(folder), **(env or {})}
+        self.env = {**os.environ, 'XDG_RUNTIME_DIR': str(folder), 'XDG_STATE_HOME': str(folder / 'state'), **(env or {})}
         with open(self.out_path, 'wb') as out, open(self.err_path, 'wb') as err:
             self.process = subprocess.Popen([*prefix, SEALGRAM, *argv], stdin=stdin or subprocess.DEVNULL, stdout=out,
                                             stderr=err, env=self.env)

@@ -285,6 +285,7 @@ def test_numbers_that_jump_cost_no_more_than_others(target, echo):
     target.still_serves(echo)
 
 
+@pytest.mark.no_sanitize
 def test_what_the_associations_of_one_user_remember_is_bounded(target, echo):
     """Each has sent to more addresses than it must remember; they share what a user may have, and still get answers."""
     target.start('limits:\n  associations: 512\n  associations_per_user: 64')

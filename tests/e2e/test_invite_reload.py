@@ -90,8 +90,9 @@ def test_what_is_wrong_changes_nothing(lab, echo):
     stays(f'{path}: ')
     path.unlink()
     kept.rename(path)
-    path.write_text(invite.replace('sgt1_', 'sgd1_') + '\n')  # counts devices, and this one has no key yet
-    stays("the invite counts devices, and this one's key cannot be kept in ")
+    if 'sandbox: this build has none' not in client.err:
+        path.write_text(invite.replace('sgt1_', 'sgd1_') + '\n')  # counts devices, and this one has no key yet
+        stays("the invite counts devices, and this one's key cannot be kept in ")
     path.write_text(invite + '\n')
     hang_up(client, 'read again: 1 invites')
     assert server.status()['sessions_opened'] == 1
