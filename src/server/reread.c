@@ -100,12 +100,17 @@ void sg_reread_config(const struct sg_config *first, const struct sg_policy *bef
 
 /* --- the files --- */
 
-/* True if the file is there and another one than it was; it is the one that was seen, then. */
+/*
+ * True if the file is another one than it was, or has gone; it is the one that was seen, then. One that has gone is
+ * told of once: whoever is to be a user no more would stay one without a word.
+ */
 static bool has_changed(const char *path, struct stat *seen)
 {
     struct stat now;
-    if (!path || stat(path, &now) != 0)
+    if (!path)
         return false;
+    if (stat(path, &now) != 0)
+        now = (struct stat){.st_ino = 0};
     bool differs = now.st_ino != seen->st_ino || now.st_size != seen->st_size ||
                    now.st_mtim.tv_sec != seen->st_mtim.tv_sec || now.st_mtim.tv_nsec != seen->st_mtim.tv_nsec;
     *seen = now;

@@ -317,6 +317,16 @@ def change_that_is_not_taken(m):
     return m.command('revoke', m.folder, 'alice')
 
 
+def users_that_are_gone(m):
+    server = m.lab.server(m.folder)
+    (m.folder / 'users').rename(m.folder / 'users.old')
+    wait_for(lambda: 'stay as they were' in server.err, 15, 'the line')
+    (m.folder / 'users.old').rename(m.folder / 'users')
+    wait_for(lambda: 'user file read again' in server.err, 15, 'the file that is back')
+    assert server.err.count('stay as they were') == 1, server.err
+    return None, server.err
+
+
 def config_without_option(m):
     return m.command('server', m.config)
 
@@ -419,6 +429,7 @@ MISTAKES = [
     (files_of_another_user(), FAILED, 'root without capabilities cannot read it again', 'user in .*server.yaml'),
     (files_of_another_user('--check'), 0, 'root without capabilities cannot read it again', 'no fault if its owner starts'),
     (change_that_is_not_taken, 0, 'a running server does not take the change', 'users: Permission denied'),
+    (users_that_are_gone, None, 'users: No such file or directory: the users stay as they were'),
     (config_without_option, USAGE, 'the configuration is named with -c'),
     (status_of_another_user, FAILED, 'no running server or client of this user', 'sealgram is closed to this user', 'sudo'),
     (closed_socket, FAILED, 'Permission denied', "another user's", 'sudo'),
