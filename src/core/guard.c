@@ -349,21 +349,37 @@ static void put_own(struct sg_guard *guard, unsigned at, unsigned end, const str
     guard->own_count = guard->own_count - (end - at) + 1;
 }
 
-/* Makes room: the two of a family with the least between them become one. */
+/* How much lies between an own range and the next, as a power of two that is above it; 65: they are of two families. */
+static unsigned gap_after(const struct sg_guard *guard, unsigned at)
+{
+    const struct sg_ip *before = &guard->own[at].last, *after = &guard->own[at + 1].first;
+    unsigned bits = 0;
+    if (before->family != after->family)
+        return 65;
+    for (uint64_t gap = place_of(after) - place_of(before); gap > 0; gap >>= 1)
+        bits++;
+    return bits;
+}
+
+/* Makes room for many at once: a quarter of the ranges, those with the least before them, become one with others. */
 static void join_nearest(struct sg_guard *guard)
 {
-    unsigned nearest = guard->own_count;
-    uint64_t least = UINT64_MAX;
-    for (unsigned i = 0; i + 1 < guard->own_count; i++) {
-        const struct sg_ip *before = &guard->own[i].last, *after = &guard->own[i + 1].first;
-        uint64_t gap = place_of(after) - place_of(before);
-        if (before->family == after->family && gap < least) {
-            least = gap;
-            nearest = i;
-        }
+    unsigned surplus = guard->own_count - SG_GUARD_OWN_MAX / 4 * 3, gaps[66] = {0}, least = 0, smaller = 0, kept = 0;
+    for (unsigned i = 0; i + 1 < guard->own_count; i++)
+        gaps[gap_after(guard, i)]++;
+    while (smaller + gaps[least] < surplus)
+        smaller += gaps[least++];
+    unsigned of_least = surplus - smaller;
+    for (unsigned i = 1; i < guard->own_count; i++) {
+        unsigned gap = gap_after(guard, i - 1);
+        bool joins = gap < least || (gap == least && of_least > 0);
+        of_least -= joins && gap == least;
+        if (joins)
+            guard->own[kept].last = guard->own[i].last;
+        else
+            guard->own[++kept] = guard->own[i];
     }
-    const struct sg_guard_range both = {.first = guard->own[nearest].first, .last = guard->own[nearest + 1].last};
-    put_own(guard, nearest, nearest + 2, &both);
+    guard->own_count = kept + 1;
 }
 
 /* Ranges that share an address with it, or are next to it, become one with it. */

@@ -36,8 +36,8 @@ SG_MUST_CHECK enum sg_err sg_guard_allow(struct sg_guard *guard, const struct sg
  * Names addresses of this host, of which every port is refused: what listens there trusts neighbours more than
  * strangers. A network is what a route makes local. IPv4-mapped forms are undone. Unspecified addresses are refused
  * anyway: pass the interfaces' own. EXISTS when all of them are named already; INVALID without an
- * address, or with more bits than it has. FULL above SG_GUARD_OWN_MAX ranges: it is named all the same, and the two
- * ranges that are nearest to each other became one, so that what lies between is refused too.
+ * address, or with more bits than it has. FULL above SG_GUARD_OWN_MAX ranges: it is named all the same, and ranges
+ * that are near to each other became one, a quarter of all, so that what lies between them is refused too.
  */
 SG_MUST_CHECK enum sg_err sg_guard_add_own(struct sg_guard *guard, const struct sg_cidr *own);
 
