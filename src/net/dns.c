@@ -18,6 +18,7 @@
 #include <event2/event.h>
 
 #include "net/clock.h"
+#include "net/dns_pairs.h"
 #include "net/log.h"
 #include "net/resolv_conf.h"
 #include "net/sockaddr.h"
@@ -37,6 +38,7 @@ struct channel {
     struct channel *next;
     struct sg_dns *dns;
     ares_channel ares;
+    struct sg_dns_pairs *pairs;
     struct event *timer;
     struct watch *watches;
     unsigned pending; /* look-ups */
@@ -79,6 +81,7 @@ static void free_channel(struct channel *channel)
         ares_destroy(channel->ares); /* calls back for each look-up, and closes the sockets */
     while (channel->watches)
         end_watch(&channel->watches);
+    sg_dns_pairs_free(channel->pairs);
     if (channel->timer)
         event_free(channel->timer);
     free(channel);
@@ -107,6 +110,15 @@ static void on_timer(evutil_socket_t fd, short what, void *ctx)
     (void)fd;
     (void)what;
     ares_process_fd(channel->ares, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
+    settle(channel);
+}
+
+static void on_given_up(void *ctx)
+{
+    struct channel *channel = ctx;
+    ares_socket_t fd;
+    while ((fd = sg_dns_pairs_next(channel->pairs)) != ARES_SOCKET_BAD)
+        ares_process_fd(channel->ares, fd, ARES_SOCKET_BAD);
     settle(channel);
 }
 
@@ -284,10 +296,13 @@ static struct channel *new_channel(struct sg_dns *dns, int tries)
                                    .sock_state_cb_data = channel};
     channel->dns = dns;
     channel->timer = evtimer_new(dns->base, on_timer, channel);
+    channel->pairs = sg_dns_pairs_new(dns->base, on_given_up, channel);
     int used = ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_SOCK_STATE_CB;
     used |= dns->stamp.files[SG_RESOLV_HOSTS].is_pipe ? ARES_OPT_LOOKUPS : 0;
-    if (channel->timer && ares_init_options(&channel->ares, &options, used) == ARES_SUCCESS)
+    if (channel->timer && channel->pairs && ares_init_options(&channel->ares, &options, used) == ARES_SUCCESS) {
+        ares_set_socket_functions(channel->ares, &sg_dns_pairs_functions, channel->pairs);
         return channel;
+    }
     channel->ares = NULL;
     free_channel(channel);
     return NULL;

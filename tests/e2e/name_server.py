@@ -31,11 +31,12 @@ def in_network_of_its_own(body):
 class Dns(Thread):
     """
     A DNS server at 127.0.0.9, or another address. A name's A records are its next list, the last one stays; its AAAA records
-    are always the same; it may take long, or be silent. A name is known by its first label, or else as `default` says.
+    are always the same; it may take long, or be silent, or mute: for questions of that kind, A or AAAA. A name is known by its first label, or else as `default` says.
     asked: the whole name of each query for A records.
     """
 
-    def __init__(self, silent=False, seconds=0, host='127.0.0.9', default=(), aaaa=None, **answers):
+    def __init__(self, silent=False, seconds=0, host='127.0.0.9', default=(), aaaa=None, mute=None, **answers):
+        self.mute = {'A': b'\0\1', 'AAAA': b'\0\x1c'}.get(mute)
         self.aaaa = {name.encode(): list(addresses) for name, addresses in (aaaa or {}).items()}
         self.silent, self.seconds, self.default, self.asked = silent, seconds, list(default), []
         self.answers = {name.encode(): lists for name, lists in answers.items()}
@@ -49,7 +50,7 @@ class Dns(Thread):
         label, kind = query[13:13 + query[12]], query[end - 4:end - 2]
         if kind == b'\0\1':
             self.asked.append(name_of(query))
-        if self.silent:
+        if self.silent or kind == self.mute:
             return
         time.sleep(self.seconds)
         lists = self.answers.get(label, [self.default])

@@ -267,6 +267,32 @@ def test_a_silent_name_server_costs_its_wait_once(lab, etc, options):
     in_network_of_its_own(body)
 
 
+@pytest.mark.parametrize('mute', ['A', 'AAAA'])
+def test_a_kind_of_address_that_is_never_answered_is_not_waited_for(lab, etc, mute):
+    """Some networks drop the questions for AAAA records, and answer those for A records."""
+    def body():
+        etc.write('resolv.conf', 'nameserver 127.0.0.9\noptions timeout:30\n')
+        lab.open(Dns(mute=mute, default=HERE, aaaa={'one': ['::1'], 'two': ['::1']}))
+        pair = Pair(lab, etc, listen=['127.0.0.1:1443', '[::1]:1443'], port=1443)
+        lab.open(TcpServer(echo_stream, '::1', pair.echo.address[1]))
+        assert pair.connect('one.test', timeout=20) == 0
+        echo = lab.open(UdpEcho('127.0.0.1' if mute == 'AAAA' else '::1'))
+        app = lab.open(SocksUdp(pair.client.socks, timeout=20))
+        app.send(b'hello', ('two.test', echo.address[1]))
+        assert app.receive()[0] == b'hello'
+    in_network_of_its_own(body)
+
+
+@pytest.mark.parametrize('given', ['A', 'AAAA'])
+def test_a_name_with_one_kind_of_address_is_whole_at_once(lab, etc, given):
+    def body():
+        lab.open(Dns(one=[HERE if given == 'A' else []], aaaa={'one': ['::1'] if given == 'AAAA' else []}))
+        pair = Pair(lab, etc)
+        lab.open(TcpServer(echo_stream, '::1', pair.echo.address[1]))
+        assert pair.connect('one.test', timeout=20) == 0
+    in_network_of_its_own(body)
+
+
 # --- look-ups that nobody waits for ---
 
 def test_look_ups_of_one_user_are_bounded(lab, etc):
