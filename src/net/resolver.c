@@ -294,6 +294,8 @@ struct sg_resolve *sg_resolver_start(const struct sg_resolver *resolver, const c
     }
     take_name(resolve, name, len);
     bool is_ip = sg_ip_parse(resolve->name, &ip) == SG_OK;
+    if (is_ip)
+        ip = sg_ip_unmap(&ip);
     if (is_ip || resolve->name[0] == '\0') {
         resolve->is_number = true;
         reply(resolve, is_ip ? SG_OK : SG_ERR_NOT_FOUND, &ip, is_ip);

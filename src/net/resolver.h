@@ -62,8 +62,9 @@ struct sg_resolver {
 typedef void sg_resolve_fn(void *ctx, enum sg_err err, const struct sg_ip *ips, size_t count);
 
 /*
- * Starts a look-up of a name of len bytes (A and AAAA, /etc/hosts first). An IP's text resolves to itself. user: whose
- * slot it takes; NULL: nobody's. NULL when memory is short; fn is then not called.
+ * Starts a look-up of a name of len bytes (A and AAAA, /etc/hosts first). An IP's text resolves to itself, an
+ * IPv4-mapped one to IPv4's. user: whose slot it takes; NULL: nobody's. NULL when memory is short; fn is then not
+ * called.
  */
 struct sg_resolve *sg_resolver_start(const struct sg_resolver *resolver, const char *user, const char *name, size_t len,
                                      sg_resolve_fn *fn, void *ctx);

@@ -44,7 +44,7 @@ def test_datagrams_to_names_as_applications_write_them(lab):
     lab.open(UdpEcho('::1', port))
     _, client = lab.pair()
     app = lab.open(SocksUdp(client.socks))
-    for text in 'localhost.', '127.0.0.1.', '[::1]':
+    for text in 'localhost.', '127.0.0.1.', '[::1]', '::ffff:127.0.0.1':
         app.udp.send(b'\0\0\0' + name(text, port) + text.encode())
         assert app.receive()[0] == text.encode()
 
