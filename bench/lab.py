@@ -17,12 +17,12 @@ READY_SECONDS = 15
 TICK_NS = 10**9 // os.sysconf('SC_CLK_TCK')
 
 
-def be_alone():
+def be_alone(own_network=False):
     """Starts this program again below tools/alone, unless it runs there: what it starts ends with it, however that is.
-    The network stays that of the machine, whose path through the kernel is measured."""
+    The network stays that of the machine, whose path through the kernel is measured, unless it is to be an own one."""
     if 'SEALGRAM_ALONE' not in os.environ:
         alone = str(ROOT / 'tools' / 'alone')
-        os.execv(alone, [alone, '--share-network', sys.executable, *sys.orig_argv[1:]])
+        os.execv(alone, [alone, *([] if own_network else ['--share-network']), sys.executable, *sys.orig_argv[1:]])
 
 
 class Missing(Exception):

@@ -219,6 +219,7 @@ def bench_build(lab):
 MEASURING = {
     'run': ['--runners', 'sealgram', '--cases', 'idle', '--extras', ''],
     'profile': [],
+    'attack': ['--floods', 'forged records', '--attackers', '1'],
     'loss': ['--lanes', 'sealgram', '--cells', 'rtt50:loss0:rate50'],
 }
 
@@ -226,8 +227,9 @@ MEASURING = {
 @pytest.mark.slow
 @pytest.mark.parametrize('name', MEASURING)
 def test_a_benchmark_that_is_killed_leaves_nothing(lab, bench_build, name, request):
-    if name == 'loss':
+    if name in ('loss', 'attack'):
         request.getfixturevalue('own_network')
+    if name == 'loss':
         (bench_build / 'tests' / 'net').mkdir(parents=True)
         (bench_build / 'tests' / 'net' / 'emulator').symlink_to(find_emulator())
     output = lab.folder / 'result.json'
