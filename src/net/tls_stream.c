@@ -15,15 +15,27 @@ enum {
     READS_WITHOUT_DATA = 64, /* so many key updates are worked off, then others have their turn */
 };
 
-/* --- where OpenSSL writes to: an evbuffer before the socket --- */
+/* --- where OpenSSL writes to: the socket, and an evbuffer for what that does not take --- */
 
 static pthread_once_t method_once = PTHREAD_ONCE_INIT;
 static BIO_METHOD *method;
 
+/*
+ * A record goes to the socket at once, without a copy, unless others wait before it. What the socket does not take
+ * waits in the buffer, whatever the reason: an error is met again by whoever sends the buffer.
+ */
 static int write_unsent(BIO *bio, const char *bytes, int len)
 {
+    struct evbuffer *unsent = BIO_get_data(bio);
+    int sent = 0;
     BIO_clear_retry_flags(bio);
-    return len > 0 && evbuffer_add(BIO_get_data(bio), bytes, (size_t)len) == 0 ? len : -1;
+    if (len <= 0)
+        return -1;
+    if (evbuffer_get_length(unsent) == 0)
+        sent = BIO_write(BIO_next(bio), bytes, len);
+    if (sent < 0)
+        sent = 0;
+    return evbuffer_add(unsent, bytes + sent, (size_t)(len - sent)) == 0 ? len : -1;
 }
 
 static long control(BIO *bio, int command, long number, void *pointer)

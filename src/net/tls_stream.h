@@ -1,7 +1,7 @@
 /*
- * TLS of a bufferevent (net/tls.h) for an owner that reads the socket and sends by itself. OpenSSL puts what is to be
- * sent into a buffer and never waits for room: a record that is half sent would forbid it to answer a change of keys,
- * and one that cannot be sent any more to read what the peer said before.
+ * TLS of a bufferevent (net/tls.h) for an owner that reads the socket by itself. OpenSSL sends, and what the socket
+ * does not take goes into a buffer, so that it never waits for room: a record that is half sent would forbid it to
+ * answer a change of keys, and one that cannot be sent any more to read what the peer said before.
  */
 #ifndef SG_NET_TLS_STREAM_H
 #define SG_NET_TLS_STREAM_H
@@ -18,7 +18,8 @@ struct evbuffer;
 
 /*
  * For an owner that disabled reading and writing in the bufferevent: its SSL, NULL for a plain one; it stays the
- * bufferevent's. *unsent is what the owner has to send; it goes with the SSL. False: memory is short.
+ * bufferevent's. *unsent is what the socket did not take, which the owner has to send after each call below; it
+ * goes with the SSL. False: memory is short.
  */
 bool sg_tls_take(struct bufferevent *bev, SSL **ssl, struct evbuffer **unsent);
 
@@ -34,12 +35,12 @@ enum sg_tls_input {
 size_t sg_tls_read(SSL *ssl, uint8_t *bytes, size_t size, enum sg_tls_input *input);
 
 /*
- * The number of bytes that were sealed to unsent; -1 if TLS is broken. Fewer than len: a message of TLS has begun that
- * must be read first; then the rest has to come again, as it was.
+ * The number of bytes that were sealed, and sent or put into unsent; -1 if TLS is broken. Fewer than len: a message of
+ * TLS has begun that must be read first; then the rest has to come again, as it was.
  */
 ssize_t sg_tls_write(SSL *ssl, const uint8_t *bytes, size_t len);
 
-/* Seals close_notify to unsent; nothing is written after it, and reading goes on. 1, or 0 and -1 as in sg_tls_write. */
+/* Seals close_notify; nothing is written after it, and reading goes on. 1, or 0 and -1 as in sg_tls_write. */
 int sg_tls_end(SSL *ssl);
 
 #endif
