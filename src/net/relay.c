@@ -366,7 +366,8 @@ static void on_timer(evutil_socket_t fd, short what, void *ctx)
     struct sg_relay *relay = ctx;
     (void)fd;
     (void)what;
-    uint64_t idle_ms = sg_now_ms() - relay->active_ms;
+    uint64_t now_ms = sg_now_ms();
+    uint64_t idle_ms = now_ms > relay->active_ms ? now_ms - relay->active_ms : 0;
     for (unsigned i = 0; i < 2; i++)
         if (sg_leg_is_deserted(&relay->legs[i].io))
             sg_leg_fail(&relay->legs[i].io);

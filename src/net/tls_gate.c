@@ -251,10 +251,18 @@ void sg_tls_gate_cancel(struct sg_tls_entry *entry)
 
 /* --- turns --- */
 
-/* When the rate lets another one begin. */
-static uint64_t rate_us(const struct sg_tls_gate *gate)
+/* From now on. A time that no row of starts can have led to was made before the clock went back. */
+static uint64_t due_us(const struct sg_tls_gate *gate, uint64_t now_us)
 {
-    return gate->due_us > BURST_US ? gate->due_us - BURST_US : 0;
+    bool is_valid = gate->due_us > now_us && gate->due_us <= now_us + BURST_US + gate->interval_us;
+    return is_valid ? gate->due_us : now_us;
+}
+
+/* When the rate lets another one begin. */
+static uint64_t rate_us(const struct sg_tls_gate *gate, uint64_t now_us)
+{
+    uint64_t due = due_us(gate, now_us);
+    return due > BURST_US ? due - BURST_US : 0;
 }
 
 /* A turn with work that waits comes as soon as the loop has looked at everything else. */
@@ -263,8 +271,8 @@ static void arm(struct sg_tls_gate *gate)
     uint64_t now_us = sg_now_us(), next_us = UINT64_MAX;
     if (gate->later.first)
         next_us = gate->later.first->start.at_us;
-    if (gate->starts.first && rate_us(gate) < next_us)
-        next_us = rate_us(gate);
+    if (gate->starts.first && rate_us(gate, now_us) < next_us)
+        next_us = rate_us(gate, now_us);
     if (gate->steps.first)
         next_us = now_us;
     if (next_us == UINT64_MAX)
@@ -289,9 +297,9 @@ static void begin_starts(struct sg_tls_gate *gate)
         struct sg_tls_entry *entry = take_first(&gate->later);
         put_in(&gate->starts, entry, entry->start.order);
     }
-    while (gate->starts.first && now_us < end_us && rate_us(gate) <= now_us) {
+    while (gate->starts.first && now_us < end_us && rate_us(gate, now_us) <= now_us) {
         struct sg_tls_entry *entry = take_first(&gate->starts);
-        gate->due_us = (gate->due_us > now_us ? gate->due_us : now_us) + gate->interval_us;
+        gate->due_us = due_us(gate, now_us) + gate->interval_us;
         event_del(&entry->io);
         entry->may_start = true;
         go_on(entry);

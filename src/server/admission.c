@@ -29,6 +29,7 @@ enum {
     BURST_US = 2 * SECOND_US,
     ORDER_US = SECOND_US / 10, /* what a handshake costs a host of its place in the order */
     ORDER_MOST_US = 5 * SECOND_US,
+    WAIT_MOST_US = 300 * SECOND_US, /* the longest limit before a login */
 };
 
 struct host {
@@ -374,13 +375,17 @@ static bool identify(struct sg_admission *admission, struct sg_ticket *ticket, c
     return true;
 }
 
+/* A time from now on. One that is so far off that nobody could wait for it was made before the clock went back. */
+static uint64_t from_now_on(uint64_t at_us, uint64_t now_us)
+{
+    return at_us < now_us || at_us > now_us + BURST_US + WAIT_MOST_US ? now_us : at_us;
+}
+
 static void schedule(const struct sg_admission *admission, struct sg_ticket *ticket, uint64_t now_us)
 {
     struct host *host = ticket->host;
-    if (host->due_us < now_us)
-        host->due_us = now_us;
-    if (host->order_us < now_us)
-        host->order_us = now_us;
+    host->due_us = from_now_on(host->due_us, now_us);
+    host->order_us = from_now_on(host->order_us, now_us);
     ticket->start.at_us = host->due_us > BURST_US ? host->due_us - BURST_US : 0;
     ticket->start.order = host->order_us;
     if (!host->is_pass)

@@ -73,7 +73,9 @@ static struct place *find(struct sg_attempts *attempts, const struct sg_attempts
 
 static bool is_over(const struct sg_attempts *attempts, const struct place *place, uint64_t now_ms)
 {
-    return place && place->due_ms + attempts->interval_ms > now_ms + attempts->most_ms;
+    /* one that is due even later was counted before the clock went back */
+    return place && place->due_ms <= now_ms + attempts->most_ms &&
+           place->due_ms + attempts->interval_ms > now_ms + attempts->most_ms;
 }
 
 bool sg_attempts_begin(struct sg_attempts *attempts, const struct sg_attempts_key *who, uint64_t now_ms)

@@ -14,12 +14,12 @@ pytestmark = [pytest.mark.no_sanitize, pytest.mark.skipif(not FAKETIME, reason='
 
 
 class Clock:
-    """The wall clock of one program; how long something takes is as it is."""
+    """The wall clock of one program; how long something takes is as it is, unless `wall_only` is false."""
 
-    def __init__(self, lab):
+    def __init__(self, lab, wall_only=True):
         self.path = lab.folder / 'clock'
         self.env = {'LD_PRELOAD': FAKETIME[0], 'FAKETIME_TIMESTAMP_FILE': str(self.path), 'FAKETIME_NO_CACHE': '1',
-                    'FAKETIME_DONT_FAKE_MONOTONIC': '1'}
+                    **({'FAKETIME_DONT_FAKE_MONOTONIC': '1'} if wall_only else {})}
         self.set(0)
 
     def set(self, seconds):
@@ -118,3 +118,21 @@ def test_a_clock_that_was_behind(lab, clock, start, echo, tcp_echo):
     assert server.status()['sessions_opened'] == 1
     clock.set(2 * DAY)
     expect_end(server, client)
+
+
+def test_no_connection_waits_for_a_clock_that_went_back(lab, tcp_echo):
+    """All clocks of the server: rates of handshakes and idle times that were counted an hour ahead hold up nobody."""
+    clock = Clock(lab, wall_only=False)
+    folder, _, invite = lab.init()
+    lab.edit_config(folder, 'sandbox: off')
+    lab.start('server', 'server', '-c', folder / 'server.yaml', env=clock.env).ready()
+    client = lab.client(invite)
+
+    def passes():
+        relay, code, _ = socks_request(client.socks, CONNECT, *tcp_echo.address)
+        with relay:
+            relay.sendall(b'x' if code == 0 else b'')
+            return code == 0 and relay.recv(1) == b'x'
+    for ahead in (0, 3000, 0):
+        clock.set(ahead)  # what was under way when it jumps may end
+        wait_for(passes, 8, f'a connection with the clock {ahead} s ahead')

@@ -235,6 +235,16 @@ static void a_host_begins_so_many_handshakes(void **state)
     assert_int_equal(hello(guest, later_us), later_us + 20000);
 }
 
+static void a_clock_that_goes_back_holds_up_nobody(void **state)
+{
+    (void)state;
+    struct guest *guest = enter("192.0.2.1");
+    const uint64_t now_us = sg_now_us(), ahead_us = now_us + 3600 * (uint64_t)1000000;
+    for (unsigned i = 0; i < 120; i++)
+        (void)hello(guest, ahead_us);
+    assert_true(hello(guest, now_us) <= now_us);
+}
+
 /*
  * Whoever hangs up at once has the same rate as who stays; whoever hangs up while it waits gives its time to the next.
  */
@@ -369,6 +379,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(among_many_addresses_the_oldest_gives_way, set_up, tear_down),
         cmocka_unit_test_setup_teardown(who_leaves_before_the_letter_comes_hears_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_host_begins_so_many_handshakes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_clock_that_goes_back_holds_up_nobody, set_up, tear_down),
         cmocka_unit_test_setup_teardown(who_hangs_up_has_a_rate_too, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_pass_gives_places_that_strangers_cannot_take, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_pass_counts_once, set_up, tear_down),
