@@ -70,7 +70,9 @@ bool sg_invite_host_is_valid(const char *host)
     struct sg_ip ip;
     size_t len = strlen(host);
     if (sg_ip_parse(host, &ip) == SG_OK)
-        return true;
+        return !sg_ip_is_unspecified(&ip);
+    if (strchr(host, '.') && strspn(host, "0123456789.") == len)
+        return false; /* half an address, or one digit too many */
     return len >= 1 && len <= 255 &&
            strspn(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == len;
 }
@@ -148,6 +150,9 @@ static bool parse_whole(const char *text, struct sg_invite *out, char problem[st
 {
     if (strncmp(text, "\xff\xfe", 2) == 0 || strncmp(text, "\xfe\xff", 2) == 0)
         return problem_is(problem, "it is UTF-16, as programs of Windows write it: save it as UTF-8");
+    for (const char *c = text; *c; c++)
+        if (*c < ' ' || *c > '~')
+            return problem_is(problem, "a character stands in it that no invite has, and that may not be visible");
     if (strncasecmp(text, scheme, strlen(scheme)) != 0)
         return problem_is(problem, "an invite begins with sealgram:// (@FILE reads one from a file)");
     const char *from = text + strlen(scheme);

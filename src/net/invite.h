@@ -28,8 +28,8 @@ struct sg_invite {
 };
 
 /*
- * True for what an invite may name as its host: an IP address (no brackets, no zone), or a name of 1 to 255 letters,
- * digits and . _ -
+ * True for what an invite may name as its host: an IP address (no brackets, no zone, not 0.0.0.0 or ::), or a name of 1
+ * to 255 letters, digits and . _ - that is not numbers with dots between alone.
  */
 bool sg_invite_host_is_valid(const char *host);
 
