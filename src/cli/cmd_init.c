@@ -92,8 +92,7 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         if (!sg_invite_host_is_valid(value))
             argp_error(state,
                        "--host %s: neither a name nor an address that clients can connect to, as in vpn.example.org "
-                       "(the port is "
-                       "that of --listen)",
+                       "(the port is that of --listen)",
                        value);
         snprintf(args->host, sizeof args->host, "%s", value);
         return 0;

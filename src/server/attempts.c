@@ -91,7 +91,8 @@ bool sg_attempts_begin(struct sg_attempts *attempts, const struct sg_attempts_ke
                 place = &row[i];
         *place = (struct place){.who = *who};
     }
-    place->due_ms = (place->due_ms > now_ms ? place->due_ms : now_ms) + attempts->interval_ms;
+    bool is_ahead = place->due_ms > now_ms && place->due_ms <= now_ms + attempts->most_ms;
+    place->due_ms = (is_ahead ? place->due_ms : now_ms) + attempts->interval_ms;
     return true;
 }
 

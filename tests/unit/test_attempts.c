@@ -44,6 +44,18 @@ static void so_many_at_once_and_more_as_time_goes(void **state)
     sg_attempts_free(attempts);
 }
 
+/* Neither locked out for as long as it went back, nor free to guess for so long. */
+static void a_clock_that_goes_back_changes_no_limit(void **state)
+{
+    (void)state;
+    struct sg_attempts *attempts = sg_attempts_new(MOST, INTERVAL_MS);
+    struct sg_attempts_key who = host("192.0.2.1");
+    (void)try_many(attempts, &who, start_ms + 1000 * INTERVAL_MS);
+    assert_int_equal(try_many(attempts, &who, start_ms), MOST);
+    assert_int_equal(try_many(attempts, &who, start_ms), 0);
+    sg_attempts_free(attempts);
+}
+
 static void what_was_right_does_not_count(void **state)
 {
     (void)state;
@@ -112,9 +124,12 @@ static void a_crowd_does_not_hide_who_tried_much(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(so_many_at_once_and_more_as_time_goes), cmocka_unit_test(what_was_right_does_not_count),
-        cmocka_unit_test(a_network_of_64_bits_is_one_host),      cmocka_unit_test(addresses_do_not_undo_each_other),
+        cmocka_unit_test(so_many_at_once_and_more_as_time_goes),
+        cmocka_unit_test(what_was_right_does_not_count),
+        cmocka_unit_test(a_network_of_64_bits_is_one_host),
+        cmocka_unit_test(addresses_do_not_undo_each_other),
         cmocka_unit_test(a_crowd_does_not_hide_who_tried_much),
+        cmocka_unit_test(a_clock_that_goes_back_changes_no_limit),
     };
     return cmocka_run_group_tests_name("attempts", tests, NULL, NULL);
 }
